@@ -1,0 +1,1 @@
+"""The exchange itself: REST client and market streams. Imports nothing of Airflow."""

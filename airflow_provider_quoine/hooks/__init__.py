@@ -1,0 +1,1 @@
+"""How an Airflow connection becomes a client and a stream."""

@@ -1,0 +1,1 @@
+"""Operators that create users and withdrawals and take order-book snapshots."""

@@ -1,0 +1,1 @@
+"""Sensors that wait for an onboarding status or a withdrawal state."""

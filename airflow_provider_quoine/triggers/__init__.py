@@ -1,0 +1,1 @@
+"""Asynchronous waits that run in the triggerer."""
