@@ -1,0 +1,56 @@
+"""What Airflow discovers of this provider: its connection form and its modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_quoine.hooks.settings import PRODUCTION_URL, connection_form
+
+PACKAGE = "airflow_provider_quoine"
+INTEGRATION = "Quoine"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """
+    Return the provider's metadata, as the entry point ``apache_airflow_provider`` promises.
+
+    Airflow reads it in every process, while its configuration loads: it must stay cheap and import no Airflow.
+    """
+    return {
+        "package-name": "airflow-provider-quoine",
+        "name": "Quoine",
+        "description": "User onboarding, bitcoin withdrawals and market streams of the Quoine exchange.",
+        "integrations": [
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://quoine.com/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": _modules("hooks", "quoine"),
+        "operators": _modules("operators", "onboarding", "withdrawals", "market_data"),
+        "sensors": _modules("sensors", "onboarding", "withdrawals"),
+        "triggers": _modules("triggers", "polling", "market_data"),
+        "connection-types": [
+            {
+                "connection-type": "quoine",
+                "hook-name": "Quoine",
+                "hook-class-name": f"{PACKAGE}.hooks.quoine.QuoineHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["port", "schema", "extra"],
+                    "relabeling": {"host": "Base URL", "login": "API id", "password": "API secret"},
+                    "placeholders": {"host": PRODUCTION_URL},
+                },
+                "conn-fields": connection_form(),
+            }
+        ],
+    }
+
+
+def _modules(floor: str, *names: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "integration-name": INTEGRATION,
+            "python-modules": [f"{PACKAGE}.{floor}.{name}" for name in names],
+        }
+    ]
