@@ -1,0 +1,87 @@
+"""All that can be set about the sandbox exchange, in one frozen record."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+Clock = Callable[[], float]
+NumberForm = Literal["number", "string"]
+
+
+def new_api_secret() -> str:
+    """
+    Make an API secret.
+
+    :return: base64 that ends in ``==``, as the sample of api-reference 1.2: a client that decodes it before
+        signing, instead of using it raw (facts, Signing), signs wrongly and finds out here.
+    """
+    return base64.b64encode(secrets.token_bytes(37)).decode("ascii")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSettings:
+    """
+    The settings of one sandbox.
+
+    :param host: address to listen on; never more than this machine unless told otherwise
+    :param port: port to listen on; 0 takes a free one
+    :param vendor_id: api_id of the vendor, whose key signs onboarding (facts, "Who signs")
+    :param vendor_secret: the vendor's API secret, at least 32 bytes as RFC 7518 3.2 demands for HS256
+    :param pusher_key: the app key in the stream's address
+    :param pace: seconds per step of a user's or withdrawal's life; None moves them by hand only
+    :param limit: requests per ``window`` and client address (api-reference, "Rate limiting")
+    :param window: seconds of the sliding window
+    :param date_tolerance: seconds by which a signed ``Date`` may be off (facts, Signing)
+    :param code_lifetime: seconds for which an authentication code is right (decided: 300)
+    :param code_digits: digits of an authentication code (5 in the sample of api-reference 2.1); a search of
+        logs for a leaked code wants more, or it finds them by chance
+    :param balance: bitcoin that every user starts with
+    :param minimum: smallest withdrawal in bitcoin (a refusal below a minimum is on record, its size is not)
+    :param market_rate: events per second on every market channel that has a subscriber; 0 is a silent market
+    :param seed: seed of the market's random walk
+    :param activity_timeout: seconds of silence after which a client has to ping (Pusher protocol 7)
+    :param pong_timeout: seconds that it has beyond that before it is closed with 4201
+    :param withdrawal_amounts: whether a withdrawal's amount is a JSON number or string (facts, Withdrawals)
+    :param market_amounts: the same for executions and products (facts, Streams)
+    :param clock: the exchange's clock, in Unix seconds
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    vendor_id: str = "7"
+    vendor_secret: str = field(default_factory=new_api_secret, repr=False)
+    pusher_key: str = "quoine-sandbox"
+    pace: float | None = 5.0
+    limit: int = 300
+    window: float = 300.0
+    date_tolerance: float = 900.0
+    code_lifetime: float = 300.0
+    code_digits: int = 5
+    balance: Decimal = Decimal(10)
+    minimum: Decimal = Decimal("0.0001")
+    market_rate: float = 2.0
+    seed: int = 1
+    activity_timeout: int = 120
+    pong_timeout: float = 30.0
+    withdrawal_amounts: NumberForm = "number"
+    market_amounts: NumberForm = "string"
+    clock: Clock = time.time
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could work; the message never holds the secret."""
+        if len(self.vendor_secret.encode()) < 32:
+            raise ValueError("The vendor secret is too short: give at least 32 bytes (RFC 7518 3.2), or none")
+        if not self.vendor_id or not self.pusher_key:
+            raise ValueError("The vendor id and the Pusher key must not be empty")
+        if self.limit < 1 or self.window <= 0:
+            raise ValueError("The limit must be at least 1 and the window longer than 0 seconds")
+        if (self.pace is not None and self.pace < 0) or self.market_rate < 0:
+            raise ValueError("The pace and the market rate must be 0 or more")
+        if not 4 <= self.code_digits <= 12:
+            raise ValueError("The authentication code must have 4 to 12 digits")
