@@ -1,0 +1,139 @@
+"""QuoineHook: an Airflow connection becomes a client of the exchange and the address of its streams."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook, Variable
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_quoine.hooks.settings import ConnectionSettings
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.client import QuoineClient
+    from airflow_provider_quoine.exchange.models import UserCredentials
+    from airflow_provider_quoine.exchange.pusher import PusherEndpoint
+
+
+class QuoineHook(BaseHook):
+    """
+    Talk to the exchange with the credentials of an Airflow connection of type ``quoine``.
+
+    :param quoine_conn_id: the connection: base URL, API id (login), API secret (password) and the extra
+        fields of :class:`~airflow_provider_quoine.hooks.settings.ConnectionExtras`.
+    :param credentials_variable: name of an Airflow Variable that holds ``{"api_id": ..., "api_secret": ...}``,
+        as the onboarding sensor writes it. Requests are then signed by that key instead of the connection's,
+        which is how a user's own key signs withdrawals (facts, "Who signs").
+    """
+
+    conn_name_attr = "quoine_conn_id"
+    default_conn_name = "quoine_default"
+    conn_type = "quoine"
+    hook_name = "Quoine"
+
+    def __init__(self, quoine_conn_id: str = default_conn_name, *, credentials_variable: str | None = None) -> None:
+        super().__init__()
+        self.quoine_conn_id = quoine_conn_id
+        self.credentials_variable = credentials_variable
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """
+        The checked connection. It is looked up on first use, never while a DAG is read.
+
+        :raises QuoineInputError: naming the field that is wrong.
+        """
+        return ConnectionSettings.from_connection(self.get_connection(self.quoine_conn_id))
+
+    def get_conn(self) -> QuoineClient:
+        """
+        Return a new client for this connection; the caller closes it (it is a context manager).
+
+        :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
+        """
+        from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
+        from airflow_provider_quoine.exchange.client import QuoineClient
+
+        settings, key = self.settings, self._credentials()
+        extras = settings.extras
+        schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
+        return QuoineClient(
+            base_url=settings.base_url,
+            auth=schemes[extras.signing_scheme](key.api_id, key.api_secret),
+            connect_timeout=extras.connect_timeout,
+            read_timeout=extras.read_timeout,
+            verify=extras.ca_path or True,
+        )
+
+    async def aget_conn(self) -> QuoineClient:
+        """Do as :meth:`get_conn` without blocking the event loop: for triggers."""
+        return await asyncio.to_thread(self.get_conn)
+
+    def get_stream_endpoint(self) -> PusherEndpoint:
+        """
+        Return where the market streams are.
+
+        :raises QuoineInputError: if the connection names no Pusher key.
+        """
+        return self.settings.pusher_endpoint
+
+    async def aget_stream_endpoint(self) -> PusherEndpoint:
+        """Do as :meth:`get_stream_endpoint` without blocking the event loop: for triggers."""
+        return await asyncio.to_thread(self.get_stream_endpoint)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Tell in words what is wrong with the connection, or that it is fine.
+
+        :return: whether requests are accepted, and a sentence for the person who filled in the form.
+        """
+        from airflow_provider_quoine.exchange.errors import QuoineError
+        from airflow_provider_quoine.hooks.diagnosis import diagnose
+
+        try:
+            with self.get_conn() as client:
+                return diagnose(client)
+        except QuoineError as error:
+            return False, str(error)
+
+    def _credentials(self) -> UserCredentials:
+        from airflow_provider_quoine.exchange.errors import QuoineInputError
+        from airflow_provider_quoine.exchange.models import UserCredentials
+
+        if self.credentials_variable:
+            key = UserCredentials.from_json(read_secret_variable(self.credentials_variable))
+        else:
+            key = UserCredentials(api_id=self.settings.api_id, api_secret=self.settings.api_secret)
+        if not key.api_id or not key.api_secret:
+            raise QuoineInputError(
+                f"Connection {self.quoine_conn_id!r} has no API id or no API secret. Fill in both, or name the "
+                "Variable that holds a user's key in credentials_variable."
+            )
+        mask_secret(key.api_secret)
+        return key
+
+
+def read_secret_variable(name: str) -> str:
+    """
+    Return a secret from an Airflow Variable or a secrets backend, masked in every log from here on.
+
+    :raises QuoineInputError: if there is no such Variable, or if it is empty.
+    """
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+    value = Variable.get(name, default=None)
+    if not value:
+        raise QuoineInputError(
+            f"There is no Variable {name!r}, or it is empty. Create it in Airflow (Admin, Variables) or in the "
+            "secrets backend, or check the name that the task was given."
+        )
+    mask_secret(value)
+    return str(value)
+
+
+def write_secret_variable(name: str, value: str, *, description: str) -> None:
+    """Put a secret into an Airflow Variable, encrypted at rest by Airflow's Fernet key, and mask it in logs."""
+    mask_secret(value)
+    Variable.set(name, value, description=description)

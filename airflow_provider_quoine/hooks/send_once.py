@@ -1,0 +1,214 @@
+"""
+The record that keeps a request from being sent twice: prepared → sending → sent | refused | unknown.
+
+The exchange has no idempotency key and no list of withdrawals (facts, Withdrawals), and Airflow runs tasks
+again: by retry, after a worker's death, when a person clears a task. The record stands in Airflow's task state
+store, which all tries of a task share, and each step is written *before* it is taken.
+
+Why at most one try sends, with no clock in the argument: Airflow gives a task instance a new id before it can
+run again, whether by retry or by clearing, and from then on refuses the old id at the store. A try sends only
+after it has written ``sending`` *and read it back*. If a successor exists by then, the read-back fails and the
+try stops; if none does, ``sending`` was stored before any successor could look, and a successor that finds
+``sending`` stops.
+
+The clock covers what is left. A worker that is frozen between the read-back and the first byte must not send
+hours later, when a person may have settled the matter by hand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+from airflow.sdk import NEVER_EXPIRE
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
+
+Answer = TypeVar("Answer")
+Entry = dict[str, Any]
+
+#: Between the record ``sending`` and the first byte of the request lie at most this many seconds.
+SEND_WITHIN_SECONDS = 5.0
+
+
+class Step(StrEnum):
+    """Where a request stands. Only ``prepared`` and ``refused`` allow sending."""
+
+    PREPARED = "prepared"
+    SENDING = "sending"
+    SENT = "sent"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+class StateStore(Protocol):
+    """The part of Airflow's task state store that the record needs."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value under a key."""
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        """Write the value under a key."""
+
+
+class QuoineMustNotSendError(AirflowFailException):
+    """
+    Sending might do the same thing twice, so the task stops. It is never retried by Airflow.
+
+    The message says what is known, how to look at the exchange, and how to tell the task what was found.
+    """
+
+
+class SendOnce:
+    """
+    One request that may be carried out at most once per run and task.
+
+    :param store: ``context["task_state_store"]``.
+    :param key: the record's key in the store, such as ``quoine_withdrawal``.
+    :param try_number: the task's try; above 1 with no record means that the record was lost.
+    :param what: what is sent, for messages: "withdrawal", "onboarding user".
+    :param way_out: what a person does about an outcome that nobody knows.
+    :param clock: seconds on a clock that goes on while this process is stopped or the machine sleeps.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        key: str,
+        try_number: int,
+        what: str,
+        way_out: str,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.store = store
+        self.key = key
+        self.try_number = try_number
+        self.what = what
+        self.way_out = way_out
+        self.clock = clock or boot_time
+
+    def begin(self, details: Mapping[str, str]) -> Entry:
+        """
+        Open the record at the very start of a try, before anything else can fail.
+
+        :param details: what identifies the request to a person; nothing secret, the store is in clear.
+        :return: the record: ``prepared``, or ``sent`` with its ``id`` if an earlier try got that far.
+        :raises QuoineMustNotSendError: if an earlier try may have sent, or if that cannot be known.
+        """
+        found: Entry | None = self.store.get(self.key)
+        if found is None and self.try_number > 1:
+            raise QuoineMustNotSendError(
+                f"This is try {self.try_number} and there is no record of the tries before it, so nobody can "
+                f"know whether the {self.what} was sent. Nothing was sent by this try. {self.way_out}"
+            )
+        if found is None:
+            return self._write({**details, "step": Step.PREPARED})
+        if found["step"] in (Step.SENDING, Step.UNKNOWN):
+            raise QuoineMustNotSendError(
+                f"An earlier try {_story(found)} and its outcome is unknown: the {self.what} may exist at the "
+                f"exchange. Nothing was sent by this try. {self.way_out}"
+            )
+        if found["step"] == Step.SENT:
+            self._refuse_other(found, details)
+            return found
+        return self._write({**found, **details, "step": Step.PREPARED})
+
+    def note(self, **notes: Any) -> Entry:
+        """Add to the record while it is prepared; nothing secret, the store is in clear."""
+        return self._write({**self._read(), **notes})
+
+    def send(self, post: Callable[[Callable[[], None]], Answer], *, identify: Callable[[Answer], str]) -> Answer:
+        """
+        Send, with the record written before and after.
+
+        :param post: sends the request once; calls what it is given right before the first byte leaves.
+        :param identify: gives the exchange's id in the answer.
+        :raises QuoineMustNotSendError: if the request may have been carried out and no id is known.
+        :raises QuoineError: if it surely was not carried out.
+        """
+        deadline = self.clock() + SEND_WITHIN_SECONDS
+        sending = self._write({**self._read(), "step": Step.SENDING, "try_number": self.try_number})
+        if self._read() != sending:
+            raise QuoineMustNotSendError(
+                f"Another try of this task has taken over, so this one does not send the {self.what}."
+            )
+
+        def in_time() -> None:
+            if self.clock() > deadline:
+                raise QuoineTooLateError(
+                    f"More than {SEND_WITHIN_SECONDS:g} s passed between the record and the request (a stopped "
+                    f"worker or a sleeping machine), so the {self.what} was not sent."
+                )
+
+        try:
+            answer = post(in_time)
+        except QuoineError as error:
+            raise self._after_failure(sending, error) from None
+        except BaseException as error:
+            # A kill by Airflow or a fault of ours in the middle of it: nobody knows how far it got.
+            with suppress(Exception):
+                self._write({**sending, "step": Step.UNKNOWN, "reason": type(error).__name__})
+            raise
+        self._write_sent(sending, identify(answer))
+        return answer
+
+    def _write_sent(self, sending: Entry, identifier: str) -> None:
+        try:
+            self._write({**sending, "step": Step.SENT, "id": identifier})
+        except Exception as error:
+            raise QuoineMustNotSendError(
+                f"The {self.what} was carried out, its id is {identifier}, but this could not be recorded "
+                f"({type(error).__name__}). {self.way_out}"
+            ) from error
+
+    def _after_failure(self, sending: Entry, error: QuoineError) -> Exception:
+        step = _step_after(error)
+        # Where this fails the record stays "sending": the next try stops, which is safe.
+        with suppress(Exception):
+            self._write({**sending, "step": step, "reason": str(error)})
+        return QuoineMustNotSendError(f"{error} {self.way_out}") if step == Step.UNKNOWN else error
+
+    def _refuse_other(self, found: Entry, details: Mapping[str, str]) -> None:
+        changed = [name for name, value in details.items() if found.get(name) != value]
+        if changed:
+            before = ", ".join(f"{name} {found.get(name)}" for name in changed)
+            raise QuoineMustNotSendError(
+                f"An earlier try of this run sent the {self.what} {found['id']} with {before}; this try has another. "
+                f"One run stands for one {self.what}: start a new run for the new one."
+            )
+
+    def _read(self) -> Entry:
+        return self.store.get(self.key) or {}
+
+    def _write(self, entry: Entry) -> Entry:
+        entry = {**entry, "step": str(entry["step"]), "at": datetime.now(UTC).isoformat()}
+        self.store.set(self.key, entry, retention=NEVER_EXPIRE)
+        return entry
+
+
+class QuoineTooLateError(QuoineError):
+    """The bound between the record and the request has passed. Nothing was sent."""
+
+
+def boot_time() -> float:
+    """Seconds since boot, sleep of the machine and stops of the process included (Linux ``CLOCK_BOOTTIME``)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _step_after(error: QuoineError) -> Step:
+    if error.may_have_been_carried_out:
+        return Step.UNKNOWN
+    if isinstance(error, QuoineRefusedError) and not isinstance(error, QuoineRateLimitedError):
+        return Step.REFUSED
+    return Step.PREPARED
+
+
+def _story(entry: Entry) -> str:
+    reason = f" ({entry['reason']})" if entry.get("reason") else ""
+    return f"began to send at {entry['at']}{reason}"

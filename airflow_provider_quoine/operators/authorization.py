@@ -1,0 +1,242 @@
+"""An operator that asks a person for the authentication code and withdraws with it, in one task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.exceptions import HITLTimeoutError
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.hooks.withdrawals import (
+    WithdrawalOrder,
+    send_withdrawal,
+    sent_before,
+    withdrawal_record,
+)
+from airflow_provider_quoine.operators.failures import without_retry
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+    from airflow_provider_quoine.hooks.send_once import SendOnce
+
+SEND, CANCEL = "Send", "Cancel"
+#: Named like a secret, so that Airflow masks it wherever it shows parameters by name.
+CODE_FIELD = "one_time_token"
+CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
+
+BODY = """\
+Connection **{connection}** is about to withdraw
+
+- amount: **{amount} BTC**
+- address: `{address}`
+- for user {user_id}
+
+{request}
+
+A withdrawal cannot be taken back. Compare amount and address, then type the code and choose **{send}**;
+**{cancel}** sends nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in
+all) and its words are in the task's log.
+"""
+
+
+class QuoineAuthorizeWithdrawalOperator(HITLOperator):
+    """
+    Have the exchange send a code, ask a person for it on Airflow's page, and withdraw with it (api-reference 2.1).
+
+    The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used,
+    is used inside this task, and is returned nowhere. A person's time-out fails the task; nothing answers by
+    itself. At most one withdrawal is sent per run and task, whatever is retried or cleared.
+
+    :param amount: bitcoin as a string such as ``"0.5"``; at most 8 decimals.
+    :param address: bitcoin address.
+    :param user_id: the exchange's id of the user, to whom the code is sent.
+    :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
+        out if the connection itself holds that key.
+    :param code_attempts: how often a refused code may be typed in all.
+    :param code_valid_for: how long a code that was sent and not used is waited for before another is requested
+        by a later try (decided: no lifetime is on record).
+    :param response_timeout: how long the person has.
+    :param assigned_users: who may answer; everybody with the right to, by default.
+    :param quoine_conn_id: connection.
+    :return: id, amount (str), address and state.
+    """
+
+    template_fields: Collection[str] = (
+        "quoine_conn_id",
+        "amount",
+        "address",
+        "user_id",
+        "credentials_variable",
+    )
+    ui_color = "#fde68a"
+
+    def __init__(
+        self,
+        *,
+        amount: str,
+        address: str,
+        user_id: str,
+        credentials_variable: str | None = None,
+        code_attempts: int = 3,
+        code_valid_for: timedelta = timedelta(minutes=10),
+        response_timeout: timedelta = timedelta(minutes=30),
+        quoine_conn_id: str = "quoine_default",
+        **kwargs: Any,
+    ) -> None:
+        code = Param("", type="string", title="Authentication code", description="From the e-mail or SMS.")
+        super().__init__(
+            subject="Send this withdrawal?",
+            options=[SEND, CANCEL],
+            # A default would answer by itself when the person's time is over.
+            defaults=None,
+            params={CODE_FIELD: code},
+            response_timeout=response_timeout,
+            **kwargs,
+        )
+        self.amount = amount
+        self.address = address
+        self.user_id = user_id
+        self.credentials_variable = credentials_variable
+        self.code_attempts = code_attempts
+        self.code_valid_for = code_valid_for
+        self.quoine_conn_id = quoine_conn_id
+
+    @property
+    def hook(self) -> QuoineHook:
+        """The hook with the user's own key."""
+        return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
+
+    def execute(self, context: Context) -> Any:
+        """Request a code unless one is on its way, then park until a person answers."""
+        from airflow_provider_quoine.exchange.models import format_amount
+
+        once, record = self._begin(context)
+        if sent := sent_before(record):
+            return self._go_on_with(sent)
+        with without_retry():
+            order = WithdrawalOrder.from_fields(amount=self.amount, address=self.address)
+            request = self._request_code(once, record)
+        amount = format_amount(order.amount)
+        self.subject = f"Withdraw {amount} BTC?"
+        self.body = BODY.format(
+            connection=self.quoine_conn_id,
+            amount=amount,
+            address=order.address,
+            user_id=self.user_id,
+            request=request,
+            send=SEND,
+            cancel=CANCEL,
+            attempts=self.code_attempts,
+        )
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
+        code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
+        if code:
+            mask_secret(code)
+        self._wipe_answer(context)
+        self._check_answer(context, {**event, "params_input": {}})
+        once, record = self._begin(context)
+        if sent := sent_before(record):
+            return self._go_on_with(sent)
+        from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+
+        if not CODE.fullmatch(code):
+            return self._ask_again(context, once, record, "That is no authentication code.")
+        with without_retry():
+            order = WithdrawalOrder.from_fields(amount=self.amount, address=self.address)
+            try:
+                withdrawal = send_withdrawal(hook=self.hook, once=once, order=order, auth_code=code)
+            except QuoineRefusedError as error:
+                if _may_be_the_code(error):
+                    return self._ask_again(context, once, record, f"The exchange says: {error.message}")
+                once.note(code_requested_at=None)
+                raise
+        self.log.info("The exchange took withdrawal %s.", withdrawal.id)
+        return withdrawal.as_dict()
+
+    def _begin(self, context: Context) -> tuple[SendOnce, dict[str, Any]]:
+        once = withdrawal_record(context)
+        return once, once.begin({"amount": str(self.amount), "address": str(self.address)})
+
+    def _go_on_with(self, withdrawal_id: str) -> dict[str, Any]:
+        self.log.info("An earlier try of this task sent withdrawal %s.", withdrawal_id)
+        with without_retry(), self.hook.get_conn() as client:
+            return client.get_withdrawal(withdrawal_id=withdrawal_id).as_dict()
+
+    def _request_code(self, once: SendOnce, record: dict[str, Any]) -> str:
+        """Return what to tell the person about the code."""
+        from airflow_provider_quoine.exchange.errors import QuoineError
+
+        requested_at = record.get("code_requested_at")
+        if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
+            return f"The exchange was asked for a code at {requested_at}: {record.get('code_message', '')}"
+        # Noted before it is asked for, so that no later try mails a second code where the answer was lost.
+        once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
+        try:
+            with self.hook.get_conn() as client:
+                message = client.request_auth_code(user_id=str(self.user_id)).message
+        except QuoineError as error:
+            if not error.may_have_been_carried_out:
+                once.note(code_requested_at=None)
+                raise
+            self.log.warning("%s", error)
+            message = "its answer was lost, so look whether a code has come."
+        once.note(code_message=message)
+        return f"The exchange was asked for a code: {message}"
+
+    def _ask_again(self, context: Context, once: SendOnce, record: dict[str, Any], why: str) -> Any:
+        refused = int(record.get("codes_refused", 0)) + 1
+        if refused >= self.code_attempts:
+            once.note(code_requested_at=None, codes_refused=0)
+            raise AirflowFailException(
+                f"{why} {refused} codes were refused and nothing was sent. Clear the task to have a new code sent."
+            )
+        once.note(codes_refused=refused)
+        self.log.warning("%s Nothing was sent; asking again (%s of %s).", why, refused + 1, self.code_attempts)
+        return self.execute(context)
+
+    def _wipe_answer(self, context: Context) -> None:
+        """Have Airflow forget what was typed: asking again in the same try clears the answer."""
+        upsert_hitl_detail(
+            ti_id=context["ti"].id,
+            options=self.options,
+            subject=self.subject,
+            body=self.body,
+            defaults=self.defaults,
+            multiple=self.multiple,
+            params=self.serialized_params,
+            assigned_users=self.assigned_users,
+        )
+
+    def _check_answer(self, context: Context, event: dict[str, Any]) -> None:
+        try:
+            answer = super().execute_complete(context, event)
+        except HITLTimeoutError:
+            raise AirflowFailException(
+                f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
+            ) from None
+        if answer["chosen_options"] != [SEND]:
+            by = (answer.get("responded_by_user") or {}).get("name", "A person")
+            raise AirflowSkipException(f"{by} chose {CANCEL}: nothing was sent.")
+
+
+def _may_be_the_code(error: QuoineRefusedError) -> bool:
+    """
+    Whether a refusal may mean the authentication code.
+
+    "Token is invalid" stands for a wrong code and for a wrong key (facts, Error bodies), but the key was good a
+    moment ago, when the code was requested.
+    """
+    return error.status == 401 or "token" in error.message.lower() or "auth_code" in error.message.lower()

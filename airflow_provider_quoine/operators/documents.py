@@ -1,0 +1,37 @@
+"""Reading onboarding documents from local paths and object stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.onboarding import Document
+
+
+def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
+    """
+    Read one document whole.
+
+    :param field: the form field it is for, such as ``id_document``, for messages.
+    :param path: a local path or any URI that Airflow's ``ObjectStoragePath`` knows, such as
+        ``s3://connection@bucket/passport.pdf``.
+    :param max_megabytes: larger files are refused before they are read. No limit of the exchange is on record
+        (facts, Onboarding), so this is the connection's setting.
+    :raises QuoineInputError: if there is no such file, it is empty, too large, or of a type that the exchange
+        does not take.
+    """
+    from airflow.sdk import ObjectStoragePath
+
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+    from airflow_provider_quoine.exchange.onboarding import Document
+
+    source = ObjectStoragePath(path)
+    if not source.is_file():
+        raise QuoineInputError(f"{field}: there is no file {path!r}. Give a path or a URI that this worker can read.")
+    size = source.stat().st_size
+    if size > max_megabytes * 1_000_000:
+        raise QuoineInputError(
+            f"{field}: the file {path!r} has {size / 1_000_000:.1f} MB, more than the {max_megabytes:g} MB that the "
+            "connection's field 'Largest document' allows."
+        )
+    return Document(name=source.name, content=source.read_bytes())

@@ -1,0 +1,172 @@
+"""An operator that creates an onboarding user, documents included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Variable
+
+from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
+from airflow_provider_quoine.hooks.send_once import SendOnce, Step
+from airflow_provider_quoine.operators.documents import read_document
+from airflow_provider_quoine.operators.failures import without_retry
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_quoine.exchange.onboarding import Document, OnboardingUser
+
+RECORD_KEY = "quoine_onboarding_user"
+
+
+class QuoineCreateOnboardingUserOperator(BaseOperator):
+    """
+    Create an onboarding user at the exchange (api-reference 1.1).
+
+    Everything is checked before anything is sent. A create whose answer is lost is recorded, and no later try
+    sends it again by itself.
+
+    :param first_name: given name.
+    :param last_name: family name.
+    :param phone: with or without country code.
+    :param email: also the natural key of a user: the exchange takes each address once.
+    :param country: ISO 3166 alpha-2 code, such as ``JP``.
+    :param id_document: path or ``ObjectStoragePath`` URI of the id document.
+    :param proof_address: path or URI of the proof of address.
+    :param bank_statement: path or URI of the bank statement.
+    :param password_variable: Variable that holds the user's password. A password is never a parameter of a run:
+        those can be read by everybody who may see the DAG.
+    :param generate_password: make a strong password and put it into that Variable if it is not there yet.
+    :param first_furi_name: given name in furigana.
+    :param last_furi_name: family name in furigana.
+    :param address: street and number.
+    :param city: city.
+    :param postcode: postal code.
+    :param quoine_conn_id: the vendor's connection.
+    :return: the exchange's id of the user, as a string.
+    """
+
+    template_fields: Sequence[str] = (
+        "quoine_conn_id",
+        "first_name",
+        "last_name",
+        "phone",
+        "email",
+        "country",
+        "id_document",
+        "proof_address",
+        "bank_statement",
+        "password_variable",
+        "first_furi_name",
+        "last_furi_name",
+        "address",
+        "city",
+        "postcode",
+    )
+    ui_color = "#dcfce7"
+
+    def __init__(
+        self,
+        *,
+        first_name: str,
+        last_name: str,
+        phone: str,
+        email: str,
+        country: str,
+        id_document: str,
+        proof_address: str,
+        bank_statement: str,
+        password_variable: str,
+        generate_password: bool = False,
+        first_furi_name: str = "",
+        last_furi_name: str = "",
+        address: str = "",
+        city: str = "",
+        postcode: str = "",
+        quoine_conn_id: str = "quoine_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.first_name = first_name
+        self.last_name = last_name
+        self.phone = phone
+        self.email = email
+        self.country = country
+        self.id_document = id_document
+        self.proof_address = proof_address
+        self.bank_statement = bank_statement
+        self.password_variable = password_variable
+        self.generate_password = generate_password
+        self.first_furi_name = first_furi_name
+        self.last_furi_name = last_furi_name
+        self.address = address
+        self.city = city
+        self.postcode = postcode
+        self.quoine_conn_id = quoine_conn_id
+
+    def execute(self, context: Context) -> str:
+        """Check, send once, and return the user's id."""
+        once = SendOnce(
+            store=context["task_state_store"],
+            key=RECORD_KEY,
+            try_number=context["ti"].try_number,
+            what="onboarding user",
+            way_out=f"Ask the exchange whether a user with the e-mail {self.email} exists.",
+        )
+        record = once.begin({"email": self.email})
+        if record["step"] == Step.SENT:
+            self.log.info("An earlier try of this task created user %s.", record["id"])
+            return str(record["id"])
+        with without_retry():
+            return self._create(once)
+
+    def _create(self, once: SendOnce) -> str:
+        hook = QuoineHook(self.quoine_conn_id)
+        user = self._user()
+        documents = self._documents(hook.settings.extras.max_document_mb)
+        password = self._password()
+        with hook.get_conn() as client:
+            user_id = once.send(
+                lambda in_time: client.create_onboarding_user(
+                    user=user, password=password, before_send=in_time, **documents
+                ),
+                identify=str,
+            )
+        self.log.info("The exchange created user %s.", user_id)
+        return user_id
+
+    def _user(self) -> OnboardingUser:
+        from airflow_provider_quoine.exchange.onboarding import OnboardingUser
+
+        return OnboardingUser(
+            first_name=self.first_name,
+            last_name=self.last_name,
+            phone=self.phone,
+            email=self.email,
+            country=self.country,
+            first_furi_name=self.first_furi_name,
+            last_furi_name=self.last_furi_name,
+            address=self.address,
+            city=self.city,
+            postcode=self.postcode,
+        )
+
+    def _documents(self, max_megabytes: float) -> dict[str, Document]:
+        paths = {
+            "id_document": self.id_document,
+            "proof_address": self.proof_address,
+            "bank_statement": self.bank_statement,
+        }
+        return {
+            field: read_document(field=field, path=path, max_megabytes=max_megabytes) for field, path in paths.items()
+        }
+
+    def _password(self) -> str:
+        from airflow_provider_quoine.exchange.onboarding import make_password
+
+        if self.generate_password and not Variable.get(self.password_variable, default=None):
+            write_secret_variable(
+                self.password_variable, make_password(), description=f"Password of the Quoine user {self.email}"
+            )
+        return read_secret_variable(self.password_variable)

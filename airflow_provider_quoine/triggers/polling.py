@@ -1,0 +1,72 @@
+"""Deferred waits for an onboarding status or a withdrawal's state."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, Progress, WithdrawalWatch
+
+
+class _PollingTrigger(BaseTrigger):
+    """
+    Look every ``poke_interval`` seconds, off the event loop, until the wait is over.
+
+    Its one event is ``{"progress": "done" | "failed", "state": ..., "answer": {...}}`` or ``{"error": words}``;
+    it carries ids and states and never a secret, because Airflow logs and stores events in clear.
+    """
+
+    watch_type: ClassVar[type[OnboardingStatusWatch | WithdrawalWatch]]
+
+    def __init__(self, *, poke_interval: float, **watch: Any) -> None:
+        super().__init__()
+        self.poke_interval = poke_interval
+        self.watch = self.watch_type(**watch)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments; Airflow rebuilds the trigger from them in a triggerer."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {"poke_interval": self.poke_interval, **dataclasses.asdict(self.watch)}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll until a final state or a refusal, then yield the one event."""
+        from airflow_provider_quoine.exchange.errors import QuoineError
+
+        with ExitStack() as stack:
+            try:
+                look = await asyncio.to_thread(stack.enter_context, self.watch.open())
+                seen = await asyncio.to_thread(look)
+                while seen.progress == Progress.WAITING:
+                    await asyncio.sleep(self.poke_interval)
+                    seen = await asyncio.to_thread(look)
+            except QuoineError as error:
+                yield TriggerEvent({"error": str(error)})
+                return
+        yield TriggerEvent({"progress": str(seen.progress), "state": seen.state, "answer": seen.answer})
+
+
+class QuoineWithdrawalTrigger(_PollingTrigger):
+    """
+    Wait for a withdrawal's final state.
+
+    :param poke_interval: seconds between two looks.
+    :param watch: the fields of :class:`~airflow_provider_quoine.hooks.waiting.WithdrawalWatch`.
+    """
+
+    watch_type = WithdrawalWatch
+
+
+class QuoineOnboardingStatusTrigger(_PollingTrigger):
+    """
+    Wait for an onboarding user's APPROVED or DECLINED.
+
+    :param poke_interval: seconds between two looks.
+    :param watch: the fields of :class:`~airflow_provider_quoine.hooks.waiting.OnboardingStatusWatch`.
+    """
+
+    watch_type = OnboardingStatusWatch

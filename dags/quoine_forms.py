@@ -1,0 +1,47 @@
+"""Fields of the trigger forms that more than one example DAG asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param
+
+DOCUMENT = "A path or URI that the workers can read, such as s3://connection@bucket/{}."
+
+
+def text(title: str, description: str, **rules: Any) -> Param:
+    """A field that has to be filled in."""
+    return Param(type="string", minLength=1, title=title, description=description, **rules)
+
+
+def optional_text(title: str, description: str, section: str) -> Param:
+    """A field that may stay empty."""
+    return Param("", type=["string", "null"], title=title, description=description, section=section)
+
+
+ONBOARDING_FORM = {
+    "first_name": text("First name", "As in the id document.", examples=["Taro"]),
+    "last_name": text("Last name", "As in the id document.", examples=["Yamada"]),
+    "email": text("E-mail", "The exchange takes each address once.", format="email"),
+    "phone": text("Phone", "With or without country code, such as +819017901357.", pattern=r"^[+0-9 ()\-]{6,24}$"),
+    "country": text("Country", "Two letters, ISO 3166.", pattern="^[A-Z]{2}$", examples=["JP", "SG", "VN", "US"]),
+    "id_document": text("Id document", DOCUMENT.format("passport.pdf")),
+    "proof_address": text("Proof of address", DOCUMENT.format("utility-bill.png")),
+    "bank_statement": text("Bank statement", DOCUMENT.format("statement.pdf")),
+    "first_furi_name": optional_text("First name in furigana", "For a Japanese name.", "Furigana and address"),
+    "last_furi_name": optional_text("Last name in furigana", "For a Japanese name.", "Furigana and address"),
+    "address": optional_text("Address", "Street and number.", "Furigana and address"),
+    "city": optional_text("City", "", "Furigana and address"),
+    "postcode": optional_text("Postcode", "", "Furigana and address"),
+}
+
+#: Amounts are text: a JSON number would be a float on its way.
+AMOUNT = text("Amount (BTC)", "Plain digits, at most 8 decimals.", pattern=r"^[0-9]+(\.[0-9]{1,8})?$", examples=["0.5"])
+
+PAIR = Param(
+    "btcjpy",
+    type="string",
+    title="Currency pair",
+    description="The pair whose order book is taken.",
+    enum=["btcusd", "btceur", "btcjpy", "btcsgd", "ethusd", "ethjpy", "ethbtc"],
+)

@@ -1,0 +1,77 @@
+"""
+### From a new user to a withdrawal
+
+The whole chain: create the user, wait for APPROVED, keep the user's key, look at the order book, have the exchange
+send a code, ask a person for it, withdraw, and wait until the exchange has paid. Nobody copies a key.
+
+When `authorize_withdrawal` waits, its question is under *Required Actions*.
+
+**Before you run:** the connection `quoine_default` with the vendor's key and the Pusher key, and documents that the
+workers can read.
+"""
+
+from __future__ import annotations
+
+from quoine_forms import AMOUNT, ONBOARDING_FORM, PAIR, text
+
+from airflow.sdk import DAG
+from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
+from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
+from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
+from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+
+with DAG(
+    dag_id="quoine_onboard_and_withdraw",
+    description="Onboard a user, look at the market, and withdraw with a code that a person types",
+    doc_md=__doc__,
+    schedule=None,
+    params={
+        **ONBOARDING_FORM,
+        "amount": AMOUNT,
+        "withdrawal_address": text("Withdrawal address", "Bitcoin address to pay to."),
+        "pair": PAIR,
+    },
+    tags=["quoine", "example"],
+):
+    # [START chain]
+    create_user = QuoineCreateOnboardingUserOperator(
+        task_id="create_user",
+        **{field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM},
+        password_variable="quoine_password_{{ run_id }}",
+        generate_password=True,
+    )
+    user_id = create_user.output
+    user_key = f"quoine_user_{user_id}_api_secret"
+
+    wait_for_approval = QuoineOnboardingStatusSensor(
+        task_id="wait_for_approval",
+        user_id=user_id,
+        password_variable="quoine_password_{{ run_id }}",
+        credentials_variable=user_key,
+        deferrable=True,
+        poke_interval=30,
+        timeout=7 * 24 * 3600,
+    )
+
+    snapshot = QuoineOrderBookSnapshotOperator(task_id="snapshot", pair="{{ params.pair }}")
+
+    authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(
+        task_id="authorize_withdrawal",
+        user_id=user_id,
+        amount="{{ params.amount }}",
+        address="{{ params.withdrawal_address }}",
+        credentials_variable=user_key,
+    )
+
+    wait_for_withdrawal = QuoineWithdrawalSensor(
+        task_id="wait_for_withdrawal",
+        withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
+        credentials_variable=user_key,
+        deferrable=True,
+        poke_interval=30,
+        timeout=24 * 3600,
+    )
+
+    wait_for_approval >> snapshot >> authorize_withdrawal >> wait_for_withdrawal
+    # [END chain]

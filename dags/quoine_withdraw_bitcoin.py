@@ -1,0 +1,55 @@
+"""
+### Withdraw bitcoin
+
+Has the exchange send the user an authentication code, shows you amount and address, takes the code that you type
+under *Required Actions*, withdraws, and waits until the exchange has paid.
+
+The code is wiped from Airflow before it is used. One run sends at most one withdrawal, whatever is retried or
+cleared.
+
+**Before you run:** the user was onboarded with `quoine_onboard_user`, which left the user's key in the Variable
+`quoine_user_<id>_api_secret`.
+"""
+
+from __future__ import annotations
+
+from quoine_forms import AMOUNT, text
+
+from airflow.sdk import DAG
+from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+
+with DAG(
+    dag_id="quoine_withdraw_bitcoin",
+    description="Withdraw bitcoin for an onboarded user, with a code that a person types",
+    doc_md=__doc__,
+    schedule=None,
+    params={
+        "user_id": text("User id", "The exchange's number of the user.", pattern="^[0-9]+$", examples=["25"]),
+        "amount": AMOUNT,
+        "address": text("Address", "Bitcoin address to pay to."),
+    },
+    tags=["quoine", "example"],
+):
+    USER_KEY = "quoine_user_{{ params.user_id }}_api_secret"
+
+    # [START withdraw]
+    authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(
+        task_id="authorize_withdrawal",
+        user_id="{{ params.user_id }}",
+        amount="{{ params.amount }}",
+        address="{{ params.address }}",
+        credentials_variable=USER_KEY,
+    )
+
+    wait_for_withdrawal = QuoineWithdrawalSensor(
+        task_id="wait_for_withdrawal",
+        withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
+        credentials_variable=USER_KEY,
+        deferrable=True,
+        poke_interval=30,
+        timeout=24 * 3600,
+    )
+    # [END withdraw]
+
+    authorize_withdrawal >> wait_for_withdrawal
