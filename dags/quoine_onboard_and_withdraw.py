@@ -12,14 +12,14 @@ workers can read.
 
 from __future__ import annotations
 
-from quoine_forms import AMOUNT, ONBOARDING_FORM, PAIR, text
-
 from airflow.sdk import DAG
+
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+from quoine_forms import AMOUNT, ONBOARDING_FORM, PAIR, text
 
 with DAG(
     dag_id="quoine_onboard_and_withdraw",

@@ -13,11 +13,11 @@ the phone number that you type here.
 
 from __future__ import annotations
 
-from quoine_forms import ONBOARDING_FORM
-
 from airflow.sdk import DAG
+
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
+from quoine_forms import ONBOARDING_FORM
 
 with DAG(
     dag_id="quoine_onboard_user",

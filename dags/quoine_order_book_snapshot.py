@@ -12,10 +12,10 @@ quiet pair the first may be long in coming.
 
 from __future__ import annotations
 
-from quoine_forms import PAIR
-
 from airflow.sdk import DAG
+
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
+from quoine_forms import PAIR
 
 with DAG(
     dag_id="quoine_order_book_snapshot",

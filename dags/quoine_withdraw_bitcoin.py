@@ -13,11 +13,11 @@ cleared.
 
 from __future__ import annotations
 
-from quoine_forms import AMOUNT, text
-
 from airflow.sdk import DAG
+
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+from quoine_forms import AMOUNT, text
 
 with DAG(
     dag_id="quoine_withdraw_bitcoin",
