@@ -1,0 +1,168 @@
+"""What can go wrong with the exchange: one tree, each error tells whether the request may have been carried out."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+DEFAULT_RETRY_AFTER = 300.0
+"""Seconds to pause after a 429 that names none (facts, Error bodies)."""
+
+
+class QuoineError(Exception):
+    """
+    Base of everything that this package raises about the exchange.
+
+    ``str(error)`` speaks to the person on call: what happened, whether anything may have been done at the
+    exchange, what to do next. It never holds a secret.
+    """
+
+    may_have_been_carried_out: bool = False
+    """Whether the exchange may have done what was asked. Where True, never send a write again by yourself."""
+
+    advice: ClassVar[str] = "Nothing was done at the exchange."
+    """What to do next; stands at the end of the message of a failed write."""
+
+
+class QuoineInputError(QuoineError, ValueError):
+    """Refused by us before anything was sent: the caller has to change what was given."""
+
+
+class QuoineConnectionError(QuoineError):
+    """No byte of the request left: name not resolved, refused, connect time-out, TLS handshake, proxy refusal."""
+
+    advice = (
+        "Nothing was sent, so nothing was done at the exchange. Check host, proxy, firewall and certificate, "
+        "then try again."
+    )
+
+
+class QuoineAnswerLostError(QuoineError):
+    """The request, or part of it, left, and no readable answer came: time-out, reset, an answer cut short."""
+
+    may_have_been_carried_out = True
+    advice = (
+        "The exchange may have carried it out. Look it up at the exchange before anything is done again; "
+        "do not simply repeat it."
+    )
+
+
+class QuoineResponseError(QuoineError):
+    """
+    The exchange (or something in front of it) answered, and the answer is not a success.
+
+    :param text: the whole message for the person on call.
+    :param status: HTTP status of the answer.
+    :param message: the server's own words, scrubbed of secrets; empty if it had none.
+    :param body: excerpt of the body, scrubbed of secrets; empty if it must not be quoted.
+    """
+
+    def __init__(self, text: str, *, status: int, message: str, body: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.message = message
+        self.body = body
+
+
+class QuoineRefusedError(QuoineResponseError):
+    """A refusal that the exchange means, or ``success: false`` with 200: surely not carried out."""
+
+    advice = "The exchange refused, so nothing was done. Correct what it names, then try again."
+
+
+class QuoineUnauthorizedError(QuoineRefusedError):
+    """
+    401: wrong key, wrong signature, too old a Date, used nonce, wrong password or wrong authentication code.
+
+    The same words stand for several of these ("Token is invalid"; facts, Error bodies), so the text alone
+    does not tell them apart.
+    """
+
+    advice = (
+        "The exchange refused, so nothing was done. Check API id and secret, the signing scheme, this "
+        "machine's clock and, where the call takes one, the user's password or the authentication code."
+    )
+
+
+class QuoineNotFoundError(QuoineRefusedError):
+    """404: no such withdrawal or user under this key, or a wrong base URL."""
+
+    advice = "The exchange refused, so nothing was done. Check the id, whose key signs, and the base URL."
+
+
+class QuoineRateLimitedError(QuoineRefusedError):
+    """
+    429: more than 300 requests in 5 minutes (api-reference, Introduction; counted per address, facts, Limits).
+
+    :param retry_after: seconds to wait before any further request: from Retry-After, else from the words,
+        else :data:`DEFAULT_RETRY_AFTER`.
+    """
+
+    advice = "The request limit is used up, so nothing was done. Wait the time named, then try again."
+
+    def __init__(self, text: str, *, status: int, message: str, body: str, retry_after: float) -> None:
+        super().__init__(text, status=status, message=message, body=body)
+        self.retry_after = retry_after
+
+
+class QuoineServerError(QuoineResponseError):
+    """5xx, 3xx and every status that is not surely a refusal: it may have been carried out."""
+
+    may_have_been_carried_out = True
+    advice = QuoineAnswerLostError.advice
+
+
+class QuoineServiceUnavailableError(QuoineServerError):
+    """
+    503: the code-sending service is broken, or no right to that call (permanent), or the usage limit.
+
+    The reference overloads this status (api-reference, Introduction), so the words decide and a person reads.
+    """
+
+
+class QuoineUnreadableAnswerError(QuoineResponseError):
+    """2xx whose body cannot be understood or lacks what it must have: very likely carried out."""
+
+    may_have_been_carried_out = True
+    advice = (
+        "The exchange said yes, so it was very likely carried out. Look it up at the exchange; do not simply repeat it."
+    )
+
+
+STATUS_ERRORS: dict[int, type[QuoineResponseError]] = {
+    400: QuoineRefusedError,
+    401: QuoineUnauthorizedError,
+    403: QuoineRefusedError,
+    404: QuoineNotFoundError,
+    405: QuoineRefusedError,
+    411: QuoineRefusedError,
+    413: QuoineRefusedError,
+    414: QuoineRefusedError,
+    415: QuoineRefusedError,
+    422: QuoineRefusedError,
+    429: QuoineRateLimitedError,
+    431: QuoineRefusedError,
+    503: QuoineServiceUnavailableError,
+}
+"""
+Status to error. The refusals here are the statuses that say "surely not carried out" (decided: those of the
+reference, and those a server gives before it looks at the request). Every other status, 408, 409 and 499 among
+them, is a :class:`QuoineServerError`.
+"""
+
+
+class QuoineStreamError(QuoineError):
+    """A market stream cannot go on. A lost connection is none: it is made again, without an error."""
+
+    advice = "A stream only reads: nothing was done at the exchange."
+
+
+class QuoineStreamRefusedError(QuoineStreamError):
+    """The stream's server refused for good: Pusher codes 4000-4099 (wrong key, no such app, TLS required, ...)."""
+
+
+class QuoineSubscriptionRefusedError(QuoineStreamError):
+    """The stream's server refused a channel."""
+
+
+class QuoineStreamDataError(QuoineStreamError, ValueError):
+    """An event's data is not what the exchange sends; the stream itself goes on."""

@@ -1,0 +1,71 @@
+"""JSON whose numbers are exact: what is read becomes Decimal, what is written leaves as plain digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NoReturn
+
+MAX_BRACKETS = 200
+"""More opening brackets than any answer of the REST API has; a deep nest would end the stack."""
+
+DIGITS = 40
+"""Places before and after the point beyond which a number is not money but an attack on the memory."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def plain_number(value: Decimal) -> str:
+    """
+    Write a Decimal in plain digits: ``0.5``, ``0.10000001``, never ``5E-1`` (facts, Withdrawals).
+
+    :param value: a finite number; zeros at the end of its fraction are dropped.
+    :return: the digits, exact.
+    :raises ValueError: not finite, or of absurd length.
+    """
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or abs(exponent) > DIGITS or abs(value.adjusted()) > DIGITS:
+        raise ValueError("not a finite number of sensible length")
+    if not value:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def read_json(text: str) -> Any:
+    """
+    Parse JSON with every fraction as Decimal.
+
+    :param text: the JSON.
+    :return: dict, list, str, int, Decimal, bool or None.
+    :raises ValueError: no JSON, or NaN, Infinity, or nested beyond reason.
+    """
+    if text.count("{") + text.count("[") > MAX_BRACKETS:
+        raise ValueError("nested beyond reason")
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested beyond reason") from None
+
+
+def write_json(value: Any) -> str:
+    """
+    Write compact JSON, keys in their order, Decimals as exact numbers; no float comes near it.
+
+    :param value: dict, list, str, int, Decimal, bool or None.
+    :return: the text, as the body of ``vectors.json`` has it.
+    :raises TypeError: a float, or something else that JSON does not know.
+    :raises ValueError: a Decimal that is not finite.
+    """
+    if isinstance(value, Decimal):
+        return plain_number(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(key)}:{write_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(map(write_json, value)) + "]"
+    if value is not None and not isinstance(value, str | int):
+        raise TypeError(f"{type(value).__name__} does not belong into a request; money is Decimal")
+    return json.dumps(value)

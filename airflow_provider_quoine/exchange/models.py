@@ -1,0 +1,344 @@
+"""What goes to the exchange and comes back, checked when it is made; money is Decimal."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import string
+import unicodedata
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from enum import StrEnum
+
+from airflow_provider_quoine.exchange.countries import COUNTRY_CODES
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.exact_json import plain_number
+
+AMOUNT_DECIMALS = 8
+"""Bitcoin's smallest unit is 0.00000001."""
+
+MAX_AMOUNT = Decimal(21_000_000)
+"""More bitcoin than this cannot exist, so a larger amount is a mistake."""
+
+DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
+"""Types that the exchange takes, judged by extension (facts, Onboarding)."""
+
+REQUIRED_FIELDS = ("first_name", "last_name", "phone", "email", "country")
+"""Fields that api-reference 1.1 marks; the password, marked too, is passed apart."""
+
+PASSWORD_LENGTH = 8
+MADE_PASSWORD_LENGTH = 24
+
+_EMAIL = re.compile(r"[^\s@,;<>]{1,64}@(?:[^\s@.,;<>]+\.)+[^\s@.,;<>]{2,}")
+_PHONE = re.compile(r"\+?[0-9]{6,15}")
+_PHONE_NOISE = re.compile(r"[\s()\-]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+class OnboardingStatus(StrEnum):
+    """
+    Statuses of an onboarding user (api-reference 1.2), read without case (facts, Onboarding).
+
+    BANNED is in later records only.
+    """
+
+    PENDING = "PENDING"
+    DOCUMENTS_SUBMITTED = "DOCUMENTS_SUBMITTED"
+    APPROVED = "APPROVED"
+    DECLINED = "DECLINED"
+    BANNED = "BANNED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> OnboardingStatus | None:
+        return cls.__members__.get(value.strip().upper()) if isinstance(value, str) else None
+
+
+ONBOARDING_SUCCESS_STATUSES: frozenset[str] = frozenset({OnboardingStatus.APPROVED})
+ONBOARDING_FAILURE_STATUSES: frozenset[str] = frozenset({OnboardingStatus.DECLINED, OnboardingStatus.BANNED})
+"""Decided: a banned user will not be approved, so waiting on is of no use; DECLINED is the reference's own."""
+ONBOARDING_FINAL_STATUSES: frozenset[str] = ONBOARDING_SUCCESS_STATUSES | ONBOARDING_FAILURE_STATUSES
+
+
+class WithdrawalState(StrEnum):
+    """States of a withdrawal on record (facts, Withdrawals); the reference proves only ``pending``."""
+
+    PENDING = "pending"
+    AWAITING_CONFIRMATION = "awaiting_confirmation"
+    FILED = "filed"
+    TO_BE_REVIEWED = "to_be_reviewed"
+    APPROVED = "approved"
+    PROCESSING = "processing"
+    BROADCASTED = "broadcasted"
+    PROCESSED = "processed"
+    CANCELLED = "cancelled"
+    DECLINED = "declined"
+    REVERTED = "reverted"
+
+
+WITHDRAWAL_SUCCESS_STATES: frozenset[str] = frozenset({WithdrawalState.PROCESSED})
+WITHDRAWAL_FAILURE_STATES: frozenset[str] = frozenset(
+    {WithdrawalState.CANCELLED, WithdrawalState.DECLINED, WithdrawalState.REVERTED}
+)
+"""Decided (facts, Withdrawals): all else waits, ``broadcasted`` and unknown states too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserCredentials:
+    """
+    An onboarded user's own key, handed out with APPROVED (api-reference 1.2).
+
+    :param api_id: a string that equals the number ``user_id`` (facts, Onboarding).
+    :param api_secret: raw text, never base64-decoded (facts, Signing); not in the repr.
+    """
+
+    api_id: str
+    api_secret: str = field(repr=False)
+
+    def to_json(self) -> str:
+        """Write both as the JSON object that :meth:`from_json` reads. Holds the secret in clear."""
+        return json.dumps({"api_id": self.api_id, "api_secret": self.api_secret})
+
+    @classmethod
+    def from_json(cls, text: str) -> UserCredentials:
+        """
+        Read what :meth:`to_json` wrote.
+
+        :param text: ``{"api_id": "...", "api_secret": "..."}``.
+        :raises QuoineInputError: another shape; the message never quotes the content.
+        """
+        try:
+            value = json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            api_id, api_secret = value.get("api_id"), value.get("api_secret")
+            if isinstance(api_id, str) and api_id and isinstance(api_secret, str) and api_secret:
+                return cls(api_id=api_id, api_secret=api_secret)
+        raise QuoineInputError(
+            'Stored user credentials must be a JSON object {"api_id": "...", "api_secret": "..."} with two '
+            "non-empty strings. The content is not shown because it may be a secret."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnboardingAnswer:
+    """
+    What the exchange says about an onboarding user (api-reference 1.2).
+
+    :param status: an :class:`OnboardingStatus`, or the upper-cased text of one that is not on record.
+    :param credentials: the user's own key if the answer held it (it comes with APPROVED), else None.
+    """
+
+    status: str
+    credentials: UserCredentials | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthCodeRequest:
+    """
+    What came of asking for an authentication code (facts, Withdrawals).
+
+    :param sent: False where the exchange ignored it: the user has an authenticator app and reads it there.
+    :param message: the exchange's words, may be empty.
+    """
+
+    sent: bool
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """
+    A bitcoin withdrawal as the exchange tells it (api-reference 2.1, 2.2).
+
+    :param id: the exchange's number, kept as text.
+    :param amount: bitcoin.
+    :param address: the bitcoin address it goes to.
+    :param state: lower-case; a :class:`WithdrawalState` or one that is not on record.
+    """
+
+    id: str
+    amount: Decimal
+    address: str
+    state: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Give the four as JSON-able text; the amount in plain digits, never with an exponent."""
+        return {
+            "id": self.id,
+            "amount": plain_number(self.amount),
+            "address": self.address,
+            "state": str(self.state),
+        }
+
+
+def parse_amount(text: str | Decimal | int) -> Decimal:
+    """
+    Read a bitcoin amount that a person or a DAG gives.
+
+    :param text: plain digits such as ``"0.5"``; a Decimal or int is taken as well. A float is refused because it
+        is not what it looks like.
+    :return: the amount, exact; above zero, at most 8 decimals as written.
+    :raises QuoineInputError: anything else (facts, Withdrawals; issue "money": not finite, zero, negative).
+    """
+    if isinstance(text, bool | float) or not isinstance(text, str | Decimal | int):
+        raise QuoineInputError(
+            f"An amount must be text such as '0.5', not {type(text).__name__}: a float is not exact."
+        )
+    try:
+        plain = format(text, "f") if isinstance(text, Decimal) else str(text).strip()
+    except ValueError:
+        plain = ""
+    if len(plain) > 40 or not _AMOUNT.fullmatch(plain):
+        raise QuoineInputError(
+            f"{plain[:40]!r} is no amount: give plain digits such as '0.5', without sign, exponent or separators."
+        )
+    amount = Decimal(plain)
+    if amount <= 0:
+        raise QuoineInputError(f"The amount is {plain}: it must be above zero.")
+    if amount > MAX_AMOUNT:
+        raise QuoineInputError(f"The amount is {plain}: more bitcoin than can exist.")
+    if len(plain.partition(".")[2]) > AMOUNT_DECIMALS:
+        raise QuoineInputError(f"The amount {plain} has more than {AMOUNT_DECIMALS} decimals.")
+    return amount
+
+
+def format_amount(amount: Decimal) -> str:
+    """
+    Write an amount in plain digits: ``0.5``, ``0.10000001``, never ``5E-1``; zeros at the end are dropped.
+
+    :param amount: an amount within the bounds of :func:`parse_amount`.
+    :raises QuoineInputError: outside those bounds.
+    """
+    return plain_number(parse_amount(amount))
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text can be an id of the exchange: digits, letters, ``-`` and ``_``, at most 64."""
+    return bool(_ID.fullmatch(text))
+
+
+def check_id(name: str, value: str) -> str:
+    """
+    Check an id that goes into a path, so that a templated text cannot change where the request goes.
+
+    :param name: what the id is of, for the message.
+    :param value: see :func:`is_id`.
+    :raises QuoineInputError: anything else.
+    """
+    if not isinstance(value, str) or not is_id(value):
+        raise QuoineInputError(
+            f"{value!r:.80} is no {name}: give the exchange's id as text (digits, letters, '-' and '_')."
+        )
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnboardingUser:
+    """
+    The form of a new user (api-reference 1.1); checked and normalised when made.
+
+    Blanks around values are dropped, the country is upper-cased, and the phone loses spaces, hyphens and
+    parentheses but keeps its ``+`` (facts, Onboarding); full-width digits become plain ones.
+
+    :param phone: with or without country code, e.g. ``+819017901357`` or ``09017901357``.
+    :param country: ISO 3166-1 alpha-2 code, e.g. ``JP``.
+    :param first_furi_name: for a Japanese name, as are the optional fields after it; empty ones are not sent.
+    :raises QuoineInputError: a required field is missing or a value has the wrong shape; every fault is named
+        at once, and no value is quoted, because these are personal data.
+    """
+
+    first_name: str
+    last_name: str
+    phone: str
+    email: str
+    country: str
+    first_furi_name: str = ""
+    last_furi_name: str = ""
+    address: str = ""
+    city: str = ""
+    postcode: str = ""
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        faults = [f"{name} must be text" for name, value in values.items() if not isinstance(value, str)]
+        if not faults:
+            values = {name: value.strip() for name, value in values.items()}
+            values["country"] = values["country"].upper()
+            values["phone"] = _PHONE_NOISE.sub("", unicodedata.normalize("NFKC", values["phone"]))
+            faults = _faults(values)
+        if faults:
+            raise QuoineInputError(f"The onboarding form was not sent: {'; '.join(faults)}.")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def form_fields(self) -> dict[str, str]:
+        """Give the fields to send, by the exchange's names; empty ones left out."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
+
+
+def _faults(values: dict[str, str]) -> list[str]:
+    faults = [f"{name} is required" for name in REQUIRED_FIELDS if not values[name]]
+    faults += [f"{name} holds a control character" for name, value in values.items() if _CONTROL.search(value)]
+    if values["email"] and not _EMAIL.fullmatch(values["email"]):
+        faults.append("email is no e-mail address")
+    if values["country"] and values["country"] not in COUNTRY_CODES:
+        faults.append("country must be a two-letter ISO 3166 code such as JP")
+    if values["phone"] and not _PHONE.fullmatch(values["phone"]):
+        faults.append("phone must be 6 to 15 digits, with or without a + and country code in front")
+    return faults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """
+    One document of an onboarding (api-reference 1.1).
+
+    :param name: real file name; the exchange judges the type by its extension (facts, Onboarding).
+    :param content: the file's bytes, not empty. How large is too large is the operator's setting.
+    :raises QuoineInputError: a type that is not taken, a path instead of a name, or no content.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.name or re.search(r"[/\\]", self.name) or _CONTROL.search(self.name):
+            raise QuoineInputError(f"{self.name!r:.120} is no file name: give the name without folders.")
+        if self.name.rpartition(".")[2].lower() not in DOCUMENT_EXTENSIONS or "." not in self.name[1:]:
+            raise QuoineInputError(
+                f"The document {self.name!r:.120} has a type that the exchange does not take: "
+                f"give one of {', '.join(sorted(DOCUMENT_EXTENSIONS))}."
+            )
+        if not self.content:
+            raise QuoineInputError(f"The document {self.name!r:.120} is empty.")
+
+
+def check_password(password: str) -> None:
+    """
+    Check a user's password against the rule on record (facts, Onboarding).
+
+    :param password: at least 8 characters with a lower-case letter, an upper-case letter and a digit.
+    :raises QuoineInputError: it does not obey; the message never quotes it.
+    """
+    kinds = (str.islower, str.isupper, str.isdigit)
+    if len(password) < PASSWORD_LENGTH or not all(any(map(kind, password)) for kind in kinds):
+        raise QuoineInputError(
+            f"The user's password must have at least {PASSWORD_LENGTH} characters, among them a lower-case "
+            "letter, an upper-case letter and a digit."
+        )
+
+
+def make_password() -> str:
+    """Make a strong password that obeys :func:`check_password`: 24 random letters and digits, about 140 bits."""
+    alphabet = string.ascii_letters + string.digits
+    while True:
+        password = "".join(secrets.choice(alphabet) for _ in range(MADE_PASSWORD_LENGTH))
+        try:
+            check_password(password)
+        except QuoineInputError:
+            continue
+        return password
