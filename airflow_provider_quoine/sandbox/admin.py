@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -16,14 +17,35 @@ from airflow_provider_quoine.sandbox.faults import Fault
 from airflow_provider_quoine.sandbox.lives import Life
 from airflow_provider_quoine.sandbox.refusals import Refusal
 from airflow_provider_quoine.sandbox.rest import TheExchange, exchange_of
+from airflow_provider_quoine.sandbox.stream import Stream
 
 router = APIRouter()
+
+
+def stream_of(request: Request) -> Stream:
+    """Find the stream that a request is about."""
+    stream: Stream = request.app.state.stream
+    return stream
 
 
 class Pace(BaseModel):
     """Seconds per step of a life; None moves lives by hand only."""
 
     seconds: Annotated[float, Field(ge=0)] | None
+
+
+class MarketRate(BaseModel):
+    """Events per second on every market channel that has a subscriber."""
+
+    per_second: Annotated[float, Field(ge=0, le=1000)]
+
+
+class Event(BaseModel):
+    """One exact event; data that is no str goes out as JSON."""
+
+    channel: str
+    event: str
+    data: Any
 
 
 class NewState(BaseModel):
@@ -52,7 +74,7 @@ async def state(
     request: Request, exchange: TheExchange, requests: Annotated[int | None, Query(ge=1)] = None
 ) -> dict[str, Any]:
     """Tell all that the sandbox holds; ``?requests=N`` tells of the latest N requests only."""
-    return exchange.state(last_requests=requests)
+    return exchange.state(last_requests=requests) | {"stream": stream_of(request).figures()}
 
 
 @router.get("/_sandbox/outbox")
@@ -102,13 +124,29 @@ async def set_pace(exchange: TheExchange, order: Pace) -> dict[str, Any]:
     return {"pace": exchange.pace}
 
 
+@router.post("/_sandbox/market_rate")
+async def set_market_rate(request: Request, order: MarketRate) -> dict[str, Any]:
+    """Change how fast the market is."""
+    stream_of(request).set_market_rate(order.per_second)
+    return {"market_rate": order.per_second}
+
+
+@router.post("/_sandbox/publish")
+async def publish(request: Request, order: Event) -> dict[str, Any]:
+    """Publish one exact event to whoever is subscribed."""
+    data = order.data if isinstance(order.data, str) else json.dumps(order.data)
+    return {"subscribers": stream_of(request).publish(order.channel, order.event, data)}
+
+
 @router.post("/_sandbox/faults")
 async def order_fault(request: Request, exchange: TheExchange, fault: Fault) -> dict[str, Any]:
     """Order a fault; one that strikes now tells how many connections it hit."""
     if fault.when != "now":
         exchange.faults.waiting.append(fault)
         return {"ordered": fault.times}
-    return {"hit": request.app.state.strike(fault)}
+    if fault.endpoint == "stream":
+        return {"hit": stream_of(request).strike(fault)}
+    return {"hit": request.app.state.refuse(fault.seconds)}
 
 
 @router.delete("/_sandbox/faults")
@@ -120,7 +158,8 @@ async def clear_faults(exchange: TheExchange) -> dict[str, Any]:
 
 
 @router.post("/_sandbox/reset")
-async def reset(exchange: TheExchange) -> dict[str, Any]:
+async def reset(request: Request, exchange: TheExchange) -> dict[str, Any]:
     """Forget everything; open stream connections stay."""
     exchange.reset()
+    stream_of(request).set_market_rate(exchange.settings.market_rate)
     return {"reset": True}

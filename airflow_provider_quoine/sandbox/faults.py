@@ -46,9 +46,7 @@ KINDS = {
     "delay": Kind("rest", ("before", "after"), frozenset({"seconds"}), frozenset({"seconds"})),
     "drop_before": Kind("rest", ("before",)),
     "drop_after": Kind("rest", ("after",)),
-    "status": Kind(
-        "rest", ("before", "after"), frozenset({"status", "body", "content_type"}), frozenset({"status"})
-    ),
+    "status": Kind("rest", ("before", "after"), frozenset({"status", "body", "content_type"}), frozenset({"status"})),
     "garbage": Kind("rest", ("after", "before")),
     "truncated": Kind("rest", ("after",)),
     "close": Kind("stream", _STREAM, frozenset({"code", "abrupt"})),

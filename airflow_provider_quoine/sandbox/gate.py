@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
-import struct
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
@@ -15,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from airflow_provider_quoine.sandbox.exchange import Exchange, Seen, iso
 from airflow_provider_quoine.sandbox.faults import Fault, endpoint_of
 from airflow_provider_quoine.sandbox.refusals import Refusal
+from airflow_provider_quoine.sandbox.sockets import reset_socket
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +28,6 @@ class Answer:
     status: int = 500
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
-
-
-def reset_socket(transport: asyncio.Transport) -> None:
-    """
-    Drop a connection as a crashed host would: a TCP reset, and not one byte more.
-
-    :param transport: the connection's transport
-    """
-    # Lingering for 0 seconds makes the kernel send RST in place of FIN.
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 def refusal_response(refusal: Refusal) -> Response:

@@ -15,10 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_quoine.sandbox import admin, rest
+from airflow_provider_quoine.sandbox import admin, rest, stream
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.sandbox.exchange import Exchange
-from airflow_provider_quoine.sandbox.faults import Fault
 from airflow_provider_quoine.sandbox.gate import Gate, refusal_response
 from airflow_provider_quoine.sandbox.refusals import Refusal
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
@@ -55,6 +54,7 @@ class Sandbox(uvicorn.Server):
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.exchange = Exchange(settings)
+        self.stream = stream.Stream(self.exchange)
         self._socket = socket.create_server((settings.host, settings.port), backlog=2048)
         self.port: int = self._socket.getsockname()[1]
         self._reopening: asyncio.Task[None] | None = None
@@ -78,9 +78,11 @@ class Sandbox(uvicorn.Server):
     def _build(self) -> FastAPI:
         app = FastAPI(title="Quoine sandbox", openapi_url=None, redirect_slashes=False)
         app.state.exchange = self.exchange
-        app.state.strike = self.strike
+        app.state.stream = self.stream
+        app.state.refuse = self.refuse
         app.include_router(admin.router)
         app.include_router(rest.router)
+        app.include_router(stream.router)
         app.add_exception_handler(Refusal, _on_refusal)
         app.add_exception_handler(HTTPException, _on_http_exception)
         app.add_middleware(Gate, exchange=self.exchange)
@@ -113,12 +115,12 @@ class Sandbox(uvicorn.Server):
             }
         )
 
-    def strike(self, fault: Fault) -> int:
+    def refuse(self, seconds: float) -> int:
         """
-        Let a fault strike at once.
+        Close the port for a while; connections of the stream stay.
 
-        :param fault: one that is not bound to a coming request
-        :return: how many connections it hit
+        :param seconds: until it is open again
+        :return: how many connections of the REST API it ended
         """
         for server in self.servers:
             server.close()
@@ -126,7 +128,7 @@ class Sandbox(uvicorn.Server):
         idle = [connection for connection in self.server_state.connections if isinstance(connection, _Protocol)]
         for connection in idle:
             connection.shutdown()
-        self._reopening = asyncio.create_task(self._reopen(fault.seconds))
+        self._reopening = asyncio.create_task(self._reopen(seconds))
         return len(idle)
 
     async def _reopen(self, seconds: float) -> None:
@@ -141,6 +143,7 @@ class Sandbox(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what is waiting, then the server."""
         self.exchange.stopping.set()
+        await self.stream.close()
         if self._reopening is not None:
             await self._reopening
         await super().shutdown(sockets=[self._socket])

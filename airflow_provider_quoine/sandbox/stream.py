@@ -1,0 +1,162 @@
+"""The stream as a whole: its connections, its channels, and the market that feeds them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket
+
+from airflow_provider_quoine.sandbox.exchange import Exchange
+from airflow_provider_quoine.sandbox.faults import Fault, Faults
+from airflow_provider_quoine.sandbox.market import market_channels
+from airflow_provider_quoine.sandbox.pusher import PusherConnection, frame
+
+router = APIRouter()
+
+
+@router.websocket("/app/{key}")
+async def stream_connection(websocket: WebSocket, key: str) -> None:
+    """Serve one client (api-reference II)."""
+    await PusherConnection(websocket=websocket, key=key, stream=websocket.app.state.stream).serve()
+
+
+class Stream:
+    """
+    All connections; a market channel costs something only while somebody is subscribed to it.
+
+    :param exchange: whose stream it is
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.settings = exchange.settings
+        self.market_rate = self.settings.market_rate
+        self._exchange = exchange
+        self._market = market_channels(
+            seed=self.settings.seed, clock=self.settings.clock, form=self.settings.market_amounts
+        )
+        self._connections: set[PusherConnection] = set()
+        self._channels: defaultdict[str, set[PusherConnection]] = defaultdict(set)
+        self._feeds: dict[str, asyncio.Task[None]] = {}
+        self._total = self._most = self._events = 0
+
+    @property
+    def faults(self) -> Faults:
+        """The faults that wait."""
+        return self._exchange.faults
+
+    def join(self, connection: PusherConnection) -> None:
+        """Count a connection in."""
+        self._connections.add(connection)
+        self._total += 1
+        self._most = max(self._most, len(self._connections))
+
+    def leave(self, connection: PusherConnection) -> None:
+        """Count a connection out, with all its channels."""
+        for channel in tuple(connection.channels):
+            self.unsubscribe(connection, channel)
+        self._connections.discard(connection)
+
+    def subscribe(self, connection: PusherConnection, channel: str) -> None:
+        """
+        Let a channel's events go to a connection; a channel that does not exist stays silent (facts, Streams).
+
+        :param connection: not subscribed yet
+        :param channel: any name
+        """
+        connection.channels.add(channel)
+        self._channels[channel].add(connection)
+        if channel in self._market and channel not in self._feeds:
+            self._start(channel)
+
+    def unsubscribe(self, connection: PusherConnection, channel: str) -> None:
+        """
+        End a subscription; the last one ends the channel.
+
+        :param connection: subscribed or not
+        :param channel: any name
+        """
+        connection.channels.discard(channel)
+        self._channels[channel].discard(connection)
+        if not self._channels[channel]:
+            del self._channels[channel]
+            if channel in self._feeds:
+                self._feeds.pop(channel).cancel()
+
+    def publish(self, channel: str, event: str, data: str) -> int:
+        """
+        Send an event to all subscribers of a channel, written once for all of them.
+
+        :param channel: its name
+        :param event: the event's
+        :param data: the data, a string
+        :return: how many subscribers there are
+        """
+        subscribers = self._channels.get(channel, ())
+        text = frame(event, data, channel) if subscribers else ""
+        for connection in tuple(subscribers):
+            connection.send(text)
+        self._events += bool(subscribers)
+        return len(subscribers)
+
+    def set_market_rate(self, per_second: float) -> None:
+        """
+        Change how fast the market is.
+
+        :param per_second: events per second on each channel; 0 is a silent market
+        """
+        self.market_rate = per_second
+        for channel in tuple(self._feeds):
+            self._feeds.pop(channel).cancel()
+        for channel in self._market.keys() & self._channels.keys():
+            self._start(channel)
+
+    def _start(self, channel: str) -> None:
+        if self.market_rate:
+            self._feeds[channel] = asyncio.create_task(self._feed(channel, 1 / self.market_rate))
+
+    async def _feed(self, channel: str, interval: float) -> None:
+        market, loop = self._market[channel], asyncio.get_running_loop()
+        # Each channel beats at its own moment: no snapshot at subscription, and no burst of all at once.
+        due = loop.time() + interval * random.random()  # noqa: S311 - no secret
+        while True:
+            await asyncio.sleep(due - loop.time())
+            self.publish(channel, market.event, market.make())
+            due += interval
+
+    def strike(self, fault: Fault) -> int:
+        """
+        Let a fault befall every open connection at once.
+
+        :param fault: of the stream
+        :return: how many it hit
+        """
+        hit = tuple(self._connections)
+        for connection in hit:
+            connection.strike(fault)
+        return len(hit)
+
+    async def close(self) -> None:
+        """End the market."""
+        feeds = tuple(self._feeds.values())
+        for feed in feeds:
+            feed.cancel()
+        await asyncio.gather(*feeds, return_exceptions=True)
+
+    def figures(self) -> dict[str, Any]:
+        """
+        Tell of the stream.
+
+        :return: market rate, connections now, ever and at most, subscribers by channel, events that had a subscriber
+        """
+        return {
+            "market_rate": self.market_rate,
+            "connections": len(self._connections),
+            "connections_total": self._total,
+            "connections_max": self._most,
+            "channels": {channel: len(subscribers) for channel, subscribers in sorted(self._channels.items())},
+            "events": self._events,
+        }
