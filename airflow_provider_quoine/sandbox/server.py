@@ -55,7 +55,7 @@ class Sandbox(uvicorn.Server):
         self.settings = settings
         self.exchange = Exchange(settings)
         self.stream = stream.Stream(self.exchange)
-        self._socket = socket.create_server((settings.host, settings.port), backlog=2048)
+        self._socket = self._listen(settings.port)
         self.port: int = self._socket.getsockname()[1]
         self._reopening: asyncio.Task[None] | None = None
         super().__init__(
@@ -74,6 +74,11 @@ class Sandbox(uvicorn.Server):
                 timeout_graceful_shutdown=5,
             )
         )
+
+    def _listen(self, port: int) -> socket.socket:
+        host = self.settings.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
 
     def _build(self) -> FastAPI:
         app = FastAPI(title="Quoine sandbox", openapi_url=None, redirect_slashes=False)
@@ -133,7 +138,7 @@ class Sandbox(uvicorn.Server):
 
     async def _reopen(self, seconds: float) -> None:
         await self.exchange.pause(seconds)
-        self._socket = socket.create_server((self.settings.host, self.port), backlog=2048)
+        self._socket = self._listen(self.port)
         await self.startup(sockets=[self._socket])
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:

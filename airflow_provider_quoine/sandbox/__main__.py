@@ -1,0 +1,100 @@
+"""The ``quoine-sandbox`` program: the Quoine exchange on localhost, to try things out and to test against."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+SECRET_VARIABLE = "QUOINE_SANDBOX_VENDOR_SECRET"
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="quoine-sandbox",
+        description="The Quoine exchange's partner API and stream on localhost. It is no exchange and holds no money.",
+        epilog=f"The vendor's API secret is read from {SECRET_VARIABLE}; without it one is made and shown once.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8799, help="port to listen on; 0 takes a free one")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--pace", type=float, default=5.0, metavar="SECONDS", help="per step of a user or withdrawal")
+    pace.add_argument("--manual", action="store_true", help="move users and withdrawals by hand only")
+    add("--vendor-id", default="7", metavar="ID", help="api_id of the vendor")
+    add("--limit", type=int, default=300, metavar="N", help="requests per window and address")
+    add("--window", type=float, default=300.0, metavar="SECONDS", help="length of that window")
+    add("--market-rate", type=float, default=2.0, metavar="N", help="events per second and market channel")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the market's random walk")
+    add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="app key of the stream")
+    add("--code-digits", type=int, default=5, metavar="N", help="digits of an authentication code")
+    add("--verbose", action="store_true", help="one line per request on standard error, without secrets")
+    return parser.parse_args(argv)
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"quoine-sandbox: {message}\n")
+    return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the sandbox until SIGINT or SIGTERM.
+
+    :param argv: arguments; by default those of the command line
+    :return: exit code; 1 when it cannot start, with one line that says why
+    """
+    args = _arguments(argv)
+    missing = [name for name in ("fastapi", "uvicorn", "multipart", "websockets") if not importlib.util.find_spec(name)]
+    if missing:
+        return _fail(f"{', '.join(missing)} not installed: pip install 'airflow-provider-quoine[sandbox]'")
+    from airflow_provider_quoine.sandbox.server import Sandbox
+    from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret
+
+    given = os.environ.get(SECRET_VARIABLE)
+    try:
+        settings = SandboxSettings(
+            host=args.host,
+            port=args.port,
+            vendor_id=args.vendor_id,
+            vendor_secret=given or new_api_secret(),
+            pusher_key=args.pusher_key,
+            pace=None if args.manual else args.pace,
+            limit=args.limit,
+            window=args.window,
+            market_rate=args.market_rate,
+            seed=args.seed,
+            code_digits=args.code_digits,
+        )
+        sandbox = Sandbox(settings)
+    except (ValueError, OverflowError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot listen: {error.strerror or error}")
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger(__package__).setLevel(logging.INFO if args.verbose else logging.WARNING)
+    lines = [
+        "This is a sandbox, no exchange, no money.",
+        f"Listening on {sandbox.url} (open it in a browser); Ctrl-C stops it.",
+    ]
+    if given:
+        lines.append(f"The vendor {settings.vendor_id} signs with the secret in {SECRET_VARIABLE}.")
+    else:
+        lines.append("The vendor's connection for Airflow; its secret is shown this once:")
+        lines.append(f"AIRFLOW_CONN_QUOINE_DEFAULT='{sandbox.airflow_connection()}'")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+    # The server stops on these two and then raises them again: that is to end nothing but the server.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    sandbox.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
