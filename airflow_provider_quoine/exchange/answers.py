@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -26,6 +26,13 @@ from airflow_provider_quoine.exchange.models import (
 EXCERPT_CHARACTERS = 500
 """How much of a body or of the server's words stands in an error."""
 
+_SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: quote(text, safe="", errors="replace"),
+    lambda text: quote_plus(text, errors="replace"),
+    html.escape,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]+")
 _WAIT = re.compile(r"after\s+(\d{1,9}(?:\.\d{1,9})?)\s*s", re.IGNORECASE)
 
@@ -90,12 +97,7 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spellings = (
-            spelling(secret)
-            for secret in secrets
-            if secret
-            for spelling in (str, lambda text: json.dumps(text)[1:-1], quote, quote_plus, html.escape)
-        )
+        spellings = (spelling(secret) for secret in secrets if secret for spelling in _SPELLINGS)
         # The longest first, or a short one inside it would leave the rest standing.
         known = sorted(set(spellings), key=len, reverse=True)
         self._secret = re.compile("|".join(map(re.escape, known)) if known else r"(?!)")

@@ -18,6 +18,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
+def _read_fraction(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except ArithmeticError:
+        raise ValueError("a number of absurd length") from None
+    plain_number(value)
+    return value
+
+
 def plain_number(value: Decimal) -> str:
     """
     Write a Decimal in plain digits: ``0.5``, ``0.10000001``, never ``5E-1`` (facts, Withdrawals).
@@ -41,12 +50,12 @@ def read_json(text: str) -> Any:
 
     :param text: the JSON.
     :return: dict, list, str, int, Decimal, bool or None.
-    :raises ValueError: no JSON, or NaN, Infinity, or nested beyond reason.
+    :raises ValueError: no JSON, or NaN, Infinity, a number of absurd length, or nested beyond reason.
     """
     if text.count("{") + text.count("[") > MAX_BRACKETS:
         raise ValueError("nested beyond reason")
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+        return json.loads(text, parse_float=_read_fraction, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested beyond reason") from None
 

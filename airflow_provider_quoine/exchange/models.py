@@ -33,7 +33,8 @@ MADE_PASSWORD_LENGTH = 24
 _EMAIL = re.compile(r"[^\s@,;<>]{1,64}@(?:[^\s@.,;<>]+\.)+[^\s@.,;<>]{2,}")
 _PHONE = re.compile(r"\+?[0-9]{6,15}")
 _PHONE_NOISE = re.compile(r"[\s()\-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Lone surrogates too: they come out of undecodable file names and cannot be sent.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -325,10 +326,14 @@ def check_password(password: str) -> None:
     :raises QuoineInputError: it does not obey; the message never quotes it.
     """
     kinds = (str.islower, str.isupper, str.isdigit)
-    if len(password) < PASSWORD_LENGTH or not all(any(map(kind, password)) for kind in kinds):
+    if (
+        len(password) < PASSWORD_LENGTH
+        or _CONTROL.search(password)
+        or not all(any(map(kind, password)) for kind in kinds)
+    ):
         raise QuoineInputError(
             f"The user's password must have at least {PASSWORD_LENGTH} characters, among them a lower-case "
-            "letter, an upper-case letter and a digit."
+            "letter, an upper-case letter and a digit, and no control character."
         )
 
 
