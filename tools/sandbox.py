@@ -1,0 +1,80 @@
+"""The sandbox exchange as a process of its own, as a person would start it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import urllib.error
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tools.airflow_api import wait_for
+from tools.kept import KeptProcess
+from tools.standalone import free_port
+
+SECONDS_TO_START = 60
+
+
+class SandboxProcess:
+    """
+    ``quoine-sandbox`` on a free port, serving within the ``with`` block and gone after it.
+
+    :param folder: where its console goes
+    :param options: more arguments of the command
+    """
+
+    def __init__(self, *, folder: Path, options: Sequence[str] = ()) -> None:
+        self.console = folder / "sandbox.log"
+        self.vendor_secret = secrets.token_urlsafe(48)
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.control = SandboxControl(self.url)
+        self._options = list(options)
+        self._folder = folder
+        self._process: KeptProcess | None = None
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The vendor's Airflow connection, for :meth:`tools.airflow_api.AirflowApi.create_connection`."""
+        return {
+            "conn_type": "quoine",
+            "host": self.url,
+            "login": "7",
+            "password": self.vendor_secret,
+            "extra": {
+                "pusher_key": "quoine-sandbox",
+                "pusher_host": "127.0.0.1",
+                "pusher_port": self._port,
+                "pusher_tls": False,
+            },
+        }
+
+    def __enter__(self) -> SandboxProcess:
+        command = [sys.executable, "-m", "airflow_provider_quoine.sandbox", "--port", str(self._port), *self._options]
+        env = os.environ | {"QUOINE_SANDBOX_VENDOR_SECRET": self.vendor_secret, "PYTHONUNBUFFERED": "1"}
+        self._process = KeptProcess(command, env=env, cwd=self._folder, console=self.console)
+        try:
+            wait_for("the sandbox", self._serves, timeout=SECONDS_TO_START, pause=0.1)
+        except BaseException:
+            self._process.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    def _serves(self) -> bool | None:
+        if self._process is None or self._process.ended:
+            raise RuntimeError(f"The sandbox ended by itself; what it said is in {self.console}")
+        try:
+            self.control.state(requests=1)
+        except urllib.error.URLError:
+            return None
+        return True

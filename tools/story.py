@@ -1,0 +1,145 @@
+"""The example DAGs played through as a person would, for the demo and for the test of the whole."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tools.airflow_api import ENDED, SECONDS_BEFORE_ANSWER, AirflowApi
+
+#: Test vector of BIP 173: a valid address that belongs to nobody here.
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+TARO = {
+    "first_name": "Taro",
+    "last_name": "Yamada",
+    "first_furi_name": "タロウ",
+    "last_furi_name": "ヤマダ",
+    "email": "taro.yamada@example.com",
+    "phone": "+81 90-1790-1357",
+    "country": "JP",
+    "address": "1-2-3 Marunouchi",
+    "city": "Tokyo",
+    "postcode": "100-0005",
+}
+HANAKO = TARO | {
+    "first_name": "Hanako",
+    "last_name": "Suzuki",
+    "first_furi_name": "ハナコ",
+    "last_furi_name": "スズキ",
+    "email": "hanako.suzuki@example.com",
+}
+
+
+@dataclass(kw_only=True)
+class Run:
+    """
+    One DAG run of the story.
+
+    :param dag_id: which DAG
+    :param conf: its params
+    :param user_of: DAG whose run has to succeed first and makes the user (param ``user_id``) of this one
+    :param users: how many users it makes at the exchange
+    :param withdrawals: amounts that it withdraws
+    """
+
+    dag_id: str
+    conf: dict[str, str]
+    user_of: str | None = None
+    users: int = 0
+    withdrawals: tuple[str, ...] = ()
+    run_id: str | None = None
+    state: str = "waiting"
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+
+
+def runs_of(documents: dict[str, str]) -> list[Run]:
+    """
+    List the runs of the story, in the order in which they start.
+
+    :param documents: form field → path, as :func:`tools.documents.write_documents` returns them
+    """
+    onboard, chain = "quoine_onboard_user", "quoine_onboard_and_withdraw"
+    payout = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    return [
+        Run(dag_id=chain, conf=HANAKO | documents | payout, users=1, withdrawals=("0.25",)),
+        Run(dag_id=onboard, conf=TARO | documents, users=1),
+        Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}),
+        Run(
+            dag_id="quoine_withdraw_bitcoin",
+            conf={"amount": "0.5", "address": ADDRESS},
+            user_of=onboard,
+            withdrawals=("0.5",),
+        ),
+    ]
+
+
+class Story:
+    """
+    Starts the runs, watches them, and answers what they ask a person.
+
+    :param api: of an Airflow whose connection ``quoine_default`` leads to the sandbox
+    :param sandbox: where the codes are read
+    :param runs: what to play
+    """
+
+    def __init__(self, *, api: AirflowApi, sandbox: SandboxControl, runs: list[Run]) -> None:
+        self.api = api
+        self.sandbox = sandbox
+        self.runs = {run.dag_id: run for run in runs}
+        self._asking_since: dict[tuple[str, str], float] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return all(run.state in ENDED or self._never_starts(run) for run in self.runs.values())
+
+    def step(self) -> None:
+        """Start what can start, read how all stand, and answer who has asked for long enough."""
+        for run in self.runs.values():
+            if run.run_id is None:
+                self._start(run)
+            if run.run_id is not None and run.state not in ENDED:
+                # The state first: once it is final, so are the tasks read after it.
+                run.state = self.api.run_state(run.dag_id, run.run_id)
+                run.tasks = self.api.task_instances(run.dag_id, run.run_id)
+                self._answer(run, run.run_id)
+
+    def _never_starts(self, run: Run) -> bool:
+        return run.user_of is not None and self.runs[run.user_of].state == "failed"
+
+    def _start(self, run: Run) -> None:
+        if run.user_of is not None:
+            if self.runs[run.user_of].state != "success":
+                return
+            run.conf["user_id"] = self._user_id(self.runs[run.user_of])
+        self.api.unpause(run.dag_id)
+        run.run_id = self.api.trigger(run.dag_id, run.conf)
+
+    def _user_id(self, run: Run) -> str:
+        assert run.run_id is not None
+        return run.conf.get("user_id") or str(self.api.xcom(run.dag_id, run.run_id, "create_user"))
+
+    def _answer(self, run: Run, run_id: str) -> None:
+        for task in run.tasks:
+            key = (run_id, task["task_id"])
+            if task["state"] != "awaiting_input":
+                self._asking_since.pop(key, None)
+            elif time.monotonic() - self._asking_since.setdefault(key, time.monotonic()) > SECONDS_BEFORE_ANSWER:
+                code = self.sandbox.latest_code(self._user_id(run))
+                self.api.answer(run.dag_id, run_id, task["task_id"], option="Send", params={"one_time_token": code})
+
+    def problems(self) -> list[str]:
+        """Tell what did not end as it should, in Airflow and at the exchange; nothing if all is well."""
+        found = [f"{run.dag_id}: {run.state}" for run in self.runs.values() if run.state != "success"]
+        held = self.sandbox.state(requests=1)
+        users = sorted(user["status"] for user in held["users"])
+        wanted_users = ["APPROVED"] * sum(run.users for run in self.runs.values())
+        if users != wanted_users:
+            found.append(f"the exchange holds users {users} instead of {wanted_users}")
+        withdrawals = sorted((each["amount"], each["state"]) for each in held["withdrawals"])
+        wanted = sorted((amount, "processed") for run in self.runs.values() for amount in run.withdrawals)
+        if withdrawals != wanted:
+            found.append(f"the exchange holds withdrawals {withdrawals} instead of {wanted}")
+        return found
