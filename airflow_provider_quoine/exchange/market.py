@@ -1,0 +1,253 @@
+"""The market streams: names of channels and events, and what their data says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Context, Decimal
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamDataError
+from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number, read_json
+
+LONGEST_CHANNEL = 164
+"""Characters that Pusher allows in a channel's name (pusher notes, Protocol 7)."""
+
+_PAIR = re.compile(r"[A-Za-z0-9]+")
+# The form of JSON's own numbers: Decimal alone would also read "NaN", " 1_0 " and digits of other scripts.
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+
+_FINEST = Decimal("1e-30")
+"""Smallest part of a number that is let in: the middle of two such numbers can still be written out."""
+EXACT = Context(prec=4 * DIGITS)
+"""Wide enough that sum, difference and half of any two numbers that are let in are exact."""
+
+_Result = TypeVar("_Result")
+
+
+class Side(StrEnum):
+    """A side of the order book, or of a trade's taker."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+@dataclass(frozen=True, slots=True)
+class MarketStream:
+    """
+    One kind of stream.
+
+    :param channel: template of its channels' names.
+    :param event: name of its events.
+    """
+
+    channel: str
+    event: str
+
+
+PRICE_LADDERS = MarketStream("price_ladders_cash_{pair}_{side}", "updated")
+EXECUTIONS = MarketStream("executions_cash_{pair}", "created")
+PRODUCTS = MarketStream("product_cash_{pair}_{product_id}", "updated")
+"""The three streams (api-reference II)."""
+
+
+def normalise_pair(pair: str) -> str:
+    """
+    Return a currency pair code as channel names have it, such as ``btcjpy``.
+
+    :param pair: letters and digits in upper or lower case; no separator, which the exchange never has.
+    :raises QuoineInputError: if it is anything else.
+    """
+    if not isinstance(pair, str) or not _PAIR.fullmatch(pair):
+        raise QuoineInputError(f"{pair!r} is no currency pair: give its code without separators, such as 'btcjpy'.")
+    return pair.lower()
+
+
+def price_ladder_channel(pair: str, side: Side) -> str:
+    """
+    Return the channel of one side of a pair's order book.
+
+    :raises QuoineInputError: if the pair is none.
+    """
+    return _channel(PRICE_LADDERS, pair=normalise_pair(pair), side=Side(side))
+
+
+def executions_channel(pair: str) -> str:
+    """
+    Return the channel of a pair's executions.
+
+    :raises QuoineInputError: if the pair is none.
+    """
+    return _channel(EXECUTIONS, pair=normalise_pair(pair))
+
+
+def product_channel(pair: str, product_id: int) -> str:
+    """
+    Return the channel of a product (its ticker).
+
+    :param product_id: the exchange's number for the pair's product, e.g. 5 for BTCJPY (facts, Streams).
+    :raises QuoineInputError: if the pair is none, or the number is not above zero.
+    """
+    if isinstance(product_id, bool) or not isinstance(product_id, int) or product_id < 1:
+        raise QuoineInputError(f"{product_id!r} is no product id: give the exchange's number, such as 5 for BTCJPY.")
+    return _channel(PRODUCTS, pair=normalise_pair(pair), product_id=product_id)
+
+
+def _channel(stream: MarketStream, **parts: object) -> str:
+    name = stream.channel.format(**parts)
+    if len(name) > LONGEST_CHANNEL:
+        raise QuoineInputError(f"Channel {name[:40]}... has {len(name)} characters; Pusher allows {LONGEST_CHANNEL}.")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class PriceLevel:
+    """A row of an order book's side: how much is offered at a price, in quote and base currency."""
+
+    price: Decimal
+    quantity: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """
+    A trade (facts, Streams).
+
+    :param id: the exchange's number, kept as text.
+    :param price: in the pair's quote currency.
+    :param quantity: in its base currency.
+    :param taker_side: who took: ``buy`` lifted an offer, ``sell`` hit a bid.
+    :param created_at: UTC, to the second; several trades share one.
+    """
+
+    id: str
+    price: Decimal
+    quantity: Decimal
+    taker_side: Side
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """
+    A product's ticker (facts, Streams). Any field may be None: the exchange leaves out or nulls what it has not.
+
+    :param other: keys that are not on record, as they came.
+    """
+
+    id: str | None
+    code: str | None
+    currency_pair_code: str | None
+    market_ask: Decimal | None
+    market_bid: Decimal | None
+    low_market_bid: Decimal | None
+    high_market_ask: Decimal | None
+    last_traded_price: Decimal | None
+    last_traded_quantity: Decimal | None
+    volume_24h: Decimal | None
+    last_price_24h: Decimal | None
+    last_event_timestamp: Decimal | None
+    pusher_channel: str | None
+    other: Mapping[str, Any]
+
+
+def decode_price_ladder(data: str) -> tuple[PriceLevel, ...]:
+    """
+    Read one whole side of an order book.
+
+    :param data: ``[["600.1", "0.5"], ...]``, strings or numbers; ``[]`` is an empty side.
+    :return: the rows in the order sent.
+    :raises QuoineStreamDataError: if it is anything else.
+    """
+    return _decode(data, "price ladder", _ladder)
+
+
+def decode_execution(data: str) -> Execution:
+    """
+    Read a trade.
+
+    :param data: one object with ``id``, ``quantity``, ``price``, ``taker_side`` and ``created_at``.
+    :raises QuoineStreamDataError: if it is anything else.
+    """
+    return _decode(data, "execution", _execution)
+
+
+def decode_product(data: str) -> Product:
+    """
+    Read a product's ticker.
+
+    :param data: one flat object.
+    :raises QuoineStreamDataError: if it is anything else.
+    """
+    return _decode(data, "product", _product)
+
+
+def _decode(data: str, what: str, read: Callable[[Any], _Result]) -> _Result:
+    try:
+        return read(read_json(data))
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        raise QuoineStreamDataError(
+            f"The stream sent a {what} that cannot be read ({type(error).__name__}: {error}): {data[:80]!r}"
+        ) from error
+
+
+def _ladder(rows: Any) -> tuple[PriceLevel, ...]:
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise TypeError("not an array of [price, quantity]")
+    return tuple(PriceLevel(_number(price), _number(quantity)) for price, quantity in rows)
+
+
+def _execution(trade: Any) -> Execution:
+    return Execution(
+        id=_text(trade["id"]),
+        price=_number(trade["price"]),
+        quantity=_number(trade["quantity"]),
+        taker_side=Side(trade["taker_side"]),
+        created_at=datetime.fromtimestamp(int(_number(trade["created_at"])), UTC),
+    )
+
+
+def _product(ticker: Any) -> Product:
+    if not isinstance(ticker, dict):
+        raise TypeError("not an object")
+    known = {name: None if ticker.get(name) is None else read(ticker[name]) for name, read in _PRODUCT_FIELDS.items()}
+    return Product(**known, other={name: value for name, value in ticker.items() if name not in known})
+
+
+def _number(value: Any) -> Decimal:
+    """Return a price, quantity or time: exact, finite, of sensible length, not negative."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise TypeError(f"{value!r:.40} is no number")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(f"{value!r:.40} is no number")
+    number = Decimal(value)
+    plain_number(number)
+    if number < 0 or number != number.quantize(_FINEST, context=EXACT):
+        raise ValueError(f"{value!r:.40} is negative or too fine")
+    return number
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"{value!r:.40} is neither text nor a whole number")
+    return str(value)
+
+
+_PRODUCT_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "id": _text,
+    "code": _text,
+    "currency_pair_code": _text,
+    "market_ask": _number,
+    "market_bid": _number,
+    "low_market_bid": _number,
+    "high_market_ask": _number,
+    "last_traded_price": _number,
+    "last_traded_quantity": _number,
+    "volume_24h": _number,
+    "last_price_24h": _number,
+    "last_event_timestamp": _number,
+    "pusher_channel": _text,
+}
