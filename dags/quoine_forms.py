@@ -22,7 +22,7 @@ def optional_text(title: str, description: str, section: str) -> Param:
 ONBOARDING_FORM = {
     "first_name": text("First name", "As in the id document.", examples=["Taro"]),
     "last_name": text("Last name", "As in the id document.", examples=["Yamada"]),
-    "email": text("E-mail", "The exchange takes each address once.", format="email"),
+    "email_address": text("E-mail", "The exchange takes each address once.", format="email"),
     "phone": text("Phone", "With or without country code, such as +819017901357.", pattern=r"^[+0-9 ()\-]{6,24}$"),
     "country": text("Country", "Two letters, ISO 3166.", pattern="^[A-Z]{2}$", examples=["JP", "SG", "VN", "US"]),
     "id_document": text("Id document", DOCUMENT.format("passport.pdf")),
@@ -34,6 +34,9 @@ ONBOARDING_FORM = {
     "city": optional_text("City", "", "Furigana and address"),
     "postcode": optional_text("Postcode", "", "Furigana and address"),
 }
+
+#: The operator's arguments, taken from the form.
+ONBOARDING_FIELDS = {field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM}
 
 #: Amounts are text: a JSON number would be a float on its way.
 AMOUNT = text("Amount (BTC)", "Plain digits, at most 8 decimals.", pattern=r"^[0-9]+(\.[0-9]{1,8})?$", examples=["0.5"])

@@ -19,7 +19,7 @@ from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapsho
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
-from quoine_forms import AMOUNT, ONBOARDING_FORM, PAIR, text
+from quoine_forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, text
 
 with DAG(
     dag_id="quoine_onboard_and_withdraw",
@@ -37,7 +37,7 @@ with DAG(
     # [START chain]
     create_user = QuoineCreateOnboardingUserOperator(
         task_id="create_user",
-        **{field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM},
+        **ONBOARDING_FIELDS,
         password_variable="quoine_password_{{ run_id }}",
         generate_password=True,
     )

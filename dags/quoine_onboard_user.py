@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
-from quoine_forms import ONBOARDING_FORM
+from quoine_forms import ONBOARDING_FIELDS, ONBOARDING_FORM
 
 with DAG(
     dag_id="quoine_onboard_user",
@@ -30,7 +30,7 @@ with DAG(
     # [START onboard_user]
     create_user = QuoineCreateOnboardingUserOperator(
         task_id="create_user",
-        **{field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM},
+        **ONBOARDING_FIELDS,
         password_variable="quoine_password_{{ run_id }}",
         generate_password=True,
     )

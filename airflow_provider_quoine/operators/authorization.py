@@ -24,7 +24,7 @@ from airflow_provider_quoine.hooks.withdrawals import (
 from airflow_provider_quoine.operators.failures import without_retry
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.exchange.errors import QuoineRefusedError
     from airflow_provider_quoine.hooks.send_once import SendOnce
@@ -85,7 +85,7 @@ class QuoineAuthorizeWithdrawalOperator(HITLOperator):
         *,
         amount: str,
         address: str,
-        user_id: str,
+        user_id: str | XComArg,
         credentials_variable: str | None = None,
         code_attempts: int = 3,
         code_valid_for: timedelta = timedelta(minutes=10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.onboarding import Document
+    from airflow_provider_quoine.exchange.models import Document
 
 
 def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
@@ -23,7 +23,7 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_quoine.exchange.errors import QuoineInputError
-    from airflow_provider_quoine.exchange.onboarding import Document
+    from airflow_provider_quoine.exchange.models import Document
 
     source = ObjectStoragePath(path)
     if not source.is_file():

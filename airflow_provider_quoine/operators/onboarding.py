@@ -15,7 +15,7 @@ from airflow_provider_quoine.operators.failures import without_retry
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.exchange.onboarding import Document, OnboardingUser
+    from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 
 RECORD_KEY = "quoine_onboarding_user"
 
@@ -30,7 +30,8 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     :param first_name: given name.
     :param last_name: family name.
     :param phone: with or without country code.
-    :param email: also the natural key of a user: the exchange takes each address once.
+    :param email_address: also the natural key of a user: the exchange takes each address once. It is not called
+        ``email``, because that is where Airflow itself mails a task's failures.
     :param country: ISO 3166 alpha-2 code, such as ``JP``.
     :param id_document: path or ``ObjectStoragePath`` URI of the id document.
     :param proof_address: path or URI of the proof of address.
@@ -52,7 +53,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         "first_name",
         "last_name",
         "phone",
-        "email",
+        "email_address",
         "country",
         "id_document",
         "proof_address",
@@ -72,7 +73,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         first_name: str,
         last_name: str,
         phone: str,
-        email: str,
+        email_address: str,
         country: str,
         id_document: str,
         proof_address: str,
@@ -91,7 +92,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         self.first_name = first_name
         self.last_name = last_name
         self.phone = phone
-        self.email = email
+        self.email_address = email_address
         self.country = country
         self.id_document = id_document
         self.proof_address = proof_address
@@ -112,9 +113,9 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             key=RECORD_KEY,
             try_number=context["ti"].try_number,
             what="onboarding user",
-            way_out=f"Ask the exchange whether a user with the e-mail {self.email} exists.",
+            way_out=f"Ask the exchange whether a user with the e-mail {self.email_address} exists.",
         )
-        record = once.begin({"email": self.email})
+        record = once.begin({"email": self.email_address})
         if record["step"] == Step.SENT:
             self.log.info("An earlier try of this task created user %s.", record["id"])
             return str(record["id"])
@@ -137,13 +138,13 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         return user_id
 
     def _user(self) -> OnboardingUser:
-        from airflow_provider_quoine.exchange.onboarding import OnboardingUser
+        from airflow_provider_quoine.exchange.models import OnboardingUser
 
         return OnboardingUser(
             first_name=self.first_name,
             last_name=self.last_name,
             phone=self.phone,
-            email=self.email,
+            email=self.email_address,
             country=self.country,
             first_furi_name=self.first_furi_name,
             last_furi_name=self.last_furi_name,
@@ -163,10 +164,10 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         }
 
     def _password(self) -> str:
-        from airflow_provider_quoine.exchange.onboarding import make_password
+        from airflow_provider_quoine.exchange.models import make_password
 
         if self.generate_password and not Variable.get(self.password_variable, default=None):
             write_secret_variable(
-                self.password_variable, make_password(), description=f"Password of the Quoine user {self.email}"
+                self.password_variable, make_password(), description=f"Password of the Quoine user {self.email_address}"
             )
         return read_secret_variable(self.password_variable)

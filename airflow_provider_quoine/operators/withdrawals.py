@@ -18,7 +18,7 @@ from airflow_provider_quoine.hooks.withdrawals import (
 from airflow_provider_quoine.operators.failures import without_retry
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
 
 class QuoineRequestAuthCodeOperator(BaseOperator):
@@ -41,7 +41,7 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
     def __init__(
         self,
         *,
-        user_id: str,
+        user_id: str | XComArg,
         credentials_variable: str | None = None,
         quoine_conn_id: str = "quoine_default",
         **kwargs: Any,

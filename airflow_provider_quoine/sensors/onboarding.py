@@ -19,6 +19,8 @@ from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger
 
 if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
     from airflow_provider_quoine.hooks.waiting import Look
 
 
@@ -43,7 +45,7 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     def __init__(
         self,
         *,
-        user_id: str,
+        user_id: str | XComArg,
         password_variable: str,
         credentials_variable: str | None = None,
         fail_on_declined: bool = True,

@@ -11,6 +11,8 @@ from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
 
 if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
     from airflow_provider_quoine.hooks.waiting import Look
 
 
@@ -35,7 +37,7 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     def __init__(
         self,
         *,
-        withdrawal_id: str,
+        withdrawal_id: str | XComArg,
         credentials_variable: str | None = None,
         success_states: Collection[str] = WITHDRAWAL_SUCCESS_STATES,
         failure_states: Collection[str] = WITHDRAWAL_FAILURE_STATES,

@@ -24,7 +24,7 @@ class _PollingTrigger(BaseTrigger):
     watch_type: ClassVar[type[OnboardingStatusWatch | WithdrawalWatch]]
 
     def __init__(self, *, poke_interval: float, **watch: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.poke_interval = poke_interval
         self.watch = self.watch_type(**watch)
 
@@ -45,9 +45,9 @@ class _PollingTrigger(BaseTrigger):
                     await asyncio.sleep(self.poke_interval)
                     seen = await asyncio.to_thread(look)
             except QuoineError as error:
-                yield TriggerEvent({"error": str(error)})
+                yield _event(error=str(error))
                 return
-        yield TriggerEvent({"progress": str(seen.progress), "state": seen.state, "answer": seen.answer})
+        yield _event(progress=str(seen.progress), state=seen.state, answer=seen.answer)
 
 
 class QuoineWithdrawalTrigger(_PollingTrigger):
@@ -70,3 +70,7 @@ class QuoineOnboardingStatusTrigger(_PollingTrigger):
     """
 
     watch_type = OnboardingStatusWatch
+
+
+def _event(**payload: Any) -> TriggerEvent:
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
