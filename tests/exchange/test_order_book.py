@@ -82,15 +82,20 @@ def test_depth_keeps_the_best_of_each_side() -> None:
     assert (snapshot["bids"], snapshot["asks"]) == ([["2", "1"]], [["3", "1"]])
 
 
-def test_a_book_is_complete_with_both_sides_of_one_connection() -> None:
-    book = book_of()
-    assert book.silent_sides == (Side.BUY, Side.SELL)
-    book.update(event("buy", []))
-    assert book.silent_sides == (Side.SELL,)
-    book.update(event("sell", [], connection=2))
-    assert book.silent_sides == (Side.BUY,), "the old side may have been overtaken unseen"
-    book.update(event("buy", [], connection=2))
-    assert book.complete
+@pytest.mark.parametrize(
+    ("sides", "silent"),
+    [
+        ([], [Side.BUY, Side.SELL]),
+        ([("buy", 1)], [Side.SELL]),
+        ([("buy", 1), ("sell", 1)], []),
+        ([("buy", 1), ("sell", 2)], [Side.BUY]),
+        ([("buy", 1), ("sell", 2), ("buy", 2)], []),
+    ],
+)
+def test_a_book_is_complete_with_both_sides_of_one_connection(sides: list[tuple[str, int]], silent: list[Side]) -> None:
+    book = book_of(*(event(side, [], connection=connection) for side, connection in sides))
+    assert list(book.silent_sides) == silent
+    assert book.complete is not bool(silent)
 
 
 def test_other_channels_and_events_are_not_the_books() -> None:
