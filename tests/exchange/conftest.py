@@ -1,0 +1,59 @@
+"""What the tests of the exchange's client share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.exchange.auth import ApiAuth
+from airflow_provider_quoine.exchange.client import QuoineClient
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+
+SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
+
+MakeClient = Callable[..., QuoineClient]
+
+
+@pytest.fixture
+def make_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeClient]:
+    """Make clients with short time-outs and no proxy of this machine; they are closed at the end."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with ExitStack() as stack:
+
+        def make(base_url: str, **given: Any) -> QuoineClient:
+            settings = {"auth": ApiAuth("25", SECRET), "connect_timeout": 5.0, "read_timeout": 5.0, **given}
+            return stack.enter_context(QuoineClient(base_url=base_url, **settings))
+
+        yield make
+
+
+@pytest.fixture
+def user() -> OnboardingUser:
+    """A user with every optional field."""
+    return OnboardingUser(
+        first_name="太郎",
+        last_name="山田",
+        phone="+81 (90) 1790-1357",
+        email="taro@example.com",
+        country="jp",
+        first_furi_name="タロウ",
+        last_furi_name="ヤマダ",
+        address="千代田1-1",
+        city="Tokyo",
+        postcode="100-0001",
+    )
+
+
+@pytest.fixture
+def documents() -> dict[str, Document]:
+    """The three documents of an onboarding, by parameter name."""
+    return {
+        "id_document": Document(name="旅券.PNG", content=b"\x89PNG\r\n\x1a\n" + b"\x00" * 50),
+        "proof_address": Document(name="bill.pdf", content=b"%PDF-1.4 address"),
+        "bank_statement": Document(name="bank.jpeg", content=b"\xff\xd8\xff\xe0 bank"),
+    }
