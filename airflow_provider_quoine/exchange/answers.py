@@ -130,12 +130,23 @@ def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float:
     header = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header, re.ASCII):
         return float(header)
+    if date := read_http_date(header):
+        return max(0.0, (date - now).total_seconds())
+    found = _WAIT.search(text)
+    return float(found[1]) if found else DEFAULT_RETRY_AFTER
+
+
+def read_http_date(header: str | None) -> datetime | None:
+    """
+    Read a date as HTTP headers write it (RFC 7231).
+
+    :return: aware; None if there is none that can be read.
+    """
     try:
-        date = parsedate_to_datetime(header)
+        date = parsedate_to_datetime(header or "")
     except ValueError:
-        found = _WAIT.search(text)
-        return float(found[1]) if found else DEFAULT_RETRY_AFTER
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC)
 
 
 def read_id(value: Any) -> str:

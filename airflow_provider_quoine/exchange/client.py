@@ -385,14 +385,19 @@ def _read_answer(
     else:
         kind = QuoineRefusedError if refused else STATUS_ERRORS.get(status, QuoineServerError)
         text = f"HTTP {status}: {message or 'no words'}."
-    fields: dict[str, Any] = {"status": status, "message": message, "body": body_text}
+    fields: dict[str, Any] = {
+        "status": status,
+        "message": message,
+        "body": body_text,
+        "server_time": answers.read_http_date(response.headers.get("Date")),
+    }
     if issubclass(kind, QuoineRateLimitedError):
         fields["retry_after"] = answers.retry_after(response.headers, message, datetime.now(UTC))
         text += f" Wait {fields['retry_after']:g} s."
     raise _failure(endpoint, kind, text, **fields) from None
 
 
-def _failure(endpoint: _Endpoint, kind: type[QuoineError], problem: str, **fields: str | int | float) -> QuoineError:
+def _failure(endpoint: _Endpoint, kind: type[QuoineError], problem: str, **fields: Any) -> QuoineError:
     repeatable = kind.may_have_been_carried_out and not endpoint.writes
     advice = _READ_ADVICE if repeatable else kind.advice
     return kind(f"{endpoint.what} failed: {problem} {advice}", **fields)

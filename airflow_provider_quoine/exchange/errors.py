@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from datetime import datetime
+from typing import Any, ClassVar
 
 DEFAULT_RETRY_AFTER = 300.0
 """Seconds to pause after a 429 that names none (facts, Error bodies)."""
@@ -54,13 +55,17 @@ class QuoineResponseError(QuoineError):
     :param status: HTTP status of the answer.
     :param message: the server's own words, scrubbed of secrets; empty if it had none.
     :param body: excerpt of the body, scrubbed of secrets; empty if it must not be quoted.
+    :param server_time: the answer's ``Date``, aware, UTC; None if it had none that can be read.
     """
 
-    def __init__(self, text: str, *, status: int, message: str, body: str) -> None:
+    def __init__(
+        self, text: str, *, status: int, message: str, body: str, server_time: datetime | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.message = message
         self.body = body
+        self.server_time = server_time
 
 
 class QuoineRefusedError(QuoineResponseError):
@@ -99,8 +104,8 @@ class QuoineRateLimitedError(QuoineRefusedError):
 
     advice = "The request limit is used up, so nothing was done. Wait the time named, then try again."
 
-    def __init__(self, text: str, *, status: int, message: str, body: str, retry_after: float) -> None:
-        super().__init__(text, status=status, message=message, body=body)
+    def __init__(self, text: str, *, retry_after: float, **answer: Any) -> None:
+        super().__init__(text, **answer)
         self.retry_after = retry_after
 
 
