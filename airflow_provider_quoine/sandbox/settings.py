@@ -79,6 +79,8 @@ class SandboxSettings:
             raise ValueError("The vendor secret is too short: give at least 32 bytes (RFC 7518 3.2), or none")
         if not self.vendor_id or not self.pusher_key:
             raise ValueError("The vendor id and the Pusher key must not be empty")
+        if not 0 <= self.port <= 65535:
+            raise ValueError("The port must be 0 to 65535")
         if self.limit < 1 or self.window <= 0:
             raise ValueError("The limit must be at least 1 and the window longer than 0 seconds")
         if (self.pace is not None and self.pace < 0) or self.market_rate < 0:
