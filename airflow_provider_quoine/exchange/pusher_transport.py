@@ -43,6 +43,7 @@ FrameHandler = Callable[[str, Any, str | None], None]
 """Takes event name, data and channel (None for the connection's own events), on pysher's thread."""
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
+_REDIRECTS = range(300, 400)
 
 EndHandler = Callable[[ConnectionEnd], None]
 
@@ -68,9 +69,10 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
                 "ping_timeout": 5,
                 # Its validation is pure Python and seven times slower than all else; messages come as bytes.
                 "skip_utf8_validation": True,
-                # Applied only to a socket that websocket-client opens itself, which is after an HTTP redirect:
-                # this makes it fail there instead of carrying the key to where the redirect points.
-                "sockopt": [("redirected",)],
+                # Looked at only for a socket that websocket-client opens itself, which is after an HTTP redirect:
+                # there it fails, instead of carrying the key to where the redirect points, without a time-out.
+                "proxy_type": "socks5",
+                "http_proxy_host": "redirects-are-not-followed.invalid",
             },
         )
         self.name = "quoine-stream"
@@ -126,7 +128,10 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
 
     def _on_error(self, *args: Any) -> None:
         error = args[-1]
-        if isinstance(error, websocket.ABNF):
+        status = self.socket.sock.getstatus() if self.socket.sock else None
+        if status in _REDIRECTS:
+            self._note(None, f"the server answered HTTP {status}; a redirect is not followed, name the right host")
+        elif isinstance(error, websocket.ABNF):
             # websocket-client 1.9.0 hands over the raw close frame.
             self._note(*_close_frame(error))
         elif isinstance(error, websocket.WebSocketBadStatusException):

@@ -1,0 +1,49 @@
+"""What the tests of streams share: short patience, waiting for a condition, and counting what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream, StreamEvent
+from airflow_provider_quoine.exchange.pusher_supervisor import StreamTiming
+
+LIMIT = 15.0
+"""Seconds after which a test that waits has failed; nothing here takes as long."""
+
+
+def open_stream(endpoint: PusherEndpoint, *channels: str, queue_size: int = 1000, **timing: float) -> PusherStream:
+    """Make a stream that reconnects within a tenth of a second."""
+    fast = StreamTiming(**{"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, **timing})
+    return PusherStream(endpoint=endpoint, channels=channels or ("updates",), timing=fast, queue_size=queue_size)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition; fail after :data:`LIMIT`."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():  # noqa: ASYNC110 - the condition is not an asyncio one
+            await asyncio.sleep(0.005)
+
+
+async def next_event(stream: PusherStream) -> StreamEvent:
+    """Wait for one event; fail after :data:`LIMIT`."""
+    async with asyncio.timeout(LIMIT):
+        return await anext(aiter(stream))
+
+
+async def ready(stream: PusherStream) -> None:
+    """Wait until every channel is confirmed."""
+    await until(lambda: stream.problem is None)
+
+
+def stream_threads() -> list[str]:
+    """Name the threads of streams that run now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("quoine-stream", "Pysher"))]
+
+
+def open_descriptors() -> int:
+    """Count the descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
