@@ -105,16 +105,20 @@ class Scrubber:
     def __repr__(self) -> str:
         return "Scrubber(***)"
 
+    def hide(self, text: str) -> str:
+        """Give the text without secrets and control characters."""
+        return self._secret.sub("***", _CONTROL.sub("", text))
+
     def __call__(self, text: str) -> str:
         """Give the text without secrets, on one line, cut to :data:`EXCERPT_CHARACTERS`."""
-        clean = self._secret.sub("***", _CONTROL.sub("", text)).strip()
+        clean = self.hide(text).strip()
         # Cut last: half a secret would not be found.
         return clean if len(clean) <= EXCERPT_CHARACTERS else f"{clean[:EXCERPT_CHARACTERS]}…"
 
 
 def excerpt(answer: Any) -> str:
-    """Give the body to quote. JSON is written anew, so that no escape of the server's hides a secret."""
-    return answer if isinstance(answer, str) else write_json(answer)
+    """Give the body to quote: its text, or its JSON written anew, so that no escape of the server's hides a secret."""
+    return words(answer) if isinstance(answer, str) else write_json(answer)
 
 
 def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float:

@@ -9,7 +9,6 @@ import mimetypes
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import TracebackType
@@ -22,6 +21,14 @@ from urllib3.exceptions import HTTPError
 from airflow_provider_quoine import __version__
 from airflow_provider_quoine.exchange import answers
 from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
+from airflow_provider_quoine.exchange.endpoints import (
+    AUTH_CODE_REQUEST,
+    CREATE_USER,
+    CREATE_WITHDRAWAL,
+    GET_WITHDRAWAL,
+    USER_STATUS,
+    Endpoint,
+)
 from airflow_provider_quoine.exchange.errors import (
     STATUS_ERRORS,
     QuoineAnswerLostError,
@@ -57,31 +64,6 @@ _ADDRESS = re.compile(r"[0-9A-Za-z]{1,128}")
 _AUTH_CODE = re.compile(r"[!-~]{1,64}")
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Endpoint:
-    what: str
-    method: str
-    path: str
-    writes: bool
-    answers_with_secret: bool = False
-
-
-_CREATE_USER = _Endpoint(what="Creating the onboarding user", method="POST", path="/users/onboarding", writes=True)
-_USER_STATUS = _Endpoint(
-    what="Asking for the onboarding status",
-    method="POST",
-    path="/users/onboarding_status",
-    writes=False,
-    answers_with_secret=True,
-)
-# A GET that sends an e-mail or SMS: a write in disguise (facts, Withdrawals).
-_AUTH_CODE_REQUEST = _Endpoint(
-    what="Requesting the authentication code", method="GET", path="/users/{}/auth_code", writes=True
-)
-_CREATE_WITHDRAWAL = _Endpoint(what="Creating the withdrawal", method="POST", path="/btc_withdrawals/", writes=True)
-_GET_WITHDRAWAL = _Endpoint(what="Looking up the withdrawal", method="GET", path="/btc_withdrawals/{}", writes=False)
 
 
 class QuoineClient:
@@ -172,7 +154,7 @@ class QuoineClient:
             "bank_statement": bank_statement,
         }
         return self._send(
-            _CREATE_USER,
+            CREATE_USER,
             answers.read_user_id,
             secrets=(password,),
             before_send=before_send,
@@ -195,7 +177,7 @@ class QuoineClient:
         if not password:
             raise QuoineInputError("The password of the onboarding user is empty.")
         return self._send(
-            _USER_STATUS,
+            USER_STATUS,
             answers.read_onboarding_answer,
             secrets=(password,),
             data=write_json({"user_id": check_id("user id", user_id), "password": password}),
@@ -211,7 +193,7 @@ class QuoineClient:
         :return: whether a code was sent, and the exchange's words.
         :raises QuoineError: see the class; where it may have been carried out, a code may be on its way.
         """
-        return self._send(_at(_AUTH_CODE_REQUEST, check_id("user id", user_id)), answers.read_auth_code_request)
+        return self._send(AUTH_CODE_REQUEST.at(check_id("user id", user_id)), answers.read_auth_code_request)
 
     def create_withdrawal(
         self,
@@ -241,7 +223,7 @@ class QuoineClient:
         code = auth_code.strip()
         order = {"amount": parse_amount(amount), "address": address}
         return self._send(
-            _CREATE_WITHDRAWAL,
+            CREATE_WITHDRAWAL,
             answers.read_withdrawal,
             secrets=(code,),
             before_send=before_send,
@@ -255,11 +237,11 @@ class QuoineClient:
         :param withdrawal_id: the exchange's id.
         :raises QuoineError: see the class.
         """
-        return self._send(_at(_GET_WITHDRAWAL, check_id("withdrawal id", withdrawal_id)), answers.read_withdrawal)
+        return self._send(GET_WITHDRAWAL.at(check_id("withdrawal id", withdrawal_id)), answers.read_withdrawal)
 
     def _send(
         self,
-        endpoint: _Endpoint,
+        endpoint: Endpoint,
         read: Callable[[Any], Result],
         *,
         secrets: tuple[str, ...] = (),
@@ -304,7 +286,7 @@ class QuoineClient:
             request,
             stream=True,
             timeout=self._timeouts,
-            verify=settings["verify"],
+            verify=settings["verify"] or True,
             proxies=settings["proxies"],
         )
 
@@ -335,10 +317,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _at(endpoint: _Endpoint, identifier: str) -> _Endpoint:
-    return replace(endpoint, path=endpoint.path.format(identifier))
-
-
 def _media_type(name: str) -> str:
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
@@ -358,7 +336,7 @@ def _read_body(response: requests.Response) -> tuple[bytes, bool]:
 
 
 def _read_answer(
-    endpoint: _Endpoint,
+    endpoint: Endpoint,
     read: Callable[[Any], Result],
     scrub: answers.Scrubber,
     response: requests.Response,
@@ -374,6 +352,9 @@ def _read_answer(
             return read(answer)
         except ValueError as error:
             fault = str(error)
+    if isinstance(answer, str):
+        # Before tags are taken out, which may be part of a password.
+        answer = scrub.hide(answer)
     message, body_text = scrub(answers.words(answer)), scrub(answers.excerpt(answer))
     if succeeded and endpoint.answers_with_secret:
         body_text = ""
@@ -397,7 +378,7 @@ def _read_answer(
     raise _failure(endpoint, kind, text, **fields) from None
 
 
-def _failure(endpoint: _Endpoint, kind: type[QuoineError], problem: str, **fields: Any) -> QuoineError:
+def _failure(endpoint: Endpoint, kind: type[QuoineError], problem: str, **fields: Any) -> QuoineError:
     repeatable = kind.may_have_been_carried_out and not endpoint.writes
     advice = _READ_ADVICE if repeatable else kind.advice
     return kind(f"{endpoint.what} failed: {problem} {advice}", **fields)

@@ -58,9 +58,7 @@ class QuoineResponseError(QuoineError):
     :param server_time: the answer's ``Date``, aware, UTC; None if it had none that can be read.
     """
 
-    def __init__(
-        self, text: str, *, status: int, message: str, body: str, server_time: datetime | None = None
-    ) -> None:
+    def __init__(self, text: str, *, status: int, message: str, body: str, server_time: datetime | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.message = message

@@ -20,13 +20,6 @@ ANSWER_READ_TIMEOUTS = 4
 SEND_SLICE_BYTES = 64 * 1024
 """What has to leave within one connect time-out while a request is being sent; large documents take many."""
 
-CHOOSING_ERRORS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidProxyURL,
-)
-"""What requests raises while it picks a connection, so before there is one."""
-
 
 class NotConnectedError(Exception):
     """No byte of the request left; the text says why. Raised below ``requests``, which lets it through."""
@@ -128,10 +121,10 @@ class Transport(HTTPAdapter):
             # REQUESTS_CA_BUNDLE names a file that is not there.
             raise NotConnectedError(str(error)) from None
 
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().send(*args, **kwargs)
-        except CHOOSING_ERRORS as error:
+            return super().get_connection_with_tls_context(*args, **kwargs)
+        except (requests.RequestException, HTTPError, ValueError, TypeError) as error:
             # Without its text, which may quote a proxy's address with its password.
             reason = NotConnectedError(
                 f"{type(error).__name__}: the base URL or a proxy of the environment (HTTPS_PROXY, HTTP_PROXY, "

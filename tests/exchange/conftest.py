@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -15,6 +15,14 @@ from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
 
 MakeClient = Callable[..., QuoineClient]
+
+
+class Documents(TypedDict):
+    """The three documents of an onboarding, by parameter name."""
+
+    id_document: Document
+    proof_address: Document
+    bank_statement: Document
 
 
 @pytest.fixture
@@ -50,8 +58,8 @@ def user() -> OnboardingUser:
 
 
 @pytest.fixture
-def documents() -> dict[str, Document]:
-    """The three documents of an onboarding, by parameter name."""
+def documents() -> Documents:
+    """Three small documents."""
     return {
         "id_document": Document(name="旅券.PNG", content=b"\x89PNG\r\n\x1a\n" + b"\x00" * 50),
         "proof_address": Document(name="bill.pdf", content=b"%PDF-1.4 address"),

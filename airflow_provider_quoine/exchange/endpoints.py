@@ -1,0 +1,44 @@
+"""The endpoints of the REST API as a table (api-reference, part I), with what each one is in terms of care."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """
+    One endpoint.
+
+    :param what: what a call of it does, as a message begins.
+    :param method: HTTP method.
+    :param path: below the base URL; ``{}`` stands for an id.
+    :param writes: whether it changes or sends something, so must not be repeated blindly.
+    :param answers_with_secret: whether a success may hold a secret, so must not be quoted.
+    """
+
+    what: str
+    method: str
+    path: str
+    writes: bool
+    answers_with_secret: bool = False
+
+    def at(self, identifier: str) -> Endpoint:
+        """Give the endpoint with an id (checked already) in its path."""
+        return replace(self, path=self.path.format(identifier))
+
+
+CREATE_USER = Endpoint(what="Creating the onboarding user", method="POST", path="/users/onboarding", writes=True)
+USER_STATUS = Endpoint(
+    what="Asking for the onboarding status",
+    method="POST",
+    path="/users/onboarding_status",
+    writes=False,
+    answers_with_secret=True,
+)
+# A GET that sends an e-mail or SMS: a write in disguise (facts, Withdrawals).
+AUTH_CODE_REQUEST = Endpoint(
+    what="Requesting the authentication code", method="GET", path="/users/{}/auth_code", writes=True
+)
+CREATE_WITHDRAWAL = Endpoint(what="Creating the withdrawal", method="POST", path="/btc_withdrawals/", writes=True)
+GET_WITHDRAWAL = Endpoint(what="Looking up the withdrawal", method="GET", path="/btc_withdrawals/{}", writes=False)
