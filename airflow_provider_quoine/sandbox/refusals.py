@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -17,7 +18,7 @@ class Refusal(Exception):  # noqa: N818 - an answer of the exchange, no error of
     def __init__(self, status: int, content: str | dict[str, Any], *, reason: str | None = None) -> None:
         self.status = status
         self.content = content
-        self.reason = reason or (content if isinstance(content, str) else str(content))
+        self.reason = reason or (content if isinstance(content, str) else content.get("message") or json.dumps(content))
         super().__init__(self.reason)
 
 
