@@ -24,28 +24,17 @@ from tools.story import Story, runs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".demo"
-SECONDS_FOR_ALL = 900
 
 
 def play(story: Story, console: Console) -> None:
-    """
-    Play the story to its end, showing how it goes: a live table, or a line per change where there is no screen.
-
-    :raises TimeoutError: if it takes too long
-    """
-    deadline = time.monotonic() + SECONDS_FOR_ALL
+    """Play the story, showing how it goes: a live table, or a line per change where there is no screen."""
     runs = story.runs.values()
-    shown: dict[tuple[str, str], str | None] = {}
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while not story.ended:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"after {SECONDS_FOR_ALL} s: {'; '.join(story.problems())}")
-            story.step()
-            if console.is_terminal:
-                live.update(task_table(runs), refresh=True)
-            else:
-                print_changes(runs, shown)
-            time.sleep(1)
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            story.play(lambda: live.update(task_table(runs), refresh=True))
+    else:
+        shown: dict[tuple[str, str], str | None] = {}
+        story.play(lambda: print_changes(runs, shown))
     console.print(task_table(runs))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tools.airflow_api import ENDED, SECONDS_BEFORE_ANSWER, AirflowApi
 
+SECONDS_FOR_ALL = 900
 #: Test vector of BIP 173: a valid address that belongs to nobody here.
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 TARO = {
@@ -16,7 +18,7 @@ TARO = {
     "last_name": "Yamada",
     "first_furi_name": "タロウ",
     "last_furi_name": "ヤマダ",
-    "email": "taro.yamada@example.com",
+    "email_address": "taro.yamada@example.com",
     "phone": "+81 90-1790-1357",
     "country": "JP",
     "address": "1-2-3 Marunouchi",
@@ -28,7 +30,7 @@ HANAKO = TARO | {
     "last_name": "Suzuki",
     "first_furi_name": "ハナコ",
     "last_furi_name": "スズキ",
-    "email": "hanako.suzuki@example.com",
+    "email_address": "hanako.suzuki@example.com",
 }
 
 
@@ -90,12 +92,22 @@ class Story:
         self.runs = {run.dag_id: run for run in runs}
         self._asking_since: dict[tuple[str, str], float] = {}
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen."""
-        return all(run.state in ENDED or self._never_starts(run) for run in self.runs.values())
+    def play(self, show: Callable[[], None]) -> None:
+        """
+        Play to the end.
 
-    def step(self) -> None:
+        :param show: called after each step
+        :raises TimeoutError: telling what is not as it should be, after :data:`SECONDS_FOR_ALL`
+        """
+        deadline = time.monotonic() + SECONDS_FOR_ALL
+        while not all(run.state in ENDED or self._never_starts(run) for run in self.runs.values()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"After {SECONDS_FOR_ALL} s: {'; '.join(self.problems())}")
+            self._step()
+            show()
+            time.sleep(1)
+
+    def _step(self) -> None:
         """Start what can start, read how all stand, and answer who has asked for long enough."""
         for run in self.runs.values():
             if run.run_id is None:

@@ -1,0 +1,91 @@
+"""The whole, on a real Airflow with scheduler and triggerer: it works, and it leaks and blocks nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.system.conftest import Played
+from tests.system.leaks import cells, contents, find
+
+#: Longest that Airflow's start, the play and the stop may take together; each has a shorter limit of its own.
+pytestmark = pytest.mark.timeout(1500)
+
+BLOCKED = "async thread was blocked for"
+READ_VARIABLES = """
+import json
+from airflow.models import Variable
+from airflow.utils.session import create_session
+with create_session() as session:
+    print(json.dumps({each.key: each.get_val() for each in session.query(Variable)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def secrets(played: Played) -> dict[str, str]:
+    """Read the truth: every secret of the play, from where it may be."""
+    variables = json.loads(played.airflow.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
+    users = {key: json.loads(value) for key, value in variables.items() if key.endswith("_api_secret")}
+    found = {f"API secret in {key}": key_of_user["api_secret"] for key, key_of_user in users.items()}
+    found |= {f"password in {key}": value for key, value in variables.items() if key.startswith("quoine_password_")}
+    found |= {f"code {n}": message["code"] for n, message in enumerate(played.sandbox.control.outbox())}
+    return found | {"vendor's API secret": played.sandbox.vendor_secret}
+
+
+def test_every_run_ends_as_it_should_at_airflow_and_at_the_exchange(played: Played) -> None:
+    assert played.story.problems() == []
+
+
+def test_the_snapshot_has_both_sides(played: Played) -> None:
+    run = played.story.runs["quoine_order_book_snapshot"]
+    assert run.run_id is not None
+    snapshot = played.airflow.api.xcom(run.dag_id, run.run_id, "snapshot")
+    assert snapshot["bids"]
+    assert snapshot["asks"]
+
+
+def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> None:
+    # Two users with a password and a key each, two codes that were typed, and the vendor.
+    assert len(secrets) == 7
+    assert all(len(secret) >= 12 for secret in secrets.values())
+    assert find(secrets, cells(played.airflow.database)) == set()
+
+
+def test_no_secret_is_in_any_log_or_on_any_console(played: Played, secrets: dict[str, str]) -> None:
+    searched = {name for name, _ in contents(played.folder)}
+    assert {"sandbox.log", "airflow/console.log"} < searched
+    for run in played.story.runs.values():
+        for task in run.tasks:
+            logs = f"airflow/logs/dag_id={run.dag_id}/run_id={run.run_id}/task_id={task['task_id']}/"
+            assert any(name.startswith(logs) for name in searched)
+    assert find(secrets, contents(played.folder)) == set()
+
+
+def test_the_search_finds_what_airflow_does_keep(played: Played) -> None:
+    run = played.story.runs["quoine_order_book_snapshot"]
+    assert run.run_id is not None
+    marker = "no secret, but a note/that+stands where secrets must not=="
+    path = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}"
+    played.airflow.api.call("PATCH", path, {"note": f"marked: {marker}"}, update_mask="note")
+    assert ("marker", "dag_run_note.content") in find({"marker": marker}, cells(played.airflow.database))
+    assert ("run", "airflow/console.log") in find({"run": run.run_id}, contents(played.folder))
+
+
+def triggerer_lines(console: Path) -> list[str]:
+    """The lines of the console that the triggerer wrote."""
+    return [line for line in console.read_text().splitlines() if line.startswith("triggerer")]
+
+
+def test_the_triggerer_ran_our_triggers_and_was_never_blocked(played: Played) -> None:
+    spec = importlib.util.find_spec("airflow.jobs.triggerer_job_runner")
+    assert spec is not None
+    assert spec.origin is not None
+    assert BLOCKED in Path(spec.origin).read_text(), "Airflow says it in other words now"
+    lines = triggerer_lines(played.airflow.console)
+    assert any("Quoine" in line for line in lines)
+    assert [name for name, text in contents(played.folder) if BLOCKED.encode() in text] == []
