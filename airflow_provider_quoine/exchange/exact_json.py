@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -73,7 +73,7 @@ def write_json(value: Any) -> str:
         return plain_number(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{json.dumps(key)}:{write_json(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(map(write_json, value)) + "]"
     if value is not None and not isinstance(value, str | int):
         raise TypeError(f"{type(value).__name__} does not belong into a request; money is Decimal")

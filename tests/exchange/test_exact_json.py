@@ -1,0 +1,71 @@
+"""JSON that never touches a float: numbers come in and go out digit by digit."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_quoine.exchange.exact_json import plain_number, read_json, write_json
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | DECIMALS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(VALUES)
+def test_what_is_written_is_read_back_exactly(value: Any) -> None:
+    assert read_json(write_json(value)) == value
+
+
+@given(VALUES)
+def test_what_is_written_is_json_to_everybody(value: Any) -> None:
+    json.loads(write_json(value))
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30))
+def test_a_plain_number_is_exact_and_has_no_exponent(value: Decimal) -> None:
+    try:
+        text = plain_number(value)
+    except ValueError:
+        assert abs(int(value.as_tuple().exponent)) > 40 or abs(value.adjusted()) > 40
+        return
+    assert Decimal(text) == value
+    assert set(text) <= set("-0123456789.")
+    assert len(text) < 100
+
+
+def test_the_body_of_a_withdrawal_is_that_of_the_known_answers() -> None:
+    order = {"amount": Decimal("0.5"), "address": "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"}
+
+    assert write_json({"auth_code": "13332", "btc_withdrawal": order}) == (
+        '{"auth_code":"13332","btc_withdrawal":{"amount":0.5,"address":"1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"}}'
+    )
+
+
+@pytest.mark.parametrize("value", [0.5, {"a": [0.5]}, b"bytes", object()])
+def test_a_float_is_not_written(value: Any) -> None:
+    with pytest.raises(TypeError, match="Decimal"):
+        write_json(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "[Infinity]", "-Infinity", "1e999999999", "1e99999999999999999999", "[" * 300, '{"a":' * 300, "9" * 5000],
+)
+def test_numbers_and_nests_beyond_reason_are_no_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_json(text)
+
+
+@pytest.mark.parametrize("value", ["NaN", "sNaN", "Infinity", "-Infinity", "1E+50", "1E-50"])
+def test_a_number_beyond_reason_is_not_written(value: str) -> None:
+    with pytest.raises(ValueError, match="sensible length"):
+        write_json(Decimal(value))
