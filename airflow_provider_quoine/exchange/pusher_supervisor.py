@@ -137,6 +137,7 @@ class PusherSupervisor:
         self._down_since: float | None = None
         self._warned = False
         self._failures = 0
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def gap_seconds(self) -> float:
@@ -177,8 +178,13 @@ class PusherSupervisor:
     async def stop(self) -> None:
         """Close the connection; its thread, socket and task are gone on return."""
         self._task.cancel()
-        # Waited for, not awaited: its error is the iterator's. If this wait is cancelled, it still tidies up.
-        await asyncio.wait({self._task})
+        try:
+            # Waited for, not awaited: the task's error is the iterator's.
+            await asyncio.wait({self._task})
+            if self._ending is not None:
+                await asyncio.wait({self._ending})
+        finally:
+            self._worker.shutdown(wait=False)
         self._worker.shutdown(wait=True)
 
     def _prepare(self) -> Callable[..., PusherTransport]:
@@ -200,12 +206,9 @@ class PusherSupervisor:
         return await self._loop.run_in_executor(self._worker, call, *args)
 
     async def _run(self) -> None:
-        try:
-            while True:
-                wait = await self._connect_once()
-                await asyncio.sleep(wait)
-        finally:
-            self._worker.shutdown(wait=False)
+        while True:
+            wait = await self._connect_once()
+            await asyncio.sleep(wait)
 
     async def _connect_once(self) -> float:
         """Live through one connection; return the seconds to wait before the next."""
@@ -225,7 +228,9 @@ class PusherSupervisor:
             self._note_loss(lost)
             return self._wait_after(lost, link)
         finally:
-            await self._end(link)
+            # A task of its own, because ending goes on even if this one is cancelled.
+            self._ending = asyncio.create_task(self._end(link), name="quoine-stream-end")
+            await asyncio.wait({self._ending})
 
     def _on_frame(
         self, tell: Callable[[_Signal], None], number: int, event: str, data: Any, channel: str | None
@@ -326,7 +331,8 @@ class PusherSupervisor:
         last_word = time.monotonic() + patience
         try:
             if patience and transport.is_alive:
-                with contextlib.suppress(TimeoutError):
+                # RuntimeError: the worker is gone, because stop() itself was cancelled.
+                with contextlib.suppress(TimeoutError, RuntimeError):
                     async with asyncio.timeout(patience):
                         await self._off_loop(transport.say_goodbye)
             while transport.is_alive and time.monotonic() < last_word + self._timing.stuck:
