@@ -150,10 +150,11 @@ class Stream:
         """
         Tell of the stream.
 
-        :return: market rate, connections now, ever and at most, subscribers by channel, events that had a subscriber
+        :return: market rate and channels that run, connections now, ever and at most, subscribers by channel, events
         """
         return {
             "market_rate": self.market_rate,
+            "market_channels": len(self._feeds),
             "connections": len(self._connections),
             "connections_total": self._total,
             "connections_max": self._most,

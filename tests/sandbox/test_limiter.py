@@ -25,8 +25,8 @@ def test_a_slot_is_free_exactly_one_window_after_it_was_taken(clock: Clock) -> N
     limiter.admit("a")
     clock.seconds = start + 4
     limiter.admit("a")
-    clock.seconds = start + 9.5
-    assert refused(limiter) == "API rate limit exceeded. Please retry after 1s"
+    clock.seconds = start + 7.5
+    assert refused(limiter) == "API rate limit exceeded. Please retry after 3s"
     clock.seconds = start + 10
     limiter.admit("a")
     assert refused(limiter) == "API rate limit exceeded. Please retry after 4s"
