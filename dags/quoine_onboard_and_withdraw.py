@@ -50,7 +50,7 @@ with DAG(
         password_variable="quoine_password_{{ run_id }}",
         credentials_variable=user_key,
         deferrable=True,
-        poke_interval=30,
+        poke_interval=15,
         timeout=7 * 24 * 3600,
     )
 
@@ -69,7 +69,7 @@ with DAG(
         withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
         credentials_variable=user_key,
         deferrable=True,
-        poke_interval=30,
+        poke_interval=15,
         timeout=24 * 3600,
     )
 

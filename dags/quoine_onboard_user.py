@@ -41,7 +41,7 @@ with DAG(
         password_variable="quoine_password_{{ run_id }}",
         credentials_variable=f"quoine_user_{create_user.output}_api_secret",
         deferrable=True,
-        poke_interval=30,
+        poke_interval=15,
         timeout=7 * 24 * 3600,
     )
     # [END onboard_user]

@@ -47,7 +47,7 @@ with DAG(
         withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
         credentials_variable=USER_KEY,
         deferrable=True,
-        poke_interval=30,
+        poke_interval=15,
         timeout=24 * 3600,
     )
     # [END withdraw]

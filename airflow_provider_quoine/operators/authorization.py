@@ -94,6 +94,8 @@ class QuoineAuthorizeWithdrawalOperator(HITLOperator):
         **kwargs: Any,
     ) -> None:
         code = Param("", type="string", title="Authentication code", description="From the e-mail or SMS.")
+        # Airflow hands in the DAG's parameters here; the person is asked for the code only.
+        kwargs.pop("params", None)
         super().__init__(
             subject="Send this withdrawal?",
             options=[SEND, CANCEL],

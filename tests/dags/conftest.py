@@ -1,0 +1,79 @@
+"""A real Airflow database and the DAG folders, for tests that run whole DAGs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from airflow_provider_quoine.sandbox.settings import SandboxSettings
+
+REPOSITORY = Path(__file__).parents[2]
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+FOLDERS = {"examples": REPOSITORY / "dags", "tests": Path(__file__).parent / "folder"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Airflow and what it stands on warn about themselves when they run whole; only our own warnings are errors."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.filterwarnings("error:::airflow_provider_quoine"), append=False)
+            item.add_marker(pytest.mark.filterwarnings("default"), append=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def airflow_database() -> None:
+    """Make Airflow's database once. The settings stand in the environment because Airflow reads them on import."""
+    bundles = [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(path)},
+        }
+        for name, path in FOLDERS.items()
+    ]
+    os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(bundles)
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+
+
+@pytest.fixture
+def exchange(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxControl]:
+    """Run a sandbox that ``quoine_default`` connects to."""
+    with SandboxServer(SandboxSettings(pace=0.01, market_rate=20)) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
+        yield sandbox.control
+
+
+@pytest.fixture
+def run_dag() -> Callable[..., tuple[str, dict[str, str], dict[str, Any]]]:
+    """Run one DAG in this process with ``dag.test()``: the run's state, its tasks' states, and their results."""
+
+    def run(dag_id: str, conf: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, Any]]:
+        from airflow.dag_processing.dagbag import BundleDagBag
+
+        for name, folder in FOLDERS.items():
+            bag = BundleDagBag(str(folder), bundle_path=folder, bundle_name=name)
+            assert not bag.import_errors
+            if dag_id in bag.dags:
+                done = bag.dags[dag_id].test(run_conf=conf)
+                instances = done.get_task_instances()
+                results = {one.task_id: one.xcom_pull(task_ids=one.task_id) for one in instances}
+                return str(done.state), {one.task_id: str(one.state) for one in instances}, results
+        raise LookupError(f"There is no DAG {dag_id}")
+
+    return run
+
+
+def stored_variable(name: str) -> str:
+    """Read a Variable from Airflow's database, as the API server does."""
+    from airflow.models import Variable
+
+    return str(Variable.get(name))  # noqa: AIR311 - the SDK asks a supervisor, and there is none here
