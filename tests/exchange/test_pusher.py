@@ -110,6 +110,21 @@ def test_a_lost_connection_is_made_again_with_every_channel(
     assert str(parameters.get("code", "")) in caplog.records[0].getMessage()
 
 
+@pytest.mark.parametrize(("code", "at_once"), [(4200, True), (4299, True), (4100, False), (1001, False)])
+def test_only_42xx_after_a_steady_life_means_at_once(quiet_sandbox: SandboxServer, code: int, at_once: bool) -> None:
+    async def scenario() -> None:
+        async with open_stream(endpoint_of(quiet_sandbox), first_wait=60, longest_wait=120) as stream:
+            await ready(stream)
+            await control(quiet_sandbox.control.fault, "close", "stream", code=code)
+            await until(lambda: str(code) in (stream.problem or "") or stream.connections == 2)
+            if at_once:
+                await until(lambda: stream.connections == 2)
+            else:
+                assert stream.connections == 1
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "message"), [("close", 4004, ""), ("close", 4009, ""), ("pusher_error", 4003, "disabled")]
 )

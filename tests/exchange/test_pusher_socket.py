@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import select
+import socket
 import ssl
-import threading
+import sys
 import time
-from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,11 +31,10 @@ from tests.exchange.pusher_servers import (
     black_hole,
     confirm,
     greet_and_confirm,
-    send_event,
     tcp_server,
     websocket_server,
 )
-from tests.exchange.streams import next_event, open_stream, ready, stream_threads, until
+from tests.exchange.streams import open_stream, ready, stream_threads, until
 
 
 @pytest.fixture(scope="module")
@@ -127,41 +129,51 @@ def test_a_ca_file_that_cannot_be_used_is_an_error_at_once(tmp_path: Path, conte
     asyncio.run(scenario())
 
 
-def test_reading_and_writing_at_once_over_tls_harms_neither(tls: ssl.SSLContext, certificate: Path) -> None:
-    events = 3_000
+def test_a_thread_may_write_while_another_reads_over_tls(tls: ssl.SSLContext, certificate: Path) -> None:
+    amount = 200_000_000
+    near, far = socket.socketpair()
+    counted = dict.fromkeys(("answered", "read"), 0)
 
-    async def pour(connection: ServerConnection) -> None:
-        await connection.send(GREETING)
-        await confirm(connection, "updates")
-        for number in range(events):
-            await send_event(connection, "updates", f"{number} {'x' * 1_000}")
-        async for message in connection:
-            received.append(message)  # noqa: PERF401 - they are counted while they come
+    def answer() -> None:
+        """Send and take at the same time, on one thread."""
+        with tls.wrap_socket(far, server_side=True) as there:
+            there.settimeout(0)
+            while counted["answered"] < amount or counted["read"] < amount:
+                select.select([there], [there], [], 10)
+                for move in (lambda: there.send(b"x" * 16_000), lambda: take(there)):
+                    with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                        move()
 
-    async def scenario() -> None:
-        async with websocket_server(pour, tls=tls) as endpoint:
-            trusting = dataclasses.replace(endpoint, ca_path=str(certificate))
-            async with open_stream(trusting, queue_size=events) as stream:
-                await next_event(stream)
-                writer = threading.Thread(target=write, args=[sender()])
-                writer.start()
-                for expected in range(1, events):
-                    assert (await next_event(stream)).data.startswith(f"{expected} ")
-                await until(lambda: not writer.is_alive() and len(received) == 1 + 500)
-                assert stream.connections == 1
+    def take(there: ssl.SSLSocket) -> None:
+        counted["answered"] += len(there.recv(65_536))
 
-    def write(send: Callable[[str, dict[str, str]], None]) -> None:
-        for _ in range(500):
-            send("pusher:ping", {})
+    def read() -> None:
+        while counted["read"] < amount:
+            data = here.recv(20_000)
+            assert data.count(b"x") == len(data) > 0
+            counted["read"] += len(data)
 
-    received: list[str | bytes] = []
-    asyncio.run(scenario())
+    def write() -> None:
+        while counted["answered"] < amount or counted["read"] < amount:
+            here.send(b"y" * 3_000)
 
-
-def sender() -> Any:
-    """The sending side of the one open connection, to use it harder than a heartbeat does."""
-    (connection,) = [thread for thread in threading.enumerate() if thread.name == "quoine-stream"]
-    return connection.send_event  # type: ignore[attr-defined]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            answering = threads.submit(answer)
+            here = tls_context(str(certificate)).wrap_socket(
+                near, server_hostname="127.0.0.1", do_handshake_on_connect=False
+            )
+            with here:
+                here.do_handshake()
+                here.settimeout(0)
+                wait([threads.submit(read), threads.submit(write), answering], 30, FIRST_EXCEPTION)
+                here.shutdown(socket.SHUT_RDWR)
+    finally:
+        sys.setswitchinterval(interval)
+    assert counted["read"] >= amount
+    assert counted["answered"] >= amount
 
 
 async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
