@@ -55,9 +55,10 @@ def exchange_tables(held: dict[str, Any]) -> list[Table]:
     for user in held["users"]:
         name = f"{user['first_name']} {user['last_name']}"
         users.add_row(str(user["user_id"]), name, user["status"], user["balance"])
-    withdrawals = Table("withdrawal", "user", "amount (BTC)", "address", "state", title="Withdrawals at the exchange")
+    withdrawals = Table("withdrawal", "user", "amount (BTC)", "state", "address", title="Withdrawals at the exchange")
+    withdrawals.columns[-1].overflow = "fold"
     for each in held["withdrawals"]:
-        withdrawals.add_row(str(each["id"]), str(each["user_id"]), each["amount"], each["address"], each["state"])
+        withdrawals.add_row(str(each["id"]), str(each["user_id"]), each["amount"], each["state"], each["address"])
     return [users, withdrawals]
 
 

@@ -66,6 +66,8 @@ class Standalone:
     def _environment(self, dags: Path, port: int) -> dict[str, str]:
         # Settings of whoever runs this must not reach in: no AIRFLOW__..., no AIRFLOW_CONN_....
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        # Compiling each import anew in each of a dozen processes was seen to hold up the triggerer's event loop.
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         with free_ports(3) as (worker_logs, trigger_logs, health):
             ours = {
                 "AIRFLOW_HOME": self.home,

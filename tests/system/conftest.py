@@ -30,9 +30,9 @@ class Played:
     folder: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """Play all example DAGs once."""
+    """Play all example DAGs once; the Airflow is gone when the module is, so that it slows no other test."""
     folder = tmp_path_factory.mktemp("played")
     documents = write_documents(tmp_path_factory.mktemp("documents"))
     # A code of five digits would be found by chance in any log; the person's code is as short as it likes.
