@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -97,17 +98,21 @@ class Scrubber:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spellings = (spelling(secret) for secret in secrets if secret for spelling in _SPELLINGS)
+        self._secrets = tuple(filter(None, secrets))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # Only when there is something to scrub: it costs as much as half a request.
+        spellings = {spelling(secret) for secret in self._secrets for spelling in _SPELLINGS}
         # The longest first, or a short one inside it would leave the rest standing.
-        known = sorted(set(spellings), key=len, reverse=True)
-        self._secret = re.compile("|".join(map(re.escape, known)) if known else r"(?!)")
+        return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or r"(?!)")
 
     def __repr__(self) -> str:
         return "Scrubber(***)"
 
     def hide(self, text: str) -> str:
         """Give the text without secrets and control characters."""
-        return self._secret.sub("***", _CONTROL.sub("", text))
+        return self._pattern.sub("***", _CONTROL.sub("", text))
 
     def __call__(self, text: str) -> str:
         """Give the text without secrets, on one line, cut to :data:`EXCERPT_CHARACTERS`."""

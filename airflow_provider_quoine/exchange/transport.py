@@ -85,7 +85,8 @@ class _TellingConnection(http.client.HTTPConnection):
         super().request(*args, **kwargs)
 
     def send(self, data: Any) -> None:
-        # One sendall of everything would have to end within one time-out, and documents are large.
+        # One sendall of everything would have to end within one time-out, and documents are large. A kept
+        # connection still has the time-out that was left to its last read.
         for start in range(0, len(data), SEND_SLICE_BYTES):
             self.sock.settimeout(self.timeout)
             super().send(data[start : start + SEND_SLICE_BYTES])

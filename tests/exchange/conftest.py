@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -26,11 +28,13 @@ class Documents(TypedDict):
 
 
 @pytest.fixture
-def make_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeClient]:
+def make_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeClient]:
     """Make clients with short time-outs and no proxy of this machine; they are closed at the end."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    # Where nonces are kept.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with ExitStack() as stack:
 
         def make(base_url: str, **given: Any) -> QuoineClient:

@@ -332,9 +332,10 @@ def test_an_answer_that_tells_a_secret_does_not_bring_it_into_the_error(
         lambda text: json.dumps({"a": text}, ensure_ascii=False),
         lambda text: "password=S3cret%2Fp%C3%A4ss%3Cw%C3%B6rd%3E",
         lambda text: f"<b>S3cret/päss&lt;wörd&gt;</b> {text}",
+        lambda text: "You sent S3cret/päss&lt;wörd&gt;.",
         lambda text: "<b>" + "".join(f"&#{ord(character)};" for character in text) + "</b>",
     ],
-    ids=["text", "JSON", "JSON with umlauts", "form", "HTML", "HTML in numbers"],
+    ids=["text", "JSON", "JSON with umlauts", "form", "HTML", "text written for HTML", "HTML in numbers"],
 )
 def test_a_password_with_special_characters_is_found_in_every_spelling(
     make_client: MakeClient, write: Callable[[str], str]
@@ -345,6 +346,15 @@ def test_a_password_with_special_characters_is_found_in_every_spelling(
         assert "***" in error.body
         for part in ("S3cret", "wörd", "w%C3%B6rd", "w\\u00f6rd", "&#119;"):
             assert part not in text
+
+
+def test_a_code_that_is_part_of_the_secret_does_not_leave_the_rest_of_it_standing(make_client: MakeClient) -> None:
+    with raw_server(answer(http_answer(422, SECRET.encode(), TEXT))) as server:
+        client = make_client(server.url)
+        with pytest.raises(QuoineRefusedError) as caught:
+            client.create_withdrawal(amount=Decimal(1), address="1ACi", auth_code=SECRET[:6])
+
+    assert caught.value.message == "***"
 
 
 @pytest.mark.parametrize(

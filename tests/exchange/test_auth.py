@@ -95,7 +95,7 @@ def test_jwt_reproduces_the_known_answer() -> None:
 
 
 def test_jwt_signs_the_path_with_its_query() -> None:
-    request = prepared(JwtAuth("25", SECRET), "/orders?currency_pair_code=BTCUSD")
+    request = prepared(JwtAuth("25", SECRET, nonce=lambda: "1"), "/orders?currency_pair_code=BTCUSD")
 
     claims = jwt.decode(request.headers["X-Quoine-Auth"], SECRET, algorithms=["HS256"])
     assert claims["path"] == "/orders?currency_pair_code=BTCUSD"
