@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream, StreamEvent
 from airflow_provider_quoine.exchange.pusher_supervisor import StreamTiming
@@ -47,3 +50,8 @@ def stream_threads() -> list[str]:
 def open_descriptors() -> int:
     """Count the descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def our_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What streams logged; the servers of the tests log in the same process."""
+    return [record for record in caplog.records if record.name.startswith("airflow_provider_quoine.exchange")]
