@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -85,16 +86,23 @@ class AirflowApi:
 
     def call(self, method: str, path: str, payload: object = None, **query: str) -> Any:
         """
-        Make one call.
+        Make one call; again after a 500, which is how Airflow says that SQLite was locked.
 
         :param method: HTTP method
         :param path: path below ``/api/v2/``
         :param payload: JSON body
         :param query: query parameters
-        :return: the JSON answer, None if there was none
+        :return: the JSON answer; None if there was none, or if a repeated call finds its work done (409)
         """
         url = f"{self.url}/api/v2/{path}"
-        return self._answer(self._session.request(method, url, json=payload, params=query, timeout=30))
+        for pause in (0, 1, 2, 4, 8):
+            time.sleep(pause)
+            answer = self._session.request(method, url, json=payload, params=query, timeout=90)
+            if pause and answer.status_code == HTTPStatus.CONFLICT:
+                return None
+            if answer.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+        return self._answer(answer)
 
     def _answer(self, answer: requests.Response) -> Any:
         if not answer.ok:
@@ -136,8 +144,10 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run with the given params, and return its id."""
-        run = self.call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})
-        return str(run["dag_run_id"])
+        # An id of our own, in Airflow's form: a repeated call cannot start a second run.
+        run_id = f"manual__{datetime.now(UTC).isoformat()}"
+        self.call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "dag_run_id": run_id, "conf": dict(conf)})
+        return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Tell a run's state; :data:`ENDED` holds the final ones."""
@@ -154,11 +164,6 @@ class AirflowApi:
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.call("GET", path, deserialize="true")["value"]
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> str:
-        """Read a task's log as JSON text."""
-        path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
-        return json.dumps(self.call("GET", path, full_content="true"))
-
     def answer(self, dag_id: str, run_id: str, task_id: str, *, option: str, params: Mapping[str, str]) -> None:
         """
         Answer a task that has waited for a person for at least :data:`SECONDS_BEFORE_ANSWER`.
@@ -167,15 +172,4 @@ class AirflowApi:
         :param params: what is typed
         """
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/-1/hitlDetails"
-
-        def answered() -> bool | None:
-            try:
-                self.call("PATCH", path, {"chosen_options": [option], "params_input": dict(params)})
-            except AirflowApiError as error:
-                # SQLite under load: the database was locked.
-                if error.status != HTTPStatus.INTERNAL_SERVER_ERROR:
-                    raise
-                return None
-            return True
-
-        wait_for(f"Airflow to take the answer to {dag_id}.{task_id}", answered, timeout=60, pause=1)
+        self.call("PATCH", path, {"chosen_options": [option], "params_input": dict(params)})

@@ -75,6 +75,8 @@ class Standalone:
                 "AIRFLOW__CORE__LOAD_EXAMPLES": False,
                 "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
                 "AIRFLOW__CORE__PARALLELISM": 4,
+                # SQLite gives up after 5 s unless told otherwise; Airflow's first requests were seen to hold it for 8.
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
                 "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",

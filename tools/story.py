@@ -40,15 +40,15 @@ class Run:
     One DAG run of the story.
 
     :param dag_id: which DAG
-    :param conf: its params
-    :param user_of: DAG whose run has to succeed first and makes the user (param ``user_id``) of this one
+    :param conf: its params; an empty ``user_id`` stands for the user that the run before makes
+    :param after: DAG whose run has to succeed first
     :param users: how many users it makes at the exchange
     :param withdrawals: amounts that it withdraws
     """
 
     dag_id: str
     conf: dict[str, str]
-    user_of: str | None = None
+    after: str | None = None
     users: int = 0
     withdrawals: tuple[str, ...] = ()
     run_id: str | None = None
@@ -67,11 +67,11 @@ def runs_of(documents: dict[str, str]) -> list[Run]:
     return [
         Run(dag_id=chain, conf=HANAKO | documents | payout, users=1, withdrawals=("0.25",)),
         Run(dag_id=onboard, conf=TARO | documents, users=1),
-        Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}),
+        Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}, after=onboard),
         Run(
             dag_id="quoine_withdraw_bitcoin",
-            conf={"amount": "0.5", "address": ADDRESS},
-            user_of=onboard,
+            conf={"user_id": "", "amount": "0.5", "address": ADDRESS},
+            after=onboard,
             withdrawals=("0.5",),
         ),
     ]
@@ -119,13 +119,15 @@ class Story:
                 self._answer(run, run.run_id)
 
     def _never_starts(self, run: Run) -> bool:
-        return run.user_of is not None and self.runs[run.user_of].state == "failed"
+        return run.after is not None and self.runs[run.after].state == "failed"
 
     def _start(self, run: Run) -> None:
-        if run.user_of is not None:
-            if self.runs[run.user_of].state != "success":
+        if run.after is not None:
+            before = self.runs[run.after]
+            if before.state != "success":
                 return
-            run.conf["user_id"] = self._user_id(self.runs[run.user_of])
+            if "user_id" in run.conf:
+                run.conf["user_id"] = self._user_id(before)
         self.api.unpause(run.dag_id)
         run.run_id = self.api.trigger(run.dag_id, run.conf)
 
