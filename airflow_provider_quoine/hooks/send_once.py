@@ -175,7 +175,7 @@ class SendOnce:
         return QuoineMustNotSendError(f"{error} {self.way_out}") if step == Step.UNKNOWN else error
 
     def _refuse_other(self, found: Entry, details: Mapping[str, str]) -> None:
-        changed = [name for name, value in details.items() if found.get(name) != value]
+        changed = [name for name, value in details.items() if found.get(name, value) != value]
         if changed:
             before = ", ".join(f"{name} {found.get(name)}" for name in changed)
             raise QuoineMustNotSendError(
@@ -194,6 +194,20 @@ class SendOnce:
 
 class QuoineTooLateError(QuoineError):
     """The bound between the record and the request has passed. Nothing was sent."""
+
+
+def way_out(ti: Any, *, group: str) -> str:
+    """
+    Say how a person settles an unknown outcome.
+
+    :param ti: the task instance.
+    :param group: of ``airflow quoine``: ``withdrawals`` or ``users``.
+    """
+    where = f"--dag-id {ti.dag_id} --run-id {ti.run_id} --task-id {ti.task_id} --map-index {ti.map_index}"
+    return (
+        "Look it up at the exchange. If it exists: airflow quoine "
+        f"{group} exists --id ID {where}. If it does not: airflow quoine {group} absent {where}. Then clear this task."
+    )
 
 
 def boot_time() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -11,12 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_provider_quoine.exchange.policy import WithdrawalPolicy
     from airflow_provider_quoine.exchange.pusher import PusherEndpoint
 
 #: api-reference, Introduction.
 PRODUCTION_URL = "https://api.quoine.com"
 #: Pusher's hosted service answers at this name for a cluster (Channels documentation, "Clusters").
 HOSTED_PUSHER = "ws-{cluster}.pusher.com"
+#: Plain digits: an amount is never a JSON number, which would be a float on its way.
+AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,8})?$"
 
 
 class ConnectionExtras(BaseModel):
@@ -59,6 +63,36 @@ class ConnectionExtras(BaseModel):
         le=100,
         title="Largest document (MB)",
         description="An onboarding document above this size is refused before anything is sent.",
+    )
+    withdrawal_addresses: str = Field(
+        default="",
+        title="Withdrawal addresses",
+        description="Addresses that may be withdrawn to, separated by blanks, commas or new lines. "
+        "None means none; * means any.",
+        json_schema_extra={"format": "multiline"},
+    )
+    withdrawal_max: str | None = Field(
+        default=None,
+        title="Largest withdrawal (BTC)",
+        description="A larger withdrawal is refused before anything is sent. No bound when empty.",
+        json_schema_extra={"pattern": AMOUNT_PATTERN},
+    )
+    withdrawal_min: str | None = Field(
+        default=None,
+        title="Smallest withdrawal (BTC)",
+        description="A smaller withdrawal is refused before anything is sent. No bound when empty.",
+        json_schema_extra={"pattern": AMOUNT_PATTERN},
+    )
+    bitcoin_network: Literal["main", "test"] = Field(
+        default="main",
+        title="Bitcoin network",
+        description="The network that withdrawal addresses must belong to.",
+    )
+    withdrawal_link: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s{}]+\{id\}[^\s{}]*$",
+        title="Withdrawal page",
+        description="Address of a withdrawal's page at the exchange with {id} in it, for the link on the task.",
     )
     pusher_key: str | None = Field(
         default=None,
@@ -122,6 +156,26 @@ class ConnectionSettings:
             api_id=(connection.login or "").strip(),
             api_secret=connection.password or "",
             extras=_extras(conn_id, connection.extra_dejson),
+        )
+
+    @property
+    def withdrawal_policy(self) -> WithdrawalPolicy:
+        """
+        What this connection may pay and where to.
+
+        :raises QuoineInputError: if a bound is no amount.
+        """
+        from airflow_provider_quoine.exchange.addresses import Network
+        from airflow_provider_quoine.exchange.models import parse_amount
+        from airflow_provider_quoine.exchange.policy import WithdrawalPolicy
+
+        extras = self.extras
+        return WithdrawalPolicy(
+            name=self.conn_id,
+            addresses=frozenset(re.split(r"[\s,]+", extras.withdrawal_addresses.strip())) - {""},
+            largest=parse_amount(extras.withdrawal_max) if extras.withdrawal_max else None,
+            smallest=parse_amount(extras.withdrawal_min) if extras.withdrawal_min else None,
+            network=Network(extras.bitcoin_network),
         )
 
     @property

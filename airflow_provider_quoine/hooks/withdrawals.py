@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.hooks.send_once import SendOnce, Step
+from airflow_provider_quoine.hooks.send_once import QuoineMustNotSendError, SendOnce, way_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -16,33 +17,23 @@ if TYPE_CHECKING:
 
 #: Key of the record in Airflow's task state store.
 RECORD_KEY = "quoine_withdrawal"
+#: The state of a withdrawal that was checked and not sent.
+DRY_RUN = "dry_run"
+
+log = logging.getLogger("airflow.task.hooks.quoine.withdrawals")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalOrder:
     """
-    What to pay and where to.
+    What to pay and where to, checked.
 
     :param amount: bitcoin, positive, at most 8 decimals.
-    :param address: bitcoin address.
+    :param address: bitcoin address that the connection's policy allows.
     """
 
     amount: Decimal
     address: str
-
-    @classmethod
-    def from_fields(cls, *, amount: str, address: str) -> WithdrawalOrder:
-        """
-        Read and check an operator's rendered fields.
-
-        :raises QuoineInputError: if the amount is no exact positive amount, or there is no address.
-        """
-        from airflow_provider_quoine.exchange.errors import QuoineInputError
-        from airflow_provider_quoine.exchange.models import parse_amount
-
-        if not isinstance(address, str) or not address.strip():
-            raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
-        return cls(amount=parse_amount(amount), address=address.strip())
 
 
 def withdrawal_record(context: Context) -> SendOnce:
@@ -52,22 +43,42 @@ def withdrawal_record(context: Context) -> SendOnce:
         key=RECORD_KEY,
         try_number=context["ti"].try_number,
         what="withdrawal",
-        way_out="Look at the exchange whether the withdrawal exists before anything is sent again.",
+        way_out=way_out(context["ti"], group="withdrawals"),
     )
 
 
-def send_withdrawal(*, hook: QuoineHook, once: SendOnce, order: WithdrawalOrder, auth_code: str) -> Withdrawal:
+def check_order(*, hook: QuoineHook, amount: str, address: str) -> WithdrawalOrder:
+    """
+    Check rendered fields against the connection's policy.
+
+    :raises QuoineInputError: naming what is wrong or which rule it breaks.
+    """
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+    from airflow_provider_quoine.exchange.models import parse_amount
+
+    if not isinstance(address, str) or not address.strip():
+        raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
+    order = WithdrawalOrder(amount=parse_amount(amount), address=address.strip())
+    hook.settings.withdrawal_policy.check(amount=order.amount, address=order.address)
+    return order
+
+
+def send_withdrawal(*, hook: QuoineHook, once: SendOnce, amount: str, address: str, auth_code: str) -> Withdrawal:
     """
     Send a withdrawal. Nothing else in this package does.
 
-    :param hook: whose key signs: the user's own (facts, Who signs).
+    :param hook: whose key signs, the user's own (facts, Who signs), and whose connection's policy counts.
     :param once: the record, begun by this try.
-    :param order: what to pay and where to.
+    :param amount: bitcoin, as rendered.
+    :param address: bitcoin address, as rendered.
     :param auth_code: the code that the exchange sent to the user.
     :return: the withdrawal as the exchange answered it.
     :raises QuoineMustNotSendError: if it may have been carried out and no id is known.
     :raises QuoineError: if it surely was not carried out.
     """
+    order = check_order(hook=hook, amount=amount, address=address)
+    if hook.settings.withdrawal_policy.allows_any_address:
+        log.warning("Connection %s allows withdrawals to any address (*).", hook.quoine_conn_id)
     with hook.get_conn() as client:
         return once.send(
             lambda in_time: client.create_withdrawal(
@@ -77,6 +88,28 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, order: WithdrawalOrder,
         )
 
 
-def sent_before(record: dict[str, Any]) -> str | None:
-    """Return the id of the withdrawal that an earlier try sent, if one did."""
-    return str(record["id"]) if record["step"] == Step.SENT else None
+def look_up_sent(*, hook: QuoineHook, record: dict[str, Any]) -> Withdrawal:
+    """
+    Look up the withdrawal that the record names, and see that it is the one that was meant.
+
+    :param record: in step ``sent``, written by an earlier try or by a person.
+    :raises QuoineMustNotSendError: if the exchange's withdrawal has another amount or address.
+    :raises QuoineError: if the exchange does not tell.
+    """
+    with hook.get_conn() as client:
+        withdrawal = client.get_withdrawal(withdrawal_id=str(record["id"]))
+    if (withdrawal.amount, withdrawal.address) != (Decimal(record["amount"]), record["address"]):
+        raise QuoineMustNotSendError(
+            f"The record names withdrawal {withdrawal.id}, but at the exchange that one is {withdrawal.amount} BTC to "
+            f"{withdrawal.address}, and this task's is {record['amount']} BTC to {record['address']}. Correct the id "
+            "in the record."
+        )
+    log.info("This task's withdrawal is %s, sent before.", withdrawal.id)
+    return withdrawal
+
+
+def dry_run_result(order: WithdrawalOrder) -> dict[str, Any]:
+    """Return what an operator returns that has checked everything and sent nothing."""
+    from airflow_provider_quoine.exchange.models import format_amount
+
+    return {"id": None, "amount": format_amount(order.amount), "address": order.address, "state": DRY_RUN}

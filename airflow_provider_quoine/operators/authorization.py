@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.hooks.withdrawals import (
-    WithdrawalOrder,
-    send_withdrawal,
-    sent_before,
-    withdrawal_record,
-)
+from airflow_provider_quoine.hooks.withdrawals import check_order
 from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -49,48 +44,33 @@ all) and its words are in the task's log.
 """
 
 
-class QuoineAuthorizeWithdrawalOperator(HITLOperator):
+class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
     """
     Have the exchange send a code, ask a person for it on Airflow's page, and withdraw with it (api-reference 2.1).
 
     The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used,
     is used inside this task, and is returned nowhere. A person's time-out fails the task; nothing answers by
-    itself. At most one withdrawal is sent per run and task, whatever is retried or cleared.
+    itself. At most one withdrawal is sent per run and task, whatever is retried or cleared. The other parameters
+    are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
-    :param amount: bitcoin as a string such as ``"0.5"``; at most 8 decimals.
-    :param address: bitcoin address.
     :param user_id: the exchange's id of the user, to whom the code is sent.
-    :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
-        out if the connection itself holds that key.
     :param code_attempts: how often a refused code may be typed in all.
     :param code_valid_for: how long a code that was sent and not used is waited for before another is requested
         by a later try (decided: no lifetime is on record).
     :param response_timeout: how long the person has.
     :param assigned_users: who may answer; everybody with the right to, by default.
-    :param quoine_conn_id: connection.
     :return: id, amount (str), address and state.
     """
 
-    template_fields: Collection[str] = (
-        "quoine_conn_id",
-        "amount",
-        "address",
-        "user_id",
-        "credentials_variable",
-    )
-    ui_color = "#fde68a"
+    template_fields: Sequence[str] = (*WithdrawalTask.template_fields, "user_id")
 
     def __init__(
         self,
         *,
-        amount: str,
-        address: str,
         user_id: str | XComArg,
-        credentials_variable: str | None = None,
         code_attempts: int = 3,
         code_valid_for: timedelta = timedelta(minutes=10),
         response_timeout: timedelta = timedelta(minutes=30),
-        quoine_conn_id: str = "quoine_default",
         **kwargs: Any,
     ) -> None:
         code = Param("", type="string", title="Authentication code", description="From the e-mail or SMS.")
@@ -105,30 +85,22 @@ class QuoineAuthorizeWithdrawalOperator(HITLOperator):
             response_timeout=response_timeout,
             **kwargs,
         )
-        self.amount = amount
-        self.address = address
         self.user_id = user_id
-        self.credentials_variable = credentials_variable
         self.code_attempts = code_attempts
         self.code_valid_for = code_valid_for
-        self.quoine_conn_id = quoine_conn_id
-
-    @property
-    def hook(self) -> QuoineHook:
-        """The hook with the user's own key."""
-        return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
 
     def execute(self, context: Context) -> Any:
         """Request a code unless one is on its way, then park until a person answers."""
         from airflow_provider_quoine.exchange.models import format_amount
 
-        once, record = self._begin(context)
-        if sent := sent_before(record):
-            return self._go_on_with(sent)
+        once, record = self.begin(context)
+        if result := self.go_on_if_sent(context, record):
+            return result
         with without_retry():
-            order = WithdrawalOrder.from_fields(amount=self.amount, address=self.address)
+            order = check_order(hook=self.hook, amount=self.amount, address=self.address)
             request = self._request_code(once, record)
         amount = format_amount(order.amount)
+        self._refuse_stale_question(once, record, f"{amount} BTC to {order.address}")
         self.subject = f"Withdraw {amount} BTC?"
         self.body = BODY.format(
             connection=self.quoine_conn_id,
@@ -140,42 +112,46 @@ class QuoineAuthorizeWithdrawalOperator(HITLOperator):
             cancel=CANCEL,
             attempts=self.code_attempts,
         )
-        return super().execute(context)
+        return HITLOperator.execute(self, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
+        from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)
         self._wipe_answer(context)
         self._check_answer(context, {**event, "params_input": {}})
-        once, record = self._begin(context)
-        if sent := sent_before(record):
-            return self._go_on_with(sent)
-        from airflow_provider_quoine.exchange.errors import QuoineRefusedError
-
+        once, record = self.begin(context)
+        if result := self.go_on_if_sent(context, record):
+            return result
         if not CODE.fullmatch(code):
             return self._ask_again(context, once, record, "That is no authentication code.")
         with without_retry():
-            order = WithdrawalOrder.from_fields(amount=self.amount, address=self.address)
             try:
-                withdrawal = send_withdrawal(hook=self.hook, once=once, order=order, auth_code=code)
+                return self.send(context, once, code)
             except QuoineRefusedError as error:
                 if _may_be_the_code(error):
                     return self._ask_again(context, once, record, f"The exchange says: {error.message}")
                 once.note(code_requested_at=None)
                 raise
-        self.log.info("The exchange took withdrawal %s.", withdrawal.id)
-        return withdrawal.as_dict()
+            finally:
+                # The question was open again meanwhile, and may have been answered once more.
+                self._wipe_answer(context)
 
-    def _begin(self, context: Context) -> tuple[SendOnce, dict[str, Any]]:
-        once = withdrawal_record(context)
-        return once, once.begin({"amount": str(self.amount), "address": str(self.address)})
+    def _refuse_stale_question(self, once: SendOnce, record: dict[str, Any], asked_for: str) -> None:
+        """
+        Stop where the person would be shown another withdrawal than this.
 
-    def _go_on_with(self, withdrawal_id: str) -> dict[str, Any]:
-        self.log.info("An earlier try of this task sent withdrawal %s.", withdrawal_id)
-        with without_retry(), self.hook.get_conn() as client:
-            return client.get_withdrawal(withdrawal_id=withdrawal_id).as_dict()
+        Airflow keeps the text of a task's first question when the task asks again, in later tries too.
+        """
+        if record.get("asked_for", asked_for) != asked_for:
+            raise AirflowFailException(
+                f"An earlier try of this run asked for {record['asked_for']}, this one is about {asked_for}, and "
+                "Airflow would show the person the earlier question. Nothing was sent. Start a new run."
+            )
+        once.note(asked_for=asked_for)
 
     def _request_code(self, once: SendOnce, record: dict[str, Any]) -> str:
         """Return what to tell the person about the code."""
@@ -224,7 +200,7 @@ class QuoineAuthorizeWithdrawalOperator(HITLOperator):
 
     def _check_answer(self, context: Context, event: dict[str, Any]) -> None:
         try:
-            answer = super().execute_complete(context, event)
+            answer = HITLOperator.execute_complete(self, context, event)
         except HITLTimeoutError:
             raise AirflowFailException(
                 f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."

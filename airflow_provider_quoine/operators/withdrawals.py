@@ -9,13 +9,8 @@ from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
-from airflow_provider_quoine.hooks.withdrawals import (
-    WithdrawalOrder,
-    send_withdrawal,
-    sent_before,
-    withdrawal_record,
-)
 from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -69,63 +64,34 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
         return {"sent": asked.sent, "message": asked.message}
 
 
-class QuoineCreateWithdrawalOperator(BaseOperator):
+class QuoineCreateWithdrawalOperator(WithdrawalTask):
     """
     Create a bitcoin withdrawal with a code that is there already (api-reference 2.1).
 
     To have a person type the code in the middle of a DAG, use
-    :class:`~airflow_provider_quoine.operators.authorization.QuoineAuthorizeWithdrawalOperator`, which keeps the
-    code out of Airflow's tables.
+    :class:`~airflow_provider_quoine.operators.authorization.QuoineAuthorizeWithdrawalOperator`. The other
+    parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
-    :param amount: bitcoin as a string such as ``"0.5"``; at most 8 decimals.
-    :param address: bitcoin address.
     :param auth_code_variable: Variable that holds the authentication code; it is deleted once it was sent,
         because a code is good for one request.
-    :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
-        out if the connection itself holds that key.
-    :param quoine_conn_id: connection.
     :return: id, amount (str), address and state.
     """
 
-    template_fields: Sequence[str] = (
-        "quoine_conn_id",
-        "amount",
-        "address",
-        "auth_code_variable",
-        "credentials_variable",
-    )
-    ui_color = "#fde68a"
+    template_fields: Sequence[str] = (*WithdrawalTask.template_fields, "auth_code_variable")
 
-    def __init__(
-        self,
-        *,
-        amount: str,
-        address: str,
-        auth_code_variable: str,
-        credentials_variable: str | None = None,
-        quoine_conn_id: str = "quoine_default",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, auth_code_variable: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.amount = amount
-        self.address = address
         self.auth_code_variable = auth_code_variable
-        self.credentials_variable = credentials_variable
-        self.quoine_conn_id = quoine_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Send at most once per run and task."""
-        hook = QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
-        once = withdrawal_record(context)
-        record = once.begin({"amount": str(self.amount), "address": str(self.address)})
+        once, record = self.begin(context)
+        if result := self.go_on_if_sent(context, record):
+            return result
         with without_retry():
-            if sent := sent_before(record):
-                self.log.info("An earlier try of this task sent withdrawal %s.", sent)
-                with hook.get_conn() as client:
-                    return client.get_withdrawal(withdrawal_id=sent).as_dict()
-            order = WithdrawalOrder.from_fields(amount=self.amount, address=self.address)
             code = read_secret_variable(self.auth_code_variable)
-            withdrawal = send_withdrawal(hook=hook, once=once, order=order, auth_code=code)
-        Variable.delete(self.auth_code_variable)
-        self.log.info("The exchange took withdrawal %s.", withdrawal.id)
-        return withdrawal.as_dict()
+            try:
+                return self.send(context, once, code)
+            finally:
+                if not self.send_nothing:
+                    Variable.delete(self.auth_code_variable)

@@ -116,6 +116,9 @@ class Sandbox(uvicorn.Server):
                     "pusher_host": self.settings.host,
                     "pusher_port": self.port,
                     "pusher_tls": False,
+                    # The money is of no worth here; at the exchange itself, the addresses are named one by one.
+                    "withdrawal_addresses": "*",
+                    "withdrawal_link": f"{self.url}/#withdrawal-{{id}}",
                 },
             }
         )

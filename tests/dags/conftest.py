@@ -40,6 +40,7 @@ def airflow_database() -> None:
         }
         for name, path in FOLDERS.items()
     ]
+    os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
     os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(bundles)
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
 
@@ -48,7 +49,9 @@ def airflow_database() -> None:
 def exchange(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxControl]:
     """Run a sandbox that ``quoine_default`` connects to."""
     with SandboxServer(SandboxSettings(pace=0.01, market_rate=20)) as sandbox:
-        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
+        connection = json.loads(sandbox.airflow_connection())
+        connection["extra"]["withdrawal_addresses"] = "*"
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
         yield sandbox.control
 
 

@@ -11,12 +11,15 @@ import pytest
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.dags.conftest import stored_variable
+from tests.dags.person import Answer, person
 
+#: Test vector of BIP 173.
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> dict[str, str]:
+def form(tmp_path: Path) -> dict[str, str]:
     """A filled-in onboarding form."""
     documents = {}
     for field, name in {
@@ -38,21 +41,21 @@ def person(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_onboard_user(run_dag: RunDag, exchange: SandboxControl, person: dict[str, str]) -> None:
-    state, tasks, results = run_dag("quoine_onboard_user", person)
+def test_onboard_user(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
+    state, tasks, results = run_dag("quoine_onboard_user", form)
     assert (state, tasks) == ("success", {"create_user": "success", "wait_for_approval": "success"})
     (user,) = exchange.state()["users"]
-    assert user["email"] == person["email_address"]
+    assert user["email"] == form["email_address"]
     assert str(results["create_user"]) == str(user["user_id"])
     assert results["wait_for_approval"] == "APPROVED"
     assert "api_secret" in stored_variable(f"quoine_user_{user['user_id']}_api_secret")
 
 
 def test_declined_user_fails_and_is_not_asked_for_again(
-    run_dag: RunDag, exchange: SandboxControl, person: dict[str, str]
+    run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]
 ) -> None:
     exchange.outcome("user", "DECLINED")
-    state, tasks, _ = run_dag("quoine_onboard_user", person)
+    state, tasks, _ = run_dag("quoine_onboard_user", form)
     assert (state, tasks) == ("failed", {"create_user": "success", "wait_for_approval": "failed"})
 
 
@@ -64,16 +67,71 @@ def test_order_book_snapshot(run_dag: RunDag, exchange: SandboxControl) -> None:
     assert book["asks"]
 
 
-def test_chain_parks_for_a_person_with_the_code_sent_and_nothing_withdrawn(
-    run_dag: RunDag, exchange: SandboxControl, person: dict[str, str]
-) -> None:
-    form = {**person, "amount": "0.5", "withdrawal_address": "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj", "pair": "btcjpy"}
-    _, tasks, results = run_dag("quoine_onboard_and_withdraw", form)
-    assert tasks["authorize_withdrawal"] == "awaiting_input"
-    assert {name: tasks[name] for name in ("create_user", "wait_for_approval", "snapshot")} == {
-        "create_user": "success",
-        "wait_for_approval": "success",
-        "snapshot": "success",
+def code_of(exchange: SandboxControl) -> Answer:
+    """Type the newest code of the outbox."""
+    return lambda question: ("Send", {"one_time_token": exchange.outbox()[-1]["code"]})
+
+
+def test_chain(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
+    payout = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    with person(code_of(exchange)) as asked:
+        state, tasks, results = run_dag("quoine_onboard_and_withdraw", form | payout)
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    assert results["wait_for_withdrawal"] | {"id": ""} == {
+        "id": "",
+        "amount": "0.25",
+        "address": ADDRESS,
+        "state": "processed",
     }
-    assert exchange.latest_code(results["create_user"])
+    (question,) = asked
+    assert "0.25 BTC" in question["body"]
+    assert ADDRESS in question["body"]
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_withdraw_bitcoin(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
+    _, _, results = run_dag("quoine_onboard_user", form)
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    with person(code_of(exchange)):
+        state, _, results = run_dag("quoine_withdraw_bitcoin", order)
+    assert state == "success"
+    assert results["wait_for_withdrawal"]["state"] == "processed"
+    (withdrawal,) = exchange.state()["withdrawals"]
+    assert withdrawal["amount"] == "0.5"
+
+
+def test_person_who_cancels_sends_nothing(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
+    _, _, results = run_dag("quoine_onboard_user", form)
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    with person(lambda question: ("Cancel", {"one_time_token": ""})):
+        _, tasks, _ = run_dag("quoine_withdraw_bitcoin", order)
+    assert tasks == {"authorize_withdrawal": "skipped", "wait_for_withdrawal": "skipped"}
     assert exchange.state()["withdrawals"] == []
+
+
+def test_wrong_codes_are_asked_for_again_a_bounded_number_of_times(
+    run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]
+) -> None:
+    _, _, results = run_dag("quoine_onboard_user", form)
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    with person(lambda question: ("Send", {"one_time_token": "000000000"})) as asked:
+        _, tasks, _ = run_dag("quoine_withdraw_bitcoin", order)
+    assert tasks["authorize_withdrawal"] == "failed"
+    assert len(asked) == 3
+    assert len(exchange.outbox()) == 1
+    assert exchange.state()["withdrawals"] == []
+
+
+def test_second_code_may_be_right(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
+    _, _, results = run_dag("quoine_onboard_user", form)
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    codes = iter(["000000000", "not a code"])
+
+    def mistyped_at_first(question: dict[str, Any]) -> tuple[str, dict[str, str]]:
+        return "Send", {"one_time_token": next(codes, None) or exchange.outbox()[-1]["code"]}
+
+    with person(mistyped_at_first):
+        state, _, _ = run_dag("quoine_withdraw_bitcoin", order)
+    assert state == "success"
+    assert len(exchange.outbox()) == 1
+    assert len(exchange.state()["withdrawals"]) == 1

@@ -18,6 +18,8 @@ RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
 
 PASSWORD = "Passw0rd-of-the-test"
 MODES = pytest.mark.parametrize("mode", ["poke", "reschedule", "deferrable"])
+#: dag.test() runs triggers without their time-out: a deferred one is tested on a whole Airflow (tests/system).
+MODES_THAT_TIME_OUT = pytest.mark.parametrize("mode", ["poke", "reschedule"])
 
 
 @pytest.fixture
@@ -57,8 +59,6 @@ def withdrawal_id(exchange: SandboxControl, user_id: str, monkeypatch: pytest.Mo
         ("processed", False, "success"),
         ("declined", False, "failed"),
         ("declined", True, "skipped"),
-        ("a state that nobody knows", False, "failed"),
-        ("pending", True, "skipped"),
     ],
 )
 def test_withdrawal(
@@ -73,6 +73,18 @@ def test_withdrawal(
     if state == "success":
         assert results["wait"]["amount"] == "0.5"
         assert results["wait"]["state"] == "processed"
+
+
+@MODES_THAT_TIME_OUT
+@pytest.mark.parametrize(
+    ("end", "soft_fail", "state"), [("a state that nobody knows", False, "failed"), ("pending", True, "skipped")]
+)
+def test_withdrawal_without_an_end_times_out(
+    run_dag: RunDag, exchange: SandboxControl, withdrawal_id: str, mode: str, end: str, soft_fail: bool, state: str
+) -> None:
+    exchange.set_withdrawal(withdrawal_id, end)
+    _, tasks, _ = run_dag(f"wait_for_withdrawal_{mode}_{soft_fail}", {"id": withdrawal_id})
+    assert tasks == {"wait": state}
 
 
 @MODES

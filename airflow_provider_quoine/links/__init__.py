@@ -1,0 +1,1 @@
+"""What a person can follow from a task's page to the exchange."""
