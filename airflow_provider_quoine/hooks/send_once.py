@@ -17,10 +17,11 @@ hours later, when a person may have settled the matter by hand.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
@@ -123,17 +124,33 @@ class SendOnce:
         """Add to the record while it is prepared; nothing secret, the store is in clear."""
         return self._write({**self._read(), **notes})
 
-    def send(self, post: Callable[[Callable[[], None]], Answer], *, identify: Callable[[Answer], str]) -> Answer:
+    def send(
+        self,
+        post: Callable[[Callable[[], None]], Answer],
+        *,
+        identify: Callable[[Answer], str],
+        in_flight_seconds: float,
+    ) -> Answer:
         """
         Send, with the record written before and after.
 
         :param post: sends the request once; calls what it is given right before the first byte leaves.
         :param identify: gives the exchange's id in the answer.
+        :param in_flight_seconds: how long the request may take at most, all its time-outs together. Until then
+            nobody may conclude from the exchange's silence that it was not carried out.
         :raises QuoineMustNotSendError: if the request may have been carried out and no id is known.
         :raises QuoineError: if it surely was not carried out.
         """
         deadline = self.clock() + SEND_WITHIN_SECONDS
-        sending = self._write({**self._read(), "step": Step.SENDING, "try_number": self.try_number})
+        in_doubt_until = datetime.now(UTC) + timedelta(seconds=SEND_WITHIN_SECONDS + in_flight_seconds)
+        sending = self._write(
+            {
+                **self._read(),
+                "step": Step.SENDING,
+                "try_number": self.try_number,
+                "in_doubt_until": in_doubt_until.isoformat(),
+            }
+        )
         if self._read() != sending:
             raise QuoineMustNotSendError(
                 f"Another try of this task has taken over, so this one does not send the {self.what}."
@@ -203,7 +220,10 @@ def way_out(ti: Any, *, group: str) -> str:
     :param ti: the task instance.
     :param group: of ``airflow quoine``: ``withdrawals`` or ``users``.
     """
-    where = f"--dag-id {ti.dag_id} --run-id {ti.run_id} --task-id {ti.task_id} --map-index {ti.map_index}"
+    names = {"dag": ti.dag_id, "run": ti.run_id, "task": ti.task_id}
+    where = " ".join(f"--{name}-id {shlex.quote(value)}" for name, value in names.items())
+    if ti.map_index >= 0:
+        where += f" --map-index {ti.map_index}"
     return (
         "Look it up at the exchange. If it exists: airflow quoine "
         f"{group} exists --id ID {where}. If it does not: airflow quoine {group} absent {where}. Then clear this task."

@@ -159,6 +159,11 @@ class ConnectionSettings:
         )
 
     @property
+    def in_flight_seconds(self) -> float:
+        """How long one request may take at most: connecting, the TLS handshake, sending, and the whole answer."""
+        return 3 * self.extras.connect_timeout + 4 * self.extras.read_timeout
+
+    @property
     def withdrawal_policy(self) -> WithdrawalPolicy:
         """
         What this connection may pay and where to.

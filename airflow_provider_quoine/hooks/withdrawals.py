@@ -85,6 +85,7 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, amount: str, address: s
                 amount=order.amount, address=order.address, auth_code=auth_code, before_send=in_time
             ),
             identify=lambda withdrawal: withdrawal.id,
+            in_flight_seconds=hook.settings.in_flight_seconds,
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
-from airflow_provider_quoine.hooks.send_once import SendOnce, Step
+from airflow_provider_quoine.hooks.send_once import SendOnce, Step, way_out
 from airflow_provider_quoine.operators.documents import read_document
 from airflow_provider_quoine.operators.failures import without_retry
 
@@ -113,7 +113,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             key=RECORD_KEY,
             try_number=context["ti"].try_number,
             what="onboarding user",
-            way_out=f"Ask the exchange whether a user with the e-mail {self.email_address} exists.",
+            way_out=way_out(context["ti"], group="users"),
         )
         record = once.begin({"email": self.email_address})
         if record["step"] == Step.SENT:
@@ -133,6 +133,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
                     user=user, password=password, before_send=in_time, **documents
                 ),
                 identify=str,
+                in_flight_seconds=hook.settings.in_flight_seconds,
             )
         self.log.info("The exchange created user %s.", user_id)
         return user_id

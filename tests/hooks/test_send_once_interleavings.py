@@ -130,7 +130,7 @@ class Try:
             if once.begin(DETAILS)["step"] == Step.SENT:
                 self.end = "sent before"
                 return
-            once.send(self._post, identify=str)
+            once.send(self._post, identify=str, in_flight_seconds=0)
             self.end = "sent"
         except (QuoineMustNotSendError, QuoineError, FencedError) as error:
             self.end = type(error).__name__

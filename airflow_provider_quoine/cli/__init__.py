@@ -1,0 +1,1 @@
+"""Commands of ``airflow quoine``: how a person settles what no program can know."""
