@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Variable
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.hooks.send_once import SendOnce, Step, way_out
@@ -108,6 +109,8 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Check, send once, and return the user's id."""
+        from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+
         once = SendOnce(
             store=context["task_state_store"],
             key=RECORD_KEY,
@@ -120,7 +123,14 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             self.log.info("An earlier try of this task created user %s.", record["id"])
             return str(record["id"])
         with without_retry():
-            return self._create(once)
+            try:
+                return self._create(once)
+            except QuoineRefusedError as error:
+                if "in_doubt_until" in record and _names_taken_email(error.message):
+                    raise AirflowFailException(
+                        f"{error} An earlier try of this task was in doubt, so that user is probably ours. {once.way_out}"
+                    ) from None
+                raise
 
     def _create(self, once: SendOnce) -> str:
         hook = QuoineHook(self.quoine_conn_id)
@@ -172,3 +182,9 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
                 self.password_variable, make_password(), description=f"Password of the Quoine user {self.email_address}"
             )
         return read_secret_variable(self.password_variable)
+
+
+def _names_taken_email(words: str) -> bool:
+    """Whether a refusal says that the e-mail belongs to a user already (decided: its words are not on record)."""
+    said = words.casefold()
+    return "mail" in said and any(word in said for word in ("taken", "already", "exist", "use"))
