@@ -128,7 +128,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             except QuoineRefusedError as error:
                 if "in_doubt_until" in record and _names_taken_email(error.message):
                     raise AirflowFailException(
-                        f"{error} An earlier try of this task was in doubt, so that user is probably ours. {once.way_out}"
+                        f"{error} An earlier try was in doubt, so that user is probably ours. {once.way_out}"
                     ) from None
                 raise
 
