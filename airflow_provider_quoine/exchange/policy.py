@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from airflow_provider_quoine.exchange.addresses import Network, check_address
+from airflow_provider_quoine.exchange.addresses import Network, check_address, decode_address
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import format_amount
 
@@ -41,11 +41,12 @@ class WithdrawalPolicy:
         Let a withdrawal pass.
 
         :param amount: bitcoin.
-        :param address: bitcoin address; compared with the allow-list letter by letter.
+        :param address: bitcoin address; compared with the allow-list by what it pays to, so that ``BC1...`` and
+            ``bc1...`` are one.
         :raises QuoineInputError: naming the rule that it breaks and the field of the connection that holds it.
         """
         check_address(address, network=self.network)
-        if not self.allows_any_address and address not in self.addresses:
+        if not self.allows_any_address and not self._is_listed(address):
             allowed = "that list is empty, which allows none" if not self.addresses else "it is not on that list"
             raise QuoineInputError(
                 f"Connection {self.name!r} does not allow withdrawals to {address}: {allowed}. If it is right, add it "
@@ -61,3 +62,15 @@ class WithdrawalPolicy:
                 f"{format_amount(amount)} BTC is less than the {format_amount(self.smallest)} BTC that connection "
                 f"{self.name!r} asks for (field 'Smallest withdrawal')."
             )
+
+    def _is_listed(self, address: str) -> bool:
+        return decode_address(address).script in {self._script_of(listed) for listed in self.addresses}
+
+    def _script_of(self, listed: str) -> bytes:
+        try:
+            return decode_address(listed).script
+        except QuoineInputError as error:
+            raise QuoineInputError(
+                f"Connection {self.name!r} has an entry in its field 'Withdrawal addresses' that is no address, so "
+                f"nothing is sent: {error}"
+            ) from None
