@@ -48,3 +48,9 @@ PAIR = Param(
     description="The pair whose order book is taken.",
     enum=["btcusd", "btceur", "btcjpy", "btcsgd", "ethusd", "ethjpy", "ethbtc"],
 )
+
+WITHDRAWAL_FORM = {
+    "user_id": text("User id", "The exchange's number of the user.", pattern="^[0-9]+$", examples=["25"]),
+    "amount": AMOUNT,
+    "address": text("Address", "Bitcoin address to pay to; the connection's allow-list must have it."),
+}

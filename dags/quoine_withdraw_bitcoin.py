@@ -5,9 +5,10 @@ Has the exchange send the user an authentication code, shows you amount and addr
 under *Required Actions*, withdraws, and waits until the exchange has paid.
 
 The code is wiped from Airflow before it is used. One run sends at most one withdrawal, whatever is retried or
-cleared.
+cleared. For a payment that must be unique over runs, start `quoine_pay_out_once`, or give the payment's reference as
+the *Run ID* when you trigger this DAG: Airflow takes each run id once.
 
-**Before you run:** the user was onboarded with `quoine_onboard_user`, which left the user's key in the Variable
+**Before you run:** the connection's *Withdrawal addresses* allow the address; the user was onboarded with `quoine_onboard_user`, which left the user's key in the Variable
 `quoine_user_<id>_api_secret`.
 """
 
@@ -17,18 +18,14 @@ from airflow.sdk import DAG
 
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
-from quoine_forms import AMOUNT, text
+from quoine_forms import WITHDRAWAL_FORM
 
 with DAG(
     dag_id="quoine_withdraw_bitcoin",
     description="Withdraw bitcoin for an onboarded user, with a code that a person types",
     doc_md=__doc__,
     schedule=None,
-    params={
-        "user_id": text("User id", "The exchange's number of the user.", pattern="^[0-9]+$", examples=["25"]),
-        "amount": AMOUNT,
-        "address": text("Address", "Bitcoin address to pay to."),
-    },
+    params=WITHDRAWAL_FORM,
     tags=["quoine", "example"],
 ):
     USER_KEY = "quoine_user_{{ params.user_id }}_api_secret"
