@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
+
 from quoine_forms import WITHDRAWAL_FORM, text
 
 with DAG(

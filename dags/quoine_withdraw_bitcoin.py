@@ -8,8 +8,8 @@ The code is wiped from Airflow before it is used. One run sends at most one with
 cleared. For a payment that must be unique over runs, start `quoine_pay_out_once`, or give the payment's reference as
 the *Run ID* when you trigger this DAG: Airflow takes each run id once.
 
-**Before you run:** the connection's *Withdrawal addresses* allow the address; the user was onboarded with `quoine_onboard_user`, which left the user's key in the Variable
-`quoine_user_<id>_api_secret`.
+**Before you run:** the connection's field *Withdrawal addresses* allows the address, and the user was onboarded with
+`quoine_onboard_user`, which left the user's key in the Variable `quoine_user_<id>_api_secret`.
 """
 
 from __future__ import annotations
