@@ -117,7 +117,8 @@ class SendOnce:
             )
         if found["step"] == Step.SENT:
             self._refuse_other(found, details)
-            return found
+            # A person who settled a lost record told the id only.
+            return {**details, **found}
         return self._write({**found, **details, "step": Step.PREPARED})
 
     def note(self, **notes: Any) -> Entry:
