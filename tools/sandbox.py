@@ -17,6 +17,8 @@ from tools.kept import KeptProcess
 from tools.standalone import free_port
 
 SECONDS_TO_START = 60
+#: The one address that the connection lets money go to: a test vector of BIP 173, valid and nobody's here.
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 class SandboxProcess:
@@ -50,6 +52,8 @@ class SandboxProcess:
                 "pusher_host": "127.0.0.1",
                 "pusher_port": self._port,
                 "pusher_tls": False,
+                "withdrawal_addresses": ADDRESS,
+                "withdrawal_link": f"{self.url}/#withdrawal-{{id}}",
             },
         }
 

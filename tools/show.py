@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from tools.sandbox import ADDRESS
 from tools.story import Run
 
 COLOURS = {
@@ -80,13 +81,15 @@ def how_to_try(*, airflow: str, exchange: str, documents: dict[str, str]) -> str
     :param exchange: URL of the sandbox's page
     :param documents: form field → path
     """
-    files = "\n".join(f"    {field:16}{path}" for field, path in documents.items())
+    files = "\n".join(f"    {field:20}{path}" for field, path in documents.items())
     return f"""
 Airflow's page       {airflow}
 The exchange's page  {exchange}
 
 Try it by hand: open quoine_onboard_and_withdraw in Airflow's page and press Trigger. Documents for the form:
 {files}
+    withdrawal_address  {ADDRESS}, the one that the connection's allow-list has
+
 When authorize_withdrawal waits, its question is under Required Actions; read the code in the outbox on the
 exchange's page. There you also approve and decline users and move withdrawals on.
 

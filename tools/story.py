@@ -9,10 +9,9 @@ from typing import Any
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tools.airflow_api import ENDED, SECONDS_BEFORE_ANSWER, AirflowApi
+from tools.sandbox import ADDRESS
 
 SECONDS_FOR_ALL = 900
-#: Test vector of BIP 173: a valid address that belongs to nobody here.
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 TARO = {
     "first_name": "Taro",
     "last_name": "Yamada",
