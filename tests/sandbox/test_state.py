@@ -92,5 +92,7 @@ def test_a_connection_for_airflow_fits_the_server() -> None:
             "pusher_host": "127.0.0.1",
             "pusher_port": sandbox.port,
             "pusher_tls": False,
+            "withdrawal_addresses": "*",
+            "withdrawal_link": f"{sandbox.url}/#withdrawal-{{id}}",
         },
     }
