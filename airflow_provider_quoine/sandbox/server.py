@@ -118,7 +118,7 @@ class Sandbox(uvicorn.Server):
                     "pusher_tls": False,
                     # The money is of no worth here; at the exchange itself, the addresses are named one by one.
                     "withdrawal_addresses": "*",
-                    "withdrawal_link": f"{self.url}/#withdrawal-{{id}}",
+                    "withdrawal_link": f"{self.url}/?withdrawal={{id}}#withdrawals",
                 },
             }
         )

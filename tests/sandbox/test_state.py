@@ -93,6 +93,6 @@ def test_a_connection_for_airflow_fits_the_server() -> None:
             "pusher_port": sandbox.port,
             "pusher_tls": False,
             "withdrawal_addresses": "*",
-            "withdrawal_link": f"{sandbox.url}/#withdrawal-{{id}}",
+            "withdrawal_link": f"{sandbox.url}/?withdrawal={{id}}#withdrawals",
         },
     }
