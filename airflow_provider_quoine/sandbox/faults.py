@@ -65,6 +65,8 @@ class Fault(BaseModel):
     :param times: how many requests, connections or subscriptions it befalls; with ``now`` it befalls every open
         connection at once
     :param when: when it strikes
+    :param request_contains: text that the body of a request must have for an endpoint's fault to befall it, so that a
+        fault meets one of many who ask at the same time
     :param seconds: how long the delay or the refusal lasts
     :param status: HTTP status of the answer
     :param body: its body
@@ -80,6 +82,7 @@ class Fault(BaseModel):
     endpoint: str | None = None
     times: int = Field(default=1, ge=1)
     when: When = "now"
+    request_contains: str = ""
     seconds: float = Field(default=0.0, ge=0)
     status: int = Field(default=500, ge=200, le=599)
     body: str = ""
@@ -99,9 +102,9 @@ class Fault(BaseModel):
             raise ValueError(f"endpoint of {order['kind']} must be one of {', '.join(map(str, places))}")
         if order.setdefault("when", kind.whens[0]) not in kind.whens:
             raise ValueError(f"when of {order['kind']} must be one of {', '.join(kind.whens)}")
-        unknown = {*order} - {"kind", "endpoint", "times", "when"} - kind.takes
-        if unknown or not kind.needs <= {*order}:
-            raise ValueError(f"{order['kind']} takes {sorted(kind.takes)} and needs {sorted(kind.needs)}")
+        takes = kind.takes | ({"request_contains"} if kind.of == "rest" else set())
+        if not {*order} <= {"kind", "endpoint", "times", "when", *takes} or not kind.needs <= {*order}:
+            raise ValueError(f"{order['kind']} takes {sorted(takes)} and needs {sorted(kind.needs)}")
         return order
 
     @property
@@ -127,13 +130,15 @@ class Faults:
     def __init__(self) -> None:
         self.waiting: list[Fault] = []
 
-    def take(self, target: str | None) -> Fault | None:
+    def take(self, target: str | None, body: bytes = b"") -> Fault | None:
         """
         Take the first fault that waits for this.
 
         :param target: see :attr:`Fault.target`
+        :param body: of the request
         """
-        fault = next((fault for fault in self.waiting if fault.target == target), None)
+        fits = (fault for fault in self.waiting if fault.target == target and fault.request_contains.encode() in body)
+        fault = next(fits, None)
         if fault is not None:
             fault.times -= 1
             if not fault.times:

@@ -128,7 +128,7 @@ class Gate:
             seen.reason = refusal.reason
             await self._send(_of(refusal_response(refusal)), seen, send)
             return
-        fault = self._exchange.faults.take(seen.endpoint)
+        fault = self._exchange.faults.take(seen.endpoint, body)
         if fault is None:
             await self._send(await self._carry_out(scope, body, seen), seen, send)
             return

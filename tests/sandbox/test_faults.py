@@ -160,6 +160,14 @@ def test_a_fault_strikes_its_endpoint_only(by_hand: Partner, user: Key) -> None:
     assert by_hand.withdrawal(user, 1).status_code == 404
 
 
+def test_a_fault_can_be_meant_for_one_request_among_many(by_hand: Partner, user: Key) -> None:
+    by_hand.control.fault("drop_after", CREATE, request_contains="0.00100002")
+    assert by_hand.withdraw(user, by_hand.code(user), amount="0.00100001").status_code == 200
+    with pytest.raises(requests.ConnectionError):
+        by_hand.withdraw(user, by_hand.code(user), amount="0.00100002")
+    assert by_hand.withdraw(user, by_hand.code(user), amount="0.00100002").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("order", "words"),
     [
@@ -169,6 +177,7 @@ def test_a_fault_strikes_its_endpoint_only(by_hand: Partner, user: Key) -> None:
         ({"kind": "truncated", "endpoint": GET, "when": "before"}, "when of truncated must be one of after"),
         ({"kind": "delay", "endpoint": GET}, "needs"),
         ({"kind": "drop_after", "endpoint": GET, "seconds": 1}, "takes"),
+        ({"kind": "silence", "endpoint": "stream", "request_contains": "1"}, "takes"),
         ({"kind": "garbage", "endpoint": GET, "times": 0}, "greater than or equal to 1"),
     ],
 )
