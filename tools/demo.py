@@ -75,7 +75,7 @@ def demo(*, port: int, once: bool, console: Console) -> bool:
         if problems:
             console.print(f"The logs are in {airflow.logs}", markup=False)
         if not once:
-            console.print(how_to_try(airflow=airflow.url, exchange=sandbox.url, documents=documents), markup=False)
+            print(how_to_try(airflow=airflow.url, exchange=sandbox.url, documents=documents), flush=True)
             with suppress(KeyboardInterrupt):
                 signal.pause()
     return not problems

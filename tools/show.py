@@ -88,7 +88,7 @@ The exchange's page  {exchange}
 
 Try it by hand: open quoine_onboard_and_withdraw in Airflow's page and press Trigger. Documents for the form:
 {files}
-    withdrawal_address  {ADDRESS}, the one that the connection's allow-list has
+    withdrawal_address  {ADDRESS} (the allow-list has no other)
 
 When authorize_withdrawal waits, its question is under Required Actions; read the code in the outbox on the
 exchange's page. There you also approve and decline users and move withdrawals on.
