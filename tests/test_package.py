@@ -85,3 +85,31 @@ def test_airflow_lists_the_hook(tmp_path: Path) -> None:
     (ours,) = (row for row in rows if row["connection_type"] == "quoine")
     assert ours["class"] == f"{PACKAGE}.hooks.quoine.QuoineHook"
     assert ours["package_name"] == "airflow-provider-quoine"
+
+
+README_DAG = """
+import re, sys
+from pathlib import Path
+from airflow.sdk import DAG
+from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
+from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
+from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
+
+(lines,) = re.findall("```python\\n(.*?)```", Path(sys.argv[1]).read_text(), re.DOTALL)
+with DAG("readme", schedule=None) as dag:
+    exec(lines)
+print(*dag.topological_sort(), sep="\\n")
+"""
+
+
+def test_the_ten_lines_of_the_readme_are_a_dag(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", README_DAG, str(ROOT / "README.md")],
+        env=os.environ | {"AIRFLOW_HOME": str(tmp_path)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    tasks = [line for line in done.stdout.splitlines() if line.startswith("<Task")]
+    assert [task.split(": ")[1].removesuffix(">") for task in tasks] == ["create", "wait", "withdraw"]
