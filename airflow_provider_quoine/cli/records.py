@@ -13,7 +13,7 @@ from airflow.state import TaskScope, get_state_backend
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
-from airflow_provider_quoine.exchange.models import check_id
+from airflow_provider_quoine.exchange.models import is_id
 from airflow_provider_quoine.hooks.send_once import Entry, Step
 
 #: A task that is in one of these has ended: nothing of it writes the record any more.
@@ -26,20 +26,28 @@ ENDED = (
 
 
 def show(args: Namespace, *, key: str) -> None:
-    """Print a task's record as JSON."""
-    print(json.dumps(_read(_scope(args), key) or {}, indent=2))  # noqa: T201 - the command's answer
+    """
+    Print a task's record as JSON; ``{}`` if it has none.
+
+    :raises SystemExit: if there is no such task.
+    """
+    scope = _scope(args)
+    _task_state(scope)
+    print(json.dumps(_read(scope, key) or {}, indent=2))  # noqa: T201 - the command's answer
 
 
 def exists(args: Namespace, *, key: str) -> None:
     """
-    Record that the exchange carried the request out.
+    Record that the exchange carried the request out. An id that a person mistyped here may be corrected here.
 
-    :raises SystemExit: if the task is still running, or the record already names another id.
+    :raises SystemExit: if the task is still running, or the exchange itself has answered with another id.
     """
-    scope, identifier = _scope(args), check_id("id", args.identifier)
+    if not is_id(args.identifier):
+        raise SystemExit(f"{args.identifier!r:.80} is no id of the exchange; nothing was changed.")
+    scope, identifier = _scope(args), args.identifier
     record = _read(scope, key) or {}
-    if record.get("id", identifier) != identifier:
-        raise SystemExit(f"The record already names {record['id']}; nothing was changed.")
+    if record.get("id", identifier) != identifier and record.get("decision") != "exists":
+        raise SystemExit(f"The exchange itself answered with id {record['id']}; nothing was changed.")
     _settle(scope, key, {**record, "step": str(Step.SENT), "id": identifier}, "exists")
 
 

@@ -75,6 +75,8 @@ class SendOnce:
     :param what: what is sent, for messages: "withdrawal", "onboarding user".
     :param way_out: what a person does about an outcome that nobody knows.
     :param clock: seconds on a clock that goes on while this process is stopped or the machine sleeps.
+    :ivar has_sent: whether this try's request may have come before the exchange's eyes; false after a failure
+        that leaves the request to be sent as it is once more.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class SendOnce:
         self.what = what
         self.way_out = way_out
         self.clock = clock or boot_time
+        self.has_sent = False
 
     def begin(self, details: Mapping[str, str]) -> Entry:
         """
@@ -144,12 +147,14 @@ class SendOnce:
         """
         deadline = self.clock() + SEND_WITHIN_SECONDS
         in_doubt_until = datetime.now(UTC) + timedelta(seconds=SEND_WITHIN_SECONDS + in_flight_seconds)
+        before = self._read()
         sending = self._write(
             {
-                **self._read(),
+                **before,
                 "step": Step.SENDING,
                 "try_number": self.try_number,
                 "in_doubt_until": in_doubt_until.isoformat(),
+                "reason": "",
             }
         )
         if self._read() != sending:
@@ -164,10 +169,12 @@ class SendOnce:
                     f"worker or a sleeping machine), so the {self.what} was not sent."
                 )
 
+        self.has_sent = True
         try:
             answer = post(in_time)
         except QuoineError as error:
-            raise self._after_failure(sending, error) from None
+            self.has_sent = _step_after(error) != Step.PREPARED
+            raise self._after_failure(before, sending, error) from None
         except BaseException as error:
             # A kill by Airflow or a fault of ours in the middle of it: nobody knows how far it got.
             with suppress(Exception):
@@ -185,11 +192,13 @@ class SendOnce:
                 f"({type(error).__name__}). {self.way_out}"
             ) from error
 
-    def _after_failure(self, sending: Entry, error: QuoineError) -> Exception:
+    def _after_failure(self, before: Entry, sending: Entry, error: QuoineError) -> Exception:
         step = _step_after(error)
+        # What surely was not carried out leaves no doubt behind, only that of a try before it.
+        known = sending if step == Step.UNKNOWN else before
         # Where this fails the record stays "sending": the next try stops, which is safe.
         with suppress(Exception):
-            self._write({**sending, "step": step, "reason": str(error)})
+            self._write({**known, "step": step, "reason": str(error), "try_number": self.try_number})
         return QuoineMustNotSendError(f"{error} {self.way_out}") if step == Step.UNKNOWN else error
 
     def _refuse_other(self, found: Entry, details: Mapping[str, str]) -> None:

@@ -59,7 +59,10 @@ def check_order(*, hook: QuoineHook, amount: str, address: str) -> WithdrawalOrd
     if not isinstance(address, str) or not address.strip():
         raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
     order = WithdrawalOrder(amount=parse_amount(amount), address=address.strip())
-    hook.settings.withdrawal_policy.check(amount=order.amount, address=order.address)
+    policy = hook.settings.withdrawal_policy
+    policy.check(amount=order.amount, address=order.address)
+    if policy.allows_any_address:
+        log.warning("Connection %s allows withdrawals to any address (*).", hook.quoine_conn_id)
     return order
 
 
@@ -77,8 +80,6 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, amount: str, address: s
     :raises QuoineError: if it surely was not carried out.
     """
     order = check_order(hook=hook, amount=amount, address=address)
-    if hook.settings.withdrawal_policy.allows_any_address:
-        log.warning("Connection %s allows withdrawals to any address (*).", hook.quoine_conn_id)
     with hook.get_conn() as client:
         return once.send(
             lambda in_time: client.create_withdrawal(
@@ -109,8 +110,16 @@ def look_up_sent(*, hook: QuoineHook, record: dict[str, Any]) -> Withdrawal:
     return withdrawal
 
 
-def dry_run_result(order: WithdrawalOrder) -> dict[str, Any]:
-    """Return what an operator returns that has checked everything and sent nothing."""
+def rehearse_withdrawal(*, hook: QuoineHook, amount: str, address: str) -> dict[str, Any]:
+    """
+    Do everything but send.
+
+    :return: as :meth:`Withdrawal.as_dict`, with no id and the state :data:`DRY_RUN`.
+    :raises QuoineInputError: as sending would.
+    """
     from airflow_provider_quoine.exchange.models import format_amount
 
+    order = check_order(hook=hook, amount=amount, address=address)
+    # Whether there is a key to sign with shows here.
+    hook.get_conn().close()
     return {"id": None, "amount": format_amount(order.amount), "address": order.address, "state": DRY_RUN}

@@ -21,7 +21,7 @@ from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+    from airflow_provider_quoine.exchange.errors import QuoineError
     from airflow_provider_quoine.hooks.send_once import SendOnce
 
 SEND, CANCEL = "Send", "Cancel"
@@ -116,7 +116,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
-        from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+        from airflow_provider_quoine.exchange.errors import QuoineError
 
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
@@ -129,12 +129,16 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         if not CODE.fullmatch(code):
             return self._ask_again(context, once, record, "That is no authentication code.")
         with without_retry():
+            # From here on the code counts as used: where nobody learns what became of it, a later try needs another.
+            once.note(code_requested_at=None)
             try:
                 return self.send(context, once, code)
-            except QuoineRefusedError as error:
-                if _may_be_the_code(error):
-                    return self._ask_again(context, once, record, f"The exchange says: {error.message}")
-                once.note(code_requested_at=None)
+            except QuoineError as error:
+                refused = once.has_sent and _refused_code(error)
+                if refused or not once.has_sent:
+                    once.note(code_requested_at=record.get("code_requested_at"))
+                if refused:
+                    return self._ask_again(context, once, record, refused)
                 raise
             finally:
                 # The question was open again meanwhile, and may have been answered once more.
@@ -164,7 +168,9 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
         try:
             with self.hook.get_conn() as client:
-                message = client.request_auth_code(user_id=str(self.user_id)).message
+                asked = client.request_auth_code(user_id=str(self.user_id))
+            # Without one to send, the user has an authenticator app (facts, Withdrawals).
+            message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
         except QuoineError as error:
             if not error.may_have_been_carried_out:
                 once.note(code_requested_at=None)
@@ -205,16 +211,24 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             raise AirflowFailException(
                 f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
             ) from None
+        by = (answer.get("responded_by_user") or {}).get("name", "Somebody")
         if answer["chosen_options"] != [SEND]:
-            by = (answer.get("responded_by_user") or {}).get("name", "A person")
             raise AirflowSkipException(f"{by} chose {CANCEL}: nothing was sent.")
+        self.log.info("%s chose %s.", by, SEND)
 
 
-def _may_be_the_code(error: QuoineRefusedError) -> bool:
+def _refused_code(error: QuoineError) -> str:
     """
-    Whether a refusal may mean the authentication code.
+    Return what the exchange says where that may mean the authentication code, else nothing.
 
     "Token is invalid" stands for a wrong code and for a wrong key (facts, Error bodies), but the key was good a
     moment ago, when the code was requested.
     """
-    return error.status == 401 or "token" in error.message.lower() or "auth_code" in error.message.lower()
+    from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+
+    if not isinstance(error, QuoineRefusedError):
+        return ""
+    words = error.message.lower()
+    return (
+        f"The exchange says: {error.message}" if error.status == 401 or "token" in words or "auth_code" in words else ""
+    )

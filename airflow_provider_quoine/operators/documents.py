@@ -17,18 +17,25 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
         ``s3://connection@bucket/passport.pdf``.
     :param max_megabytes: larger files are refused before they are read. No limit of the exchange is on record
         (facts, Onboarding), so this is the connection's setting.
-    :raises QuoineInputError: if there is no such file, it is empty, too large, or of a type that the exchange
-        does not take.
+    :raises QuoineInputError: if this worker does not know the store, there is no such file, it is empty, too large,
+        or of a type that the exchange does not take.
     """
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_quoine.exchange.errors import QuoineInputError
     from airflow_provider_quoine.exchange.models import Document
 
-    source = ObjectStoragePath(path)
-    if not source.is_file():
+    try:
+        source = ObjectStoragePath(path)
+        found = source.is_file()
+        size = source.stat().st_size if found else 0
+    except (ImportError, ValueError) as error:
+        raise QuoineInputError(
+            f"{field}: {path!r} is of a store that this worker cannot read: {error}. Install the Airflow provider of "
+            "that store, or give another path or URI."
+        ) from None
+    if not found:
         raise QuoineInputError(f"{field}: there is no file {path!r}. Give a path or a URI that this worker can read.")
-    size = source.stat().st_size
     if size > max_megabytes * 1_000_000:
         raise QuoineInputError(
             f"{field}: the file {path!r} has {size / 1_000_000:.1f} MB, more than the {max_megabytes:g} MB that the "

@@ -187,4 +187,4 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 def _names_taken_email(words: str) -> bool:
     """Whether a refusal says that the e-mail belongs to a user already (decided: its words are not on record)."""
     said = words.casefold()
-    return "mail" in said and any(word in said for word in ("taken", "already", "exist", "use"))
+    return "mail" in said and any(word in said for word in ("taken", "already", "exist", "in use"))

@@ -14,9 +14,8 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.send_once import Step
 from airflow_provider_quoine.hooks.waiting import Progress, WithdrawalWatch, look_from_event
 from airflow_provider_quoine.hooks.withdrawals import (
-    check_order,
-    dry_run_result,
     look_up_sent,
+    rehearse_withdrawal,
     send_withdrawal,
     withdrawal_record,
 )
@@ -87,8 +86,9 @@ class WithdrawalTask(BaseOperator):
     def send(self, context: Context, once: SendOnce, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""
         if self.send_nothing:
+            checked = rehearse_withdrawal(hook=self.hook, amount=self.amount, address=self.address)
             self.log.info("Dry run: the withdrawal was checked and not sent.")
-            return dry_run_result(check_order(hook=self.hook, amount=self.amount, address=self.address))
+            return checked
         withdrawal = send_withdrawal(
             hook=self.hook, once=once, amount=self.amount, address=self.address, auth_code=auth_code
         )

@@ -72,8 +72,9 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
     :class:`~airflow_provider_quoine.operators.authorization.QuoineAuthorizeWithdrawalOperator`. The other
     parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
-    :param auth_code_variable: Variable that holds the authentication code; it is deleted once it was sent,
-        because a code is good for one request.
+    :param auth_code_variable: Variable that holds the authentication code. It is deleted once it was sent,
+        because a code is good for one request, and kept where the exchange surely did not look at it (no
+        connection, request limit), so that a retry finds it.
     :return: id, amount (str), address and state.
     """
 
@@ -89,9 +90,8 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
         if result := self.go_on_if_sent(context, record):
             return result
         with without_retry():
-            code = read_secret_variable(self.auth_code_variable)
             try:
-                return self.send(context, once, code)
+                return self.send(context, once, read_secret_variable(self.auth_code_variable))
             finally:
-                if not self.send_nothing:
+                if once.has_sent:
                     Variable.delete(self.auth_code_variable)

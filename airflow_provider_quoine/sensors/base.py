@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
@@ -78,15 +78,22 @@ class QuoineWaitSensor(BaseSensorOperator):
         """Look once."""
         return self.conclude(self.take_look())
 
-    def take_look(self) -> Look:
-        """Look once, on a connection that is kept from poke to poke."""
-        with ExitStack() as stack:
-            return stack.enter_context(self.get_watch().open())()
+    @cached_property
+    def _kept_open(self) -> ExitStack:
+        return ExitStack()
+
+    @cached_property
+    def take_look(self) -> Callable[[], Look]:
+        """Looks once; one connection, and one memory of what was logged, is kept from poke to poke."""
+        look: Callable[[], Look] = self._kept_open.enter_context(self.get_watch().open())
+        return look
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was chosen; a deferrable sensor looks once before it defers."""
-        if not self.deferrable:
-            return super().execute(context)
+        with self._kept_open:
+            return self._wait_deferred(context) if self.deferrable else super().execute(context)
+
+    def _wait_deferred(self, context: Context) -> Any:
         poked = self._as_poke_mode_ends(partial(self.poke, context))
         if poked.is_done:
             return poked.xcom_value

@@ -35,7 +35,8 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     :param password_variable: Variable with the user's password, as the create operator used it.
     :param credentials_variable: Variable to write ``{"api_id": ..., "api_secret": ...}`` to on APPROVED; by
         default the key is dropped. A name with ``secret`` in it is masked in Airflow's page.
-    :param fail_on_declined: whether DECLINED fails the task (never retried). False returns it, for branching.
+    :param fail_on_declined: whether DECLINED fails the task (never retried). False returns it, for branching;
+        a banned user fails the task all the same.
     :return: ``"APPROVED"`` or ``"DECLINED"``.
     """
 
@@ -59,14 +60,13 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
 
     def get_watch(self) -> OnboardingStatusWatch:
         """Return the user to look at."""
-        ends = ONBOARDING_FAILURE_STATUSES, ONBOARDING_SUCCESS_STATUSES
-        failing, fine = ends if self.fail_on_declined else ((), (*ends[0], *ends[1]))
+        returned: set[str] = set() if self.fail_on_declined else {OnboardingStatus.DECLINED}
         return OnboardingStatusWatch(
             quoine_conn_id=self.quoine_conn_id,
             user_id=str(self.user_id),
             password_variable=self.password_variable,
-            success_states=tuple(sorted(fine)),
-            failure_states=tuple(sorted(failing)),
+            success_states=tuple(sorted(ONBOARDING_SUCCESS_STATUSES | returned)),
+            failure_states=tuple(sorted(ONBOARDING_FAILURE_STATUSES - returned)),
         )
 
     def conclude(self, look: Look) -> PokeReturnValue:

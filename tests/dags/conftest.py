@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import logging
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,8 +45,26 @@ def airflow_database() -> None:
         for name, path in FOLDERS.items()
     ]
     os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
+    os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(bundles)
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+
+
+@pytest.fixture
+def airflow_log() -> Iterator[io.StringIO]:
+    """All that Airflow logs during a test, masked as far as Airflow masks it."""
+    import structlog
+    from airflow._shared.logging.structlog import LoggerFactory, NamedWriteLogger
+
+    text = io.StringIO()
+    ours = structlog.get_config()["logger_factory"]
+    structlog.configure(logger_factory=LoggerFactory(NamedWriteLogger, io=text))
+    (handler,) = (one for one in logging.getLogger().handlers if one.name == "default")
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(text)
+    yield text
+    structlog.configure(logger_factory=ours)
+    handler.setStream(before)
 
 
 @pytest.fixture

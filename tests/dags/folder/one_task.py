@@ -1,0 +1,66 @@
+"""DAGs of one task each, for tests that play a task try by try."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
+from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
+from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator, QuoineRequestAuthCodeOperator
+from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
+
+#: Airflow would retry all of them at once: what is failed and not up for retry was stopped by the provider.
+RETRIED: dict[str, Any] = {"task_id": "task", "retries": 3, "retry_delay": timedelta(0)}
+
+USER = ["first_name", "last_name", "phone", "email_address", "country"]
+USER += ["id_document", "proof_address", "bank_statement"]
+for generate in (False, True):
+    with DAG(f"create_user_{generate}", schedule=None, params=dict.fromkeys([*USER, "password"], "")):
+        QuoineCreateOnboardingUserOperator(
+            **{field: f"{{{{ params.{field} }}}}" for field in USER},
+            password_variable="{{ params.password }}",
+            generate_password=generate,
+            **RETRIED,
+        )
+
+for variable in (None, "kept_key"):
+    for fail_on_declined in (False, True):
+        with DAG(f"wait_for_user_{variable}_{fail_on_declined}", schedule=None, params={"user_id": ""}):
+            QuoineOnboardingStatusSensor(
+                user_id="{{ params.user_id }}",
+                password_variable="user_password",
+                credentials_variable=variable,
+                fail_on_declined=fail_on_declined,
+                poke_interval=0.05,
+                timeout=20,
+                **RETRIED,
+            )
+
+with DAG("request_code", schedule=None, params={"user_id": ""}):
+    QuoineRequestAuthCodeOperator(user_id="{{ params.user_id }}", credentials_variable="user_key", **RETRIED)
+
+ORDER: dict[str, Any] = {
+    "amount": "{{ params.amount }}",
+    "address": "{{ params.address }}",
+    "credentials_variable": "user_key",
+    **RETRIED,
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "": {},
+    "_dry": {"dry_run": True},
+    "_waiting": {"wait_for_completion": True, "poke_interval": 0.05},
+}
+for name, how in WAYS.items():
+    with DAG(f"withdraw{name}", schedule=None, params={"amount": "", "address": ""}):
+        QuoineCreateWithdrawalOperator(auth_code_variable="user_code", **ORDER, **how)
+    with DAG(f"authorize{name}", schedule=None, params={"amount": "", "address": "", "user_id": ""}):
+        QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER, **how)
+
+with DAG("withdraw_native", schedule=None, params={"amount": 0}, render_template_as_native_obj=True):
+    QuoineCreateWithdrawalOperator(
+        auth_code_variable="user_code",
+        **ORDER | {"address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
+    )
