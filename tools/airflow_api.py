@@ -153,6 +153,10 @@ class AirflowApi:
         """Tell a run's state; :data:`ENDED` holds the final ones."""
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
+    def has_run(self, dag_id: str, run_id: str) -> bool:
+        """Whether there is such a run."""
+        return any(run["dag_run_id"] == run_id for run in self.call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"])
+
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """List a run's tasks as Airflow tells them: task_id, state, try_number, start_date, end_date, …"""
         answer = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")

@@ -28,7 +28,7 @@ PLACE = ROOT / ".demo"
 
 def play(story: Story, console: Console) -> None:
     """Play the story, showing how it goes: a live table, or a line per change where there is no screen."""
-    runs = story.runs.values()
+    runs = story.runs
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             story.play(lambda: live.update(task_table(runs), refresh=True))

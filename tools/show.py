@@ -67,7 +67,7 @@ def print_changes(runs: Iterable[Run], shown: dict[tuple[str, str], str | None])
     """Print a line for each task whose state is not the one that was shown, and remember it."""
     for run in runs:
         for task in run.tasks:
-            key = (run.dag_id, task["task_id"])
+            key = (str(run.run_id), task["task_id"])
             if task["state"] and shown.get(key) != task["state"]:
                 shown[key] = task["state"]
                 print(f"{time.strftime('%H:%M:%S')}  {run.dag_id:28}{task['task_id']:24}{task['state']}", flush=True)

@@ -39,8 +39,9 @@ class Run:
     One DAG run of the story.
 
     :param dag_id: which DAG
-    :param conf: its params; an empty ``user_id`` stands for the user that the run before makes
+    :param conf: its params; an empty ``user_id`` stands for the user of the run before
     :param after: DAG whose run has to succeed first
+    :param started_by: DAG whose run starts this one, under the given run id
     :param users: how many users it makes at the exchange
     :param withdrawals: amounts that it withdraws
     """
@@ -48,6 +49,7 @@ class Run:
     dag_id: str
     conf: dict[str, str]
     after: str | None = None
+    started_by: str | None = None
     users: int = 0
     withdrawals: tuple[str, ...] = ()
     run_id: str | None = None
@@ -61,17 +63,28 @@ def runs_of(documents: dict[str, str]) -> list[Run]:
 
     :param documents: form field → path, as :func:`tools.documents.write_documents` returns them
     """
-    onboard, chain = "quoine_onboard_user", "quoine_onboard_and_withdraw"
-    payout = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    onboard, withdraw = "quoine_onboard_user", "quoine_withdraw_bitcoin"
+    chained = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    by_hand = {"user_id": "", "amount": "0.5", "address": ADDRESS}
+    payment = {"payment_reference": "invoice-117", "user_id": "", "amount": "0.125", "address": ADDRESS}
     return [
-        Run(dag_id=chain, conf=HANAKO | documents | payout, users=1, withdrawals=("0.25",)),
+        Run(
+            dag_id="quoine_onboard_and_withdraw",
+            conf=HANAKO | documents | chained,
+            users=1,
+            withdrawals=("0.25",),
+        ),
         Run(dag_id=onboard, conf=TARO | documents, users=1),
         Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}, after=onboard),
+        Run(dag_id=withdraw, conf=by_hand, after=onboard, withdrawals=("0.5",)),
+        # After the one before, because a user's newest code is the only one that is right.
+        Run(dag_id="quoine_pay_out_once", conf=payment, after=withdraw),
         Run(
-            dag_id="quoine_withdraw_bitcoin",
-            conf={"user_id": "", "amount": "0.5", "address": ADDRESS},
-            after=onboard,
-            withdrawals=("0.5",),
+            dag_id=withdraw,
+            run_id="payment-invoice-117",
+            conf={"user_id": ""},
+            started_by="quoine_pay_out_once",
+            withdrawals=("0.125",),
         ),
     ]
 
@@ -88,8 +101,12 @@ class Story:
     def __init__(self, *, api: AirflowApi, sandbox: SandboxControl, runs: list[Run]) -> None:
         self.api = api
         self.sandbox = sandbox
-        self.runs = {run.dag_id: run for run in runs}
+        self.runs = runs
         self._asking_since: dict[tuple[str, str], float] = {}
+
+    def run(self, dag_id: str) -> Run:
+        """Return the first run of a DAG."""
+        return next(run for run in self.runs if run.dag_id == dag_id)
 
     def play(self, show: Callable[[], None]) -> None:
         """
@@ -99,7 +116,7 @@ class Story:
         :raises TimeoutError: telling what is not as it should be, after :data:`SECONDS_FOR_ALL`
         """
         deadline = time.monotonic() + SECONDS_FOR_ALL
-        while not all(run.state in ENDED or self._never_starts(run) for run in self.runs.values()):
+        while not all(run.state in ENDED or self._never_starts(run) for run in self.runs):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"After {SECONDS_FOR_ALL} s: {'; '.join(self.problems())}")
             self._step()
@@ -108,27 +125,38 @@ class Story:
 
     def _step(self) -> None:
         """Start what can start, read how all stand, and answer who has asked for long enough."""
-        for run in self.runs.values():
-            if run.run_id is None:
+        for run in self.runs:
+            if run.state == "waiting":
                 self._start(run)
-            if run.run_id is not None and run.state not in ENDED:
+            if run.run_id is not None and run.state not in {"waiting", *ENDED}:
                 # The state first: once it is final, so are the tasks read after it.
                 run.state = self.api.run_state(run.dag_id, run.run_id)
                 run.tasks = self.api.task_instances(run.dag_id, run.run_id)
                 self._answer(run, run.run_id)
 
+    def _before(self, run: Run) -> Run | None:
+        name = run.after or run.started_by
+        return self.run(name) if name else None
+
     def _never_starts(self, run: Run) -> bool:
-        return run.after is not None and self.runs[run.after].state == "failed"
+        before = self._before(run)
+        return (
+            run.state == "waiting" and before is not None and (before.state == "failed" or self._never_starts(before))
+        )
 
     def _start(self, run: Run) -> None:
-        if run.after is not None:
-            before = self.runs[run.after]
-            if before.state != "success":
+        before = self._before(run)
+        if before is not None:
+            if before.state not in ({"success"} if run.after else {"running", "success"}):
                 return
             if "user_id" in run.conf:
                 run.conf["user_id"] = self._user_id(before)
-        self.api.unpause(run.dag_id)
-        run.run_id = self.api.trigger(run.dag_id, run.conf)
+        if run.run_id is None:
+            self.api.unpause(run.dag_id)
+            run.run_id = self.api.trigger(run.dag_id, run.conf)
+            run.state = "queued"
+        elif self.api.has_run(run.dag_id, run.run_id):
+            run.state = "queued"
 
     def _user_id(self, run: Run) -> str:
         assert run.run_id is not None
@@ -145,14 +173,14 @@ class Story:
 
     def problems(self) -> list[str]:
         """Tell what did not end as it should, in Airflow and at the exchange; nothing if all is well."""
-        found = [f"{run.dag_id}: {run.state}" for run in self.runs.values() if run.state != "success"]
+        found = [f"{run.dag_id}: {run.state}" for run in self.runs if run.state != "success"]
         held = self.sandbox.state(requests=1)
         users = sorted(user["status"] for user in held["users"])
-        wanted_users = ["APPROVED"] * sum(run.users for run in self.runs.values())
+        wanted_users = ["APPROVED"] * sum(run.users for run in self.runs)
         if users != wanted_users:
             found.append(f"the exchange holds users {users} instead of {wanted_users}")
         withdrawals = sorted((each["amount"], each["state"]) for each in held["withdrawals"])
-        wanted = sorted((amount, "processed") for run in self.runs.values() for amount in run.withdrawals)
+        wanted = sorted((amount, "processed") for run in self.runs for amount in run.withdrawals)
         if withdrawals != wanted:
             found.append(f"the exchange holds withdrawals {withdrawals} instead of {wanted}")
         return found

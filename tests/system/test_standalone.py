@@ -42,7 +42,7 @@ def test_every_run_ends_as_it_should_at_airflow_and_at_the_exchange(played: Play
 
 
 def test_the_snapshot_has_both_sides(played: Played) -> None:
-    run = played.story.runs["quoine_order_book_snapshot"]
+    run = played.story.run("quoine_order_book_snapshot")
     assert run.run_id is not None
     snapshot = played.airflow.api.xcom(run.dag_id, run.run_id, "snapshot")
     assert snapshot["bids"]
@@ -50,8 +50,8 @@ def test_the_snapshot_has_both_sides(played: Played) -> None:
 
 
 def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> None:
-    # Two users with a password and a key each, two codes that were typed, and the vendor.
-    assert len(secrets) == 7
+    # Two users with a password and a key each, three codes that were typed, and the vendor.
+    assert len(secrets) == 8
     assert all(len(secret) >= 12 for secret in secrets.values())
     assert find(secrets, cells(played.airflow.database)) == set()
 
@@ -59,7 +59,7 @@ def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> N
 def test_no_secret_is_in_any_log_or_on_any_console(played: Played, secrets: dict[str, str]) -> None:
     searched = {name for name, _ in contents(played.folder)}
     assert {"sandbox.log", "airflow/console.log"} < searched
-    for run in played.story.runs.values():
+    for run in played.story.runs:
         for task in run.tasks:
             logs = f"airflow/logs/dag_id={run.dag_id}/run_id={run.run_id}/task_id={task['task_id']}/"
             assert any(name.startswith(logs) for name in searched)
@@ -67,7 +67,7 @@ def test_no_secret_is_in_any_log_or_on_any_console(played: Played, secrets: dict
 
 
 def test_the_search_finds_what_airflow_does_keep(played: Played) -> None:
-    run = played.story.runs["quoine_order_book_snapshot"]
+    run = played.story.run("quoine_order_book_snapshot")
     assert run.run_id is not None
     marker = "no secret, but a note/that+stands where secrets must not=="
     path = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}"
@@ -82,7 +82,7 @@ def test_the_triggerer_ran_our_triggers_and_was_never_blocked(played: Played) ->
     assert spec.origin is not None
     assert BLOCKED in Path(spec.origin).read_text(), "Airflow says it in other words now"
     logs = dict(contents(played.folder))
-    # Two users, two withdrawals, two order books.
-    assert sum(b"trigger completed" in text for name, text in logs.items() if ".log.trigger." in name) == 6
+    # Two users, three withdrawals, two order books, and a run that waits for another.
+    assert sum(b"trigger completed" in text for name, text in logs.items() if ".log.trigger." in name) == 8
     blocked = [line for text in logs.values() for line in text.decode().splitlines() if BLOCKED in line]
     assert blocked == []
