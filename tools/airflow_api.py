@@ -170,7 +170,7 @@ class AirflowApi:
 
     def answer(self, dag_id: str, run_id: str, task_id: str, *, option: str, params: Mapping[str, str]) -> None:
         """
-        Answer a task that has waited for a person for at least :data:`SECONDS_BEFORE_ANSWER`.
+        Answer a task that waits for a person; not before :meth:`tools.standalone.Standalone.parked` says so.
 
         :param option: the button
         :param params: what is typed

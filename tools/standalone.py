@@ -140,14 +140,26 @@ class Standalone:
         """List Airflow's processes, the workers and tasks among them."""
         return self._process.processes() if self._process else []
 
+    def parked(self, dag_id: str, run_id: str, task_id: str) -> bool:
+        """
+        Whether a task waits for a person and the scheduler has seen its worker end.
+
+        An answer before that lets Airflow fail the task: the scheduler finds it queued again, and takes the end of
+        the worker that parked it for a mismatch (seen 5 s after parking, on a busy machine). Nothing but the
+        scheduler's console tells.
+        """
+        words = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},"
+        lines = self.console.read_text(errors="replace").splitlines()
+        return any(words in line and "state=awaiting_input" in line for line in lines)
+
     def run(self, *arguments: str) -> str:
         """
         Run one command in this Airflow's environment, such as ``airflow variables list``.
 
         :return: what it printed
-        :raises subprocess.CalledProcessError: if it fails
+        :raises subprocess.CalledProcessError: if it fails; its words are in ``stderr``
         """
         done = subprocess.run(
-            arguments, env=self.env, cwd=self.home, check=True, timeout=120, stdout=subprocess.PIPE, text=True
+            arguments, env=self.env, cwd=self.home, check=True, timeout=120, capture_output=True, text=True
         )
         return done.stdout

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tools.airflow_api import ENDED, SECONDS_BEFORE_ANSWER, AirflowApi
+from tools.airflow_api import ENDED
 from tools.sandbox import ADDRESS
+from tools.standalone import Standalone
 
 SECONDS_FOR_ALL = 900
 TARO = {
@@ -93,16 +94,16 @@ class Story:
     """
     Starts the runs, watches them, and answers what they ask a person.
 
-    :param api: of an Airflow whose connection ``quoine_default`` leads to the sandbox
+    :param airflow: one whose connection ``quoine_default`` leads to the sandbox
     :param sandbox: where the codes are read
     :param runs: what to play
     """
 
-    def __init__(self, *, api: AirflowApi, sandbox: SandboxControl, runs: list[Run]) -> None:
-        self.api = api
+    def __init__(self, *, airflow: Standalone, sandbox: SandboxControl, runs: list[Run]) -> None:
+        self.airflow = airflow
+        self.api = airflow.api
         self.sandbox = sandbox
         self.runs = runs
-        self._asking_since: dict[tuple[str, str], float] = {}
 
     def run(self, dag_id: str) -> Run:
         """Return the first run of a DAG."""
@@ -124,7 +125,7 @@ class Story:
             time.sleep(1)
 
     def _step(self) -> None:
-        """Start what can start, read how all stand, and answer who has asked for long enough."""
+        """Start what can start, read how all stand, and answer who asks."""
         for run in self.runs:
             if run.state == "waiting":
                 self._start(run)
@@ -164,12 +165,10 @@ class Story:
 
     def _answer(self, run: Run, run_id: str) -> None:
         for task in run.tasks:
-            key = (run_id, task["task_id"])
-            if task["state"] != "awaiting_input":
-                self._asking_since.pop(key, None)
-            elif time.monotonic() - self._asking_since.setdefault(key, time.monotonic()) > SECONDS_BEFORE_ANSWER:
+            place = (run.dag_id, run_id, task["task_id"])
+            if task["state"] == "awaiting_input" and self.airflow.parked(*place):
                 code = self.sandbox.latest_code(self._user_id(run))
-                self.api.answer(run.dag_id, run_id, task["task_id"], option="Send", params={"one_time_token": code})
+                self.api.answer(*place, option="Send", params={"one_time_token": code})
 
     def problems(self) -> list[str]:
         """Tell what did not end as it should, in Airflow and at the exchange; nothing if all is well."""

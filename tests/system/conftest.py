@@ -42,7 +42,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         Standalone(home=folder / "airflow", dags=ROOT / "dags") as airflow,
     ):
         airflow.api.create_connection("quoine_default", sandbox.connection)
-        story = Story(api=airflow.api, sandbox=sandbox.control, runs=runs_of(documents))
+        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents))
         story.play(lambda: None)
         yield Played(airflow=airflow, sandbox=sandbox, story=story, folder=folder)
         processes = airflow.processes()
