@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 WAITING = {"response_received": False, "state": "awaiting_input"}
 #: Given a question (as the API tells it): which option to choose, and what to type.
@@ -15,15 +18,16 @@ Answer = Callable[[dict[str, Any]], tuple[str, dict[str, str]]]
 @contextmanager
 def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     """
-    Answer every question that comes up within the block.
+    Answer every question that comes up within the block; what earlier tests left open is left alone.
 
     :param answer: called with each open question until Airflow takes its answer
     :return: the questions, as they were asked
     """
     asked: list[dict[str, Any]] = []
-    over = threading.Event()
-    thread = threading.Thread(target=_answer_all, args=(answer, asked, over))
+    ready, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=_answer_all, args=(answer, asked, ready, over))
     thread.start()
+    assert ready.wait(60), "Airflow's API did not start"
     try:
         yield asked
     finally:
@@ -31,7 +35,7 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
         thread.join()
 
 
-def _answer_all(answer: Answer, asked: list[dict[str, Any]], over: threading.Event) -> None:
+def _answer_all(answer: Answer, asked: list[dict[str, Any]], ready: threading.Event, over: threading.Event) -> None:
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 
@@ -39,12 +43,25 @@ def _answer_all(answer: Answer, asked: list[dict[str, Any]], over: threading.Eve
     with TestClient(create_app(apps="core"), raise_server_exceptions=False) as client:
         token = client.get("/auth/token").json()["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
+        left_over = {_run_of(question) for question in _open_questions(client)}
+        ready.set()
         while not over.wait(0.3):
-            listed = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params=WAITING)
-            for question in listed.json()["hitl_details"] if listed.status_code == 200 else ():
+            for question in _open_questions(client):
+                if _run_of(question) in left_over:
+                    continue
                 task = question["task_instance"]
                 option, typed = answer(question)
                 path = f"/api/v2/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}"
                 body = {"chosen_options": [option], "params_input": typed}
                 if client.patch(f"{path}/{task['map_index']}/hitlDetails", json=body).status_code == 200:
                     asked.append(question)
+
+
+def _open_questions(client: TestClient) -> list[dict[str, Any]]:
+    listed = client.get("/api/v2/dags/~/dagRuns/~/hitlDetails", params=WAITING)
+    return list(listed.json()["hitl_details"]) if listed.status_code == 200 else []
+
+
+def _run_of(question: dict[str, Any]) -> tuple[str, str]:
+    task = question["task_instance"]
+    return task["dag_id"], task["dag_run_id"]
