@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_quoine import __version__
 from airflow_provider_quoine.hooks.settings import PRODUCTION_URL, connection_form
 
 PACKAGE = "airflow_provider_quoine"
 INTEGRATION = "Quoine"
+#: When the version was made, in Unix seconds: 2026-11-22.
+RELEASED = 1795305600
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -20,6 +23,10 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-provider-quoine",
         "name": "Quoine",
         "description": "User onboarding, bitcoin withdrawals and market streams of the Quoine exchange.",
+        # The schema of provider.yaml, by which Airflow builds its own providers, requires these three.
+        "state": "ready",
+        "source-date-epoch": RELEASED,
+        "versions": [__version__],
         "integrations": [
             {
                 "integration-name": INTEGRATION,

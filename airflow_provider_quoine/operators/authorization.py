@@ -73,7 +73,14 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         response_timeout: timedelta = timedelta(minutes=30),
         **kwargs: Any,
     ) -> None:
-        code = Param("", type="string", title="Authentication code", description="From the e-mail or SMS.")
+        code = Param(
+            None,
+            # Not required: a person who cancels has no code to type.
+            type=["null", "string"],
+            format="password",
+            title="Authentication code",
+            description="From the e-mail or SMS.",
+        )
         # Airflow hands in the DAG's parameters here; the person is asked for the code only.
         kwargs.pop("params", None)
         super().__init__(
@@ -130,7 +137,8 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             return self._ask_again(context, once, record, "That is no authentication code.")
         with without_retry():
             # From here on the code counts as used: where nobody learns what became of it, a later try needs another.
-            once.note(code_requested_at=None)
+            if not self.send_nothing:
+                once.note(code_requested_at=None)
             try:
                 return self.send(context, once, code)
             except QuoineError as error:

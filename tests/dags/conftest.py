@@ -70,11 +70,42 @@ def airflow_log() -> Iterator[io.StringIO]:
 @pytest.fixture
 def exchange(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxControl]:
     """Run a sandbox that ``quoine_default`` connects to."""
-    with SandboxServer(SandboxSettings(pace=0.01, market_rate=20)) as sandbox:
+    with SandboxServer(SandboxSettings(pace=0.01, market_rate=20, code_digits=12)) as sandbox:
         connection = json.loads(sandbox.airflow_connection())
         connection["extra"]["withdrawal_addresses"] = "*"
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
         yield sandbox.control
+
+
+@pytest.fixture
+def payer(exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Onboard a user, whose key is in the Variable ``user_key``; return the id."""
+    from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+    from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+    person = OnboardingUser(first_name="Ta", last_name="Yama", phone="09017901357", email="t@example.com", country="JP")
+    document, password = Document(name="document.pdf", content=b"%PDF-"), "Passw0rd-of-the-test"
+    with QuoineHook().get_conn() as client:
+        user_id = client.create_onboarding_user(
+            user=person, password=password, id_document=document, proof_address=document, bank_statement=document
+        )
+        exchange.approve(user_id)
+        key = client.get_onboarding_status(user_id=user_id, password=password).credentials
+    assert key is not None
+    monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", key.to_json())
+    yield user_id
+    forget_questions()
+
+
+def forget_questions() -> None:
+    """Leave no question open that the person of another test would be asked."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+
+    with create_session() as session:
+        waiting = session.query(TaskInstance).filter_by(state=TaskInstanceState.AWAITING_INPUT)
+        waiting.update({"state": TaskInstanceState.FAILED})
 
 
 @pytest.fixture

@@ -142,11 +142,15 @@ class OneTask:
         return self.step()
 
     def answer(self, option: str, code: str = "") -> End:
-        """Answer the task's question as a person does, over Airflow's API, and go on with the answer."""
+        """Answer the task's question, and go on with the answer."""
+        self.type_in(option, code)
+        return self.step()
+
+    def type_in(self, option: str, code: str) -> None:
+        """Answer the task's question as a person does, over Airflow's API."""
         body = {"chosen_options": [option], "params_input": {"one_time_token": code}}
         answered = api().patch(f"{self._url}/-1/hitlDetails", json=body)
         assert answered.status_code == 200, answered.text
-        return self.step()
 
     def question(self) -> dict[str, Any]:
         """Read the task's question."""
@@ -173,6 +177,12 @@ class OneTask:
         record: dict[str, Any] = json.loads(stored or "{}")
         return record
 
+    def wipe(self) -> None:
+        """Lose all that the task has in the task state store, as later Airflow versions do when it is cleared."""
+        from airflow.state import TaskScope, get_state_backend
+
+        get_state_backend().clear(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"))
+
     def forget_the_doubt(self, key: str) -> None:
         """Let the time pass in which the lost request may still be carried out."""
         from airflow.state import TaskScope, get_state_backend
@@ -198,6 +208,11 @@ class OneTask:
         """Read the rendered fields that Airflow's page shows."""
         fields: dict[str, Any] = api().get(self._url).json()["rendered_fields"]
         return fields
+
+    def links(self) -> dict[str, str]:
+        """Read the links that Airflow's page shows on the task."""
+        found: dict[str, str] = api().get(f"{self._url}/links").json()["extra_links"]
+        return found
 
     def xcom(self, key: str = "return_value") -> Any:
         """Read an XCom of the task; None if there is none."""
