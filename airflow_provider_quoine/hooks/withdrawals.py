@@ -100,7 +100,7 @@ def look_up_sent(*, hook: QuoineHook, record: dict[str, Any]) -> Withdrawal:
     """
     with hook.get_conn() as client:
         withdrawal = client.get_withdrawal(withdrawal_id=str(record["id"]))
-    if (withdrawal.amount, withdrawal.address) != (Decimal(record["amount"]), record["address"]):
+    if withdrawal.amount != Decimal(record["amount"]) or _payee(withdrawal.address) != _payee(record["address"]):
         raise QuoineMustNotSendError(
             f"The record names withdrawal {withdrawal.id}, but at the exchange that one is {withdrawal.amount} BTC to "
             f"{withdrawal.address}, and this task's is {record['amount']} BTC to {record['address']}. Correct the id "
@@ -108,6 +108,17 @@ def look_up_sent(*, hook: QuoineHook, record: dict[str, Any]) -> Withdrawal:
         )
     log.info("This task's withdrawal is %s, sent before.", withdrawal.id)
     return withdrawal
+
+
+def _payee(address: str) -> bytes | str:
+    """Return what an address pays to: the exchange may write the same one in another case."""
+    from airflow_provider_quoine.exchange.addresses import decode_address
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+    try:
+        return decode_address(address).script
+    except QuoineInputError:
+        return address
 
 
 def rehearse_withdrawal(*, hook: QuoineHook, amount: str, address: str) -> dict[str, Any]:
