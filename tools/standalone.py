@@ -140,17 +140,20 @@ class Standalone:
         """List Airflow's processes, the workers and tasks among them."""
         return self._process.processes() if self._process else []
 
-    def parked(self, dag_id: str, run_id: str, task_id: str) -> bool:
+    def parked(self, dag_id: str, run_id: str, task_id: str, *, state: str = "awaiting_input", times: int = 1) -> bool:
         """
-        Whether a task waits for a person and the scheduler has seen its worker end.
+        Whether a task waits for a person, or is deferred, and the scheduler has seen its worker end.
 
         An answer before that lets Airflow fail the task: the scheduler finds it queued again, and takes the end of
         the worker that parked it for a mismatch (seen 5 s after parking, on a busy machine). Nothing but the
         scheduler's console tells.
+
+        :param state: ``awaiting_input`` or ``deferred``
+        :param times: how often it has been parked up to now
         """
         words = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},"
         lines = self.console.read_text(errors="replace").splitlines()
-        return any(words in line and "state=awaiting_input" in line for line in lines)
+        return sum(words in line and f"state={state}," in line for line in lines) >= times
 
     def run(self, *arguments: str) -> str:
         """

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.send_once import Step
-from airflow_provider_quoine.hooks.waiting import Progress, WithdrawalWatch, look_from_event
+from airflow_provider_quoine.hooks.waiting import Look, Progress, WithdrawalWatch, judge, look_from_event
 from airflow_provider_quoine.hooks.withdrawals import (
     look_up_sent,
     rehearse_withdrawal,
@@ -113,6 +113,10 @@ class WithdrawalTask(BaseOperator):
             success_states=tuple(sorted(WITHDRAWAL_SUCCESS_STATES)),
             failure_states=tuple(sorted(WITHDRAWAL_FAILURE_STATES)),
         )
+        progress = judge(withdrawal.state, watch.success_states, watch.failure_states)
+        if progress != Progress.WAITING:
+            # To defer for what has ended is to resume at once, which Airflow can take for a failure.
+            return _conclude(Look(progress=progress, state=withdrawal.state, answer=withdrawal.as_dict()))
         self.defer(
             trigger=QuoineWithdrawalTrigger(poke_interval=self.poke_interval, **vars(watch)),
             method_name="withdrawal_complete",
@@ -126,10 +130,13 @@ class WithdrawalTask(BaseOperator):
 
         :raises AirflowFailException: if the exchange did not pay it out.
         """
-        look = look_from_event(event)
-        if look.progress == Progress.FAILED:
-            raise AirflowFailException(
-                f"Withdrawal {look.answer.get('id')} ended as {look.state}: the exchange did not pay it out. This task "
-                "does not send it again, also not when it is cleared; to pay after all, start a new run."
-            )
-        return look.answer
+        return _conclude(look_from_event(event))
+
+
+def _conclude(look: Look) -> dict[str, Any]:
+    if look.progress == Progress.FAILED:
+        raise AirflowFailException(
+            f"Withdrawal {look.answer.get('id')} ended as {look.state}: the exchange did not pay it out. This task "
+            "does not send it again, also not when it is cleared; to pay after all, start a new run."
+        )
+    return look.answer
