@@ -101,6 +101,15 @@ def test_the_code_is_in_no_table_no_file_and_no_log(
     assert find(typed, [("log", airflow_log.getvalue().encode())]) == set()
 
 
+def test_a_code_that_was_typed_beside_cancel_is_wiped_as_well(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    assert task.answer("Cancel", code).state == "skipped"
+    assert find({"code": code}, cells(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")) == set()
+    assert exchange.state()["withdrawals"] == []
+
+
 def test_the_search_would_find_the_code_while_the_question_is_answered(exchange: SandboxControl, payer: str) -> None:
     task = authorize(payer)
     task.step()
