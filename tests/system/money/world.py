@@ -1,0 +1,257 @@
+"""A real Airflow beside a sandbox exchange with many approved users, and what a test does with both."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_quoine.exchange.auth import ApiAuth
+from airflow_provider_quoine.exchange.client import QuoineClient
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tools.airflow_api import ENDED, wait_for
+from tools.kept import KeptProcess
+from tools.sandbox import ADDRESS, SandboxProcess
+from tools.standalone import Standalone, free_port
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = Path(__file__).parent / "folder"
+POST = "POST /btc_withdrawals/"
+PASSWORD = "Passw0rd-of-all-users"
+USERS = 90
+
+PARALLELISM = 8
+#: Deaths are noticed soon, and nobody is taken for dead who is only slow.
+SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
+    "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "100",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "100",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "100",
+    # The DAGs import the operators under test from here.
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """
+    An approved user, whose only withdrawals are those of one test.
+
+    :param user_id: at the exchange
+    :param amount: of this user's withdrawals, told from every other's
+    :param key: API id and secret as JSON
+    """
+
+    user_id: str
+    amount: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run."""
+
+    dag_id: str
+    run_id: str
+
+
+@dataclass(kw_only=True)
+class World:
+    """
+    All there is.
+
+    :param airflow: healthy
+    :param exchange: serving
+    :param users: all of them
+    :param folder: everything that Airflow and the exchange wrote
+    """
+
+    airflow: Standalone
+    exchange: SandboxProcess
+    users: list[User]
+    folder: Path
+
+    def __post_init__(self) -> None:
+        """Begin with the first user."""
+        self._fresh = iter(self.users)
+
+    @property
+    def sandbox(self) -> SandboxControl:
+        """The exchange's controls."""
+        return self.exchange.control
+
+    def next_user(self) -> User:
+        """Take a user whom no other test has."""
+        return next(self._fresh)
+
+    def trigger(self, dag_id: str, user: User, **conf: Any) -> Run:
+        """Start a run."""
+        self.airflow.api.unpause(dag_id)
+        return Run(dag_id, self.airflow.api.trigger(dag_id, {"user_id": user.user_id, "amount": user.amount, **conf}))
+
+    def ended(self, dag_ids: set[str]) -> set[Run]:
+        """List the runs that have ended."""
+        return {
+            Run(dag_id, run["dag_run_id"])
+            for dag_id in dag_ids
+            for run in self.airflow.api.call("GET", f"dags/{dag_id}/dagRuns", limit="100")["dag_runs"]
+            if run["state"] in ENDED
+        }
+
+    def wait(self, run: Run, *states: str, timeout: float = 180) -> dict[str, Any]:
+        """Wait until a run's task is in one of these states, and return it as Airflow tells it."""
+        what = f"{run} to be {' or '.join(states)}"
+        return wait_for(what, lambda: task if (task := self.task(run))["state"] in states else None, timeout=timeout)
+
+    def wait_parked(self, run: Run, state: str, *, times: int = 1) -> None:
+        """Wait until a run's task is parked and may be resumed; see :meth:`tools.standalone.Standalone.parked`."""
+        place = (run.dag_id, run.run_id, self.task(run)["task_id"])
+        what = f"{run} to be {state} for the {times}. time"
+        wait_for(what, lambda: self.airflow.parked(*place, state=state, times=times) or None, timeout=180)
+
+    def task(self, run: Run) -> dict[str, Any]:
+        """Read a run's one task."""
+        (task,) = self.airflow.api.task_instances(run.dag_id, run.run_id)
+        return task
+
+    def clear(self, run: Run) -> None:
+        """Clear a run's task as a person does."""
+        body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False}
+        self.airflow.api.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+
+    def record(self, run: Run) -> dict[str, Any]:
+        """Read the withdrawal's record in the task state store, as Airflow's page shows it."""
+        value = self.airflow.api.call("GET", f"{self._store(run)}/quoine_withdrawal")["value"]
+        record: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
+        return record
+
+    def _store(self, run: Run) -> str:
+        task = self.task(run)["task_id"]
+        return f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances/{task}/state-store"
+
+    def wipe_record(self, run: Run) -> None:
+        """Wipe the task state store of a run's task."""
+        path = self._store(run)
+        assert self.airflow.api.call("GET", path)["total_entries"] > 0
+        self.airflow.api.call("DELETE", path)
+        assert self.airflow.api.call("GET", path)["total_entries"] == 0
+
+    def log(self, run: Run, try_number: int) -> str:
+        """Read the log of one try."""
+        task = self.task(run)["task_id"]
+        folder = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task}"
+        return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text()
+
+    def withdrawals(self, user: User) -> list[dict[str, Any]]:
+        """List what the exchange has carried out for a user."""
+        held = self.sandbox.state(requests=1)["withdrawals"]
+        return [each for each in held if str(each["user_id"]) == user.user_id]
+
+
+@contextmanager
+def opened_world(folder: Path) -> Iterator[World]:
+    """Start the exchange, create its users, and start Airflow."""
+    # A code of five digits would be found by chance in any log.
+    options = ["--manual", "--limit", "100000", "--code-digits", "12", "--verbose"]
+    with ExitStack() as stack:
+        exchange = stack.enter_context(SandboxProcess(folder=folder, options=options))
+        users = list(_users(exchange))
+        settings = SETTINGS | {f"AIRFLOW_VAR_MONEY_KEY_{user.user_id}": user.key for user in users}
+        settings |= {"AIRFLOW_VAR_MONEY_PASSWORD": PASSWORD}
+        settings |= _connections(exchange, refused=stack.enter_context(_closed()), silent=stack.enter_context(_full()))
+        port = free_port()
+        settings |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/"}
+        airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=FOLDER, settings=settings))
+        stack.enter_context(_tasks_api(airflow, port))
+        yield World(airflow=airflow, exchange=exchange, users=users, folder=folder)
+
+
+@contextmanager
+def _tasks_api(airflow: Standalone, port: int) -> Iterator[None]:
+    """
+    Run an API server for the tasks alone.
+
+    One for all stands still until SQLite's time-out when a person's call waits for the lock on the event loop that a
+    task's call needs to give it back (seen with Airflow 3.3.2; other databases lock rows).
+    """
+    command = ["airflow", "api-server", "--apps", "execution", "--port", str(port)]
+    with KeptProcess(command, env=airflow.env, cwd=airflow.home, console=airflow.home / "tasks_api.log") as process:
+
+        def healthy() -> bool | None:
+            assert not process.ended, "it ended by itself: see tasks_api.log"
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return True
+            return None
+
+        wait_for("the tasks' API server", healthy, timeout=120)
+        yield
+
+
+def _users(exchange: SandboxProcess) -> Iterator[User]:
+    """Onboard the users."""
+    document = Document(name="document.pdf", content=b"%PDF-")
+    with QuoineClient(base_url=exchange.url, auth=ApiAuth("7", exchange.vendor_secret)) as client:
+        for number in range(USERS):
+            form = OnboardingUser(
+                first_name="Taro", last_name="Yamada", phone="09017901357", email=f"{number}@example.com", country="JP"
+            )
+            user_id = client.create_onboarding_user(
+                user=form, password=PASSWORD, id_document=document, proof_address=document, bank_statement=document
+            )
+            exchange.control.approve(user_id)
+            key = client.get_onboarding_status(user_id=user_id, password=PASSWORD).credentials
+            assert key is not None
+            yield User(user_id=user_id, amount=f"0.001{number:04}1", key=key.to_json())
+
+
+def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict[str, str]:
+    """Give connections: one that works, one that waits briefly, and two that lead nowhere."""
+    hosts = {"money": exchange.url, "money_brief": exchange.url, "money_refused": refused, "money_silent": silent}
+    # With the brief one, an outcome is in doubt for 5 + 3 x 5 + 4 x 3 seconds: long enough to come too early once.
+    timeouts = {"money": (10, 20), "money_brief": (5, 3), "money_refused": (10, 20), "money_silent": (1, 2)}
+    return {
+        f"AIRFLOW_CONN_{name.upper()}": json.dumps(
+            {
+                "conn_type": "quoine",
+                "host": host,
+                "login": "7",
+                "password": exchange.vendor_secret,
+                "extra": {
+                    "connect_timeout": timeouts[name][0],
+                    "read_timeout": timeouts[name][1],
+                    "withdrawal_addresses": ADDRESS,
+                },
+            }
+        )
+        for name, host in hosts.items()
+    }
+
+
+@contextmanager
+def _closed() -> Iterator[str]:
+    """Hold a port that refuses every connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextmanager
+def _full() -> Iterator[str]:
+    """Hold a port that answers no connection: its backlog is full, and Linux leaves further SYNs unanswered."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
