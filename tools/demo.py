@@ -20,7 +20,7 @@ from tools.documents import write_documents
 from tools.sandbox import SandboxProcess
 from tools.show import exchange_tables, how_to_try, print_changes, task_table
 from tools.standalone import Standalone
-from tools.story import Story, runs_of
+from tools.story import SETTINGS, Story, runs_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".demo"
@@ -57,7 +57,7 @@ def demo(*, port: int, once: bool, console: Console) -> bool:
     """
     documents = write_documents(PLACE / "documents")
     place = new_place()
-    airflow = Standalone(home=place / "airflow", dags=ROOT / "dags", port=port)
+    airflow = Standalone(home=place / "airflow", dags=ROOT / "dags", port=port, settings=SETTINGS)
     with ExitStack() as stack:
         sandbox = stack.enter_context(SandboxProcess(folder=place))
         console.print(f"The sandbox exchange is at {sandbox.url}")

@@ -11,7 +11,7 @@ import pytest
 from tools.documents import write_documents
 from tools.sandbox import SandboxProcess
 from tools.standalone import Standalone
-from tools.story import Story, runs_of
+from tools.story import SETTINGS, Story, runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     options = ["--code-digits", "12", "--verbose"]
     with (
         SandboxProcess(folder=folder, options=options) as sandbox,
-        Standalone(home=folder / "airflow", dags=ROOT / "dags") as airflow,
+        Standalone(home=folder / "airflow", dags=ROOT / "dags", settings=SETTINGS) as airflow,
     ):
         airflow.api.create_connection("quoine_default", sandbox.connection)
         story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents))

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from tests.system.leaks import cells, contents, find
 pytestmark = pytest.mark.timeout(1500)
 
 BLOCKED = "async thread was blocked for"
+KINDS = Counter({"API secret": 2, "password": 2, "code": 3, "vendor's API secret": 1})
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 READ_VARIABLES = """
 import json
@@ -53,9 +55,10 @@ def test_the_snapshot_has_both_sides(played: Played) -> None:
 
 
 def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> None:
-    # Two users with a password and a key each, three codes that were typed, and the vendor.
-    assert len(secrets) == 8
-    assert all(len(secret) >= 12 for secret in secrets.values())
+    # Two users with a password and a key each, three codes that were typed, and the vendor. Only names are compared,
+    # so that not even a failure shows a secret.
+    assert Counter(name.split(" in ")[0].rstrip("012345 ") for name in secrets) >= KINDS
+    assert [name for name, secret in secrets.items() if len(secret) < 12] == []
     assert find(secrets, cells(played.airflow.database)) == set()
 
 
@@ -87,7 +90,7 @@ def test_the_triggerer_ran_our_triggers_and_they_never_blocked_it(played: Played
     logs = dict(contents(played.folder))
     of_triggers = [text.decode() for name, text in logs.items() if ".log.trigger." in name]
     # Two users, three withdrawals, two order books, and a run that waits for another.
-    assert sum("trigger completed" in text for text in of_triggers) == 8
+    assert sum("trigger completed" in text for text in of_triggers) >= 8
     starts = [
         json.loads(line)["timestamp"] for text in of_triggers for line in text.splitlines() if " starting" in line
     ]
