@@ -14,8 +14,6 @@ import requests
 
 T = TypeVar("T")
 
-#: An answer within about a second of parking can fail the task: a race in Airflow, seen in live runs.
-SECONDS_BEFORE_ANSWER = 5.0
 ENDED = frozenset({"success", "failed"})
 
 
