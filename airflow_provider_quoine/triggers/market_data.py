@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.order_book import OrderBook
@@ -44,6 +45,7 @@ class QuoineOrderBookTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event. Only name look-up, imports and certificates take long: they run on other threads."""
+        spare_the_loop()
         from airflow_provider_quoine.exchange.errors import QuoineError
 
         try:

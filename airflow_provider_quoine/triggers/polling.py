@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, Progress, WithdrawalWatch
+from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 
 class _PollingTrigger(BaseTrigger):
@@ -35,6 +36,7 @@ class _PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until a final state or a refusal, then yield the one event."""
+        spare_the_loop()
         from airflow_provider_quoine.exchange.errors import QuoineError
 
         with ExitStack() as stack:
