@@ -14,7 +14,7 @@ from tests.system.money.world import World, opened_world
 HERE = Path(__file__).parent
 COLUMNS = {
     "": [(follow_up, False) for follow_up in FollowUp],
-    "The same, the record wiped before the clear": [(FollowUp.CLEAR, True), (FollowUp.BOTH, True)],
+    "... record wiped, then:": [(FollowUp.CLEAR, True), (FollowUp.BOTH, True)],
 }
 
 
@@ -40,12 +40,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("fault matrix: what the exchange carried out, and how the task ended")
     for title, columns in COLUMNS.items():
         terminalreporter.write_line(
-            f"\n{title or 'What befalls the first try':44}" + "".join(f"{c[0]:30}" for c in columns)
+            f"\n{title or 'What befalls the first try':28}" + "".join(f"{c[0]:34}" for c in columns)
         )
         for fault in FAULTS:
             cells = [Cell(fault=fault, follow_up=follow_up, wiped=wiped) for follow_up, wiped in columns]
-            row = "".join(f"{_shown(cell, played):30}" for cell in cells)
-            terminalreporter.write_line(f"{fault.name:44}{row}")
+            row = "".join(f"{_shown(cell, played):34}" for cell in cells)
+            terminalreporter.write_line(f"{fault.name:28}{row}")
 
 
 def _shown(cell: Cell, played: dict[Cell, Outcome]) -> str:

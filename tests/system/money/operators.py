@@ -21,19 +21,19 @@ def put_code(context: Context) -> None:
     Put a code into its Variable, as the person does in front of each try.
 
     Before Airflow's own retry there is no person. A new code is put there all the same: it gives a product that
-    would send twice every chance. Where the exchange has not looked at the code, it has to last by itself.
+    would send twice every chance. Where the exchange has not looked at the first code, that one has to last.
     """
     from airflow_provider_quoine.sandbox.control import SandboxControl
 
-    params, first = context["params"], context["ti"].try_number == 1
-    if params["code_lasts"] and not first:
+    params, try_number = context["params"], context["ti"].try_number
+    if params["code_lasts"] and try_number == 2:
         return
     user_id, hook = params["user_id"], QuoineHook("money", credentials_variable=f"money_key_{params['user_id']}")
     with hook.get_conn() as client:
         client.request_auth_code(user_id=user_id)
     code = SandboxControl(hook.settings.base_url).latest_code(user_id)
     mask_secret(code)
-    wrong = first and params["wrong_code"]
+    wrong = params["wrong_code"] and try_number == 1
     Variable.set(f"money_code_{user_id}", "000000000000" if wrong else code)
 
 
