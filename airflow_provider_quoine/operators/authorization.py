@@ -105,9 +105,9 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             return result
         with without_retry():
             order = check_order(hook=self.hook, amount=self.amount, address=self.address)
+            self._refuse_other_than_asked(once, record)
             request = self._request_code(once, record)
         amount = format_amount(order.amount)
-        self._refuse_stale_question(once, record, f"{amount} BTC to {order.address}")
         self.subject = f"Withdraw {amount} BTC?"
         self.body = BODY.format(
             connection=self.quoine_conn_id,
@@ -133,6 +133,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         once, record = self.begin(context)
         if result := self.go_on_if_sent(context, record):
             return result
+        self._refuse_other_than_asked(once, record)
         if not CODE.fullmatch(code):
             return self._ask_again(context, once, record, "That is no authentication code.")
         with without_retry():
@@ -152,18 +153,21 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
                 # The question was open again meanwhile, and may have been answered once more.
                 self._wipe_answer(context)
 
-    def _refuse_stale_question(self, once: SendOnce, record: dict[str, Any], asked_for: str) -> None:
+    def _refuse_other_than_asked(self, once: SendOnce, record: dict[str, Any]) -> None:
         """
-        Stop where the person would be shown another withdrawal than this.
+        Stop where a person was shown, or would be shown, another withdrawal than this.
 
-        Airflow keeps the text of a task's first question when the task asks again, in later tries too.
+        Templates are rendered anew when the answer has come, and Airflow keeps the text of a task's first question
+        when the task asks again, in later tries too.
         """
-        if record.get("asked_for", asked_for) != asked_for:
+        now = f"{record['amount']} BTC to {record['address']}"
+        asked_for = record.get("asked_for", now)
+        if asked_for != now:
             raise AirflowFailException(
-                f"An earlier try of this run asked for {record['asked_for']}, this one is about {asked_for}, and "
-                "Airflow would show the person the earlier question. Nothing was sent. Start a new run."
+                f"A person was asked about {asked_for}, and now this task is about {now}: a template or the DAG has "
+                "changed meanwhile. Nothing was sent. Start a new run."
             )
-        once.note(asked_for=asked_for)
+        once.note(asked_for=now)
 
     def _request_code(self, once: SendOnce, record: dict[str, Any]) -> str:
         """Return what to tell the person about the code."""

@@ -75,6 +75,19 @@ def test_a_rule_that_is_made_while_the_person_thinks_counts(
     assert exchange.state()["withdrawals"] == []
 
 
+def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", "0.5")
+    task = OneTask("authorize_by_variable", user_id=payer, address=ADDRESS)
+    task.step()
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", "5")
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert end.state == "failed"
+    assert "asked about 0.5 BTC" in str(end)
+    assert exchange.state()["withdrawals"] == []
+
+
 def test_who_answered_is_in_the_log(exchange: SandboxControl, payer: str, airflow_log: io.StringIO) -> None:
     task = authorize(payer)
     task.step()
