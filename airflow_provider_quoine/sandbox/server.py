@@ -119,6 +119,8 @@ class Sandbox(uvicorn.Server):
                     # The money is of no worth here; at the exchange itself, the addresses are named one by one.
                     "withdrawal_addresses": "*",
                     "withdrawal_link": f"{self.url}/?withdrawal={{id}}#withdrawals",
+                    "request_limit": self.settings.limit,
+                    "request_window": self.settings.window,
                 },
             }
         )
@@ -166,6 +168,8 @@ class SandboxServer:
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self._sandbox = Sandbox(settings or SandboxSettings())
+        #: Its state; to be touched before it serves only, since it belongs to the thread that serves.
+        self.exchange = self._sandbox.exchange
         self._thread = threading.Thread(target=self._sandbox.run, name="quoine-sandbox", daemon=True)
         self.settings = self._sandbox.settings
         self.url = self._sandbox.url

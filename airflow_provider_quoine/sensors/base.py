@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_quoine.hooks.waiting import Look, Progress, look_from_event
+from airflow_provider_quoine.hooks.waiting import Look, Progress, look_from_event, look_once
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -76,12 +75,7 @@ class QuoineWaitSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        return self.conclude(self.take_look())
-
-    def take_look(self) -> Look:
-        """Look once, on a connection that is kept from poke to poke."""
-        with ExitStack() as stack:
-            return stack.enter_context(self.get_watch().open())()
+        return self.conclude(look_once(self.get_watch()))
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was chosen; a deferrable sensor looks once before it defers."""
