@@ -19,7 +19,7 @@ from airflow_provider_quoine.exchange.budget_ledger import Ledger, Rules
 LOCK_WITHIN = 1.0
 """Seconds to wait for the lock, which is held for some ten microseconds at a time."""
 
-HALF_BYTES = 1024 * 1024
+HALF_BYTES = 4 * 1024 * 1024
 """The file has two halves, written in turn. It is sparse: on the disk it takes what the book needs."""
 
 _HEAD = struct.Struct("<8sQQII")

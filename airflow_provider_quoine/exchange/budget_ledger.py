@@ -37,7 +37,7 @@ WINDOW = 300.0
 MARGIN = 0.01
 """By how much longer than the window a slot counts, as a share of it (decided: 3 s; see :class:`Rules`)."""
 
-HIGHEST_LIMIT = 20_000
+HIGHEST_LIMIT = 100_000
 
 AHEAD_IN_A_ROW = 4
 """Slots that may go ahead of an older ticket of a later priority before that has one (decided)."""

@@ -118,6 +118,7 @@ class QuoineClient:
             raise QuoineInputError(
                 f"verify is {verify!r}: TLS is always verified, so give True or the path of an existing CA file."
             )
+        self.budget = budget
         self._auth = auth
         self._timeouts = (connect_timeout, read_timeout)
         self._verify = verify

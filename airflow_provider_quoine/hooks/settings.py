@@ -97,7 +97,7 @@ class ConnectionExtras(BaseModel):
     request_limit: int | None = Field(
         default=None,
         ge=1,
-        le=20_000,
+        le=100_000,
         title="Request limit",
         description="Requests per window that all connections to this base URL make together. "
         "Airflow's configuration says when empty: 300.",

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.exchange.models import OnboardingStatus, WithdrawalState
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 
@@ -165,7 +167,8 @@ def look_once(watch: Watch) -> Look:
     :raises QuoineError: as :func:`look_safely`, and if connection or Variable are incomplete.
     """
     ask = watch.question()
-    with QuoineHook(watch.quoine_conn_id, credentials_variable=watch.credentials_variable).get_conn() as client:
+    hook = QuoineHook(watch.quoine_conn_id, credentials_variable=watch.credentials_variable)
+    with hook.get_conn(priority=Priority.POLLING) as client:
         seen = look_safely(lambda: ask(client))
     say(watch, seen)
     return seen

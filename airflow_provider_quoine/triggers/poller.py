@@ -8,15 +8,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.observability import stats
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError, QuoineUnauthorizedError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.waiting import NO_ANSWER, Look, Progress, Watch, look_safely, say
 from airflow_provider_quoine.triggers.clients import IdleClients, OpenClient
 from airflow_provider_quoine.triggers.turns import Turn, Turns
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.budget import RequestBudget
 
 THREADS = 4
 """
@@ -112,6 +118,7 @@ class _Poller:
         self._clients = IdleClients()
         self._name = f"quoine-poller-{conn_id}"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=self._name)
+        self._budget: RequestBudget | None = None
         self._counted_at = -COUNT_EVERY
         # Not in the context of the trigger that happens to be the first.
         self._run_task = self._loop.create_task(self._run(), name=self._name, context=contextvars.Context())
@@ -188,6 +195,7 @@ class _Poller:
                 one = await self._on_thread(waiter, partial(self._open, key))
             try:
                 await one.client.take_slot_async()
+                self._budget = one.client.budget
                 waiter.asking, visited_at = True, self._loop.time()
                 self._count()
                 look = await self._on_thread(waiter, partial(look_safely, partial(ask, one.client)))
@@ -207,13 +215,14 @@ class _Poller:
 
     def _open(self, key: str | None) -> OpenClient:
         hook = QuoineHook(self._conn_id, credentials_variable=key)
-        return OpenClient(key=key, opened_at=self._loop.time(), client=hook.get_conn())
+        return OpenClient(key=key, opened_at=self._loop.time(), client=hook.get_conn(priority=Priority.POLLING))
 
     def _count(self) -> None:
         if len(self._turns) and self._loop.time() - self._counted_at < COUNT_EVERY:
             return
         self._counted_at = self._loop.time()
-        self._threads.submit(_report_waiters, self._conn_id, len(self._turns))
+        tags = {"conn_id": self._conn_id}
+        self._threads.submit(stats.gauge, "quoine.poller.waiters", len(self._turns), tags=tags)
 
     async def _tell(self, turn: Turn[_Waiter], look: Look) -> None:
         waiter, now = turn.item, self._loop.time()
@@ -223,21 +232,20 @@ class _Poller:
         waiter.said = look.state, now
         # It will be as late again as it was, as long as as many wait.
         outlook = (
-            f"Next look in about {_span(turn.interval + turn.late)}: {len(self._turns)} waits of connection "
-            f"{self._conn_id} share one poller and the request budget."
+            f"Next look in about {_span(turn.interval + turn.late)}: {len(self._turns)} waits share the poller of "
+            f"connection {self._conn_id}."
         )
+        if self._budget is not None:
+            rules = self._budget.rules
+            outlook += (
+                f" It shares {rules.limit} requests in {rules.window:g} s with {self._budget.sharers() - 1} other "
+                "processes."
+            )
         # Not from the event loop: Airflow's log is a pipe, which blocks when it is full.
         await self._on_thread(waiter, partial(say, waiter.watch, look, outlook))
 
     async def _on_thread(self, waiter: _Waiter, work: Callable[[], Result]) -> Result:
         return await self._loop.run_in_executor(self._threads, waiter.context.run, work)
-
-
-def _report_waiters(conn_id: str, waiters: int) -> None:
-    # Not airflow.sdk.observability: its twin of this module is set up in workers only, and this runs in a triggerer.
-    from airflow.observability import stats
-
-    stats.gauge("quoine.poller.waiters", waiters, tags={"conn_id": conn_id})
 
 
 def _span(seconds: float) -> str:
