@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.budget_ledger import Priority
-from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.exchange.models import OnboardingStatus, WithdrawalState
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.observability import stats
 
 from airflow_provider_quoine.exchange.budget_ledger import Priority
-from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError, QuoineUnauthorizedError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.waiting import NO_ANSWER, Look, Progress, Watch, look_safely, say

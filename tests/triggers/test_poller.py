@@ -38,11 +38,13 @@ class Waiting:
     """An exchange with pending withdrawals, and connections to it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, withdrawals: int, **settings: Any) -> None:
-        self.sandbox = SandboxServer(SandboxSettings(**{"pace": None, "limit": 100_000, **settings}))
+        self.sandbox = SandboxServer(SandboxSettings(**{"pace": None, "limit": 20_000, "window": 10.0, **settings}))
         self.user = add_user(self.sandbox.exchange, password=PASSWORD, state="APPROVED")
         self.ids = [add_withdrawal(self.sandbox.exchange, self.user) for _ in range(withdrawals)]
         self.control = self.sandbox.control
         self._monkeypatch = monkeypatch
+        rate = self.sandbox.settings
+        self.extra = {"request_limit": rate.limit, "request_window": rate.window}
         self.connect("quoine_default")
         key = UserCredentials(api_id=str(self.user.user_id), api_secret=self.user.api_secret)
         monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", key.to_json())
@@ -50,7 +52,7 @@ class Waiting:
     def connect(self, conn_id: str, **changes: Any) -> None:
         """Let a connection hold the user's own key."""
         key = {"login": str(self.user.user_id), "password": self.user.api_secret}
-        connection = {"conn_type": "quoine", "host": self.sandbox.url, **key, **changes}
+        connection = {"conn_type": "quoine", "host": self.sandbox.url, "extra": self.extra, **key, **changes}
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
 
     def trigger(self, withdrawal_id: str, **changes: Any) -> QuoineWithdrawalTrigger:
@@ -175,15 +177,21 @@ def test_one_that_ends_or_is_cancelled_costs_nothing_more(three: Waiting) -> Non
 
 
 def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three: Waiting) -> None:
-    async def scenario() -> None:
-        before = open_descriptors()
+    async def leave_in_the_middle() -> None:
+        asked = len(three.control.state()["requests"])
         await asyncio.to_thread(three.control.fault, "delay", WITHDRAWAL, seconds=1, times=3)
         tasks = [three.wait(one) for one in three.ids]
-        await until(lambda: len(three.visits()) == 3)
+        await until(lambda: len(three.control.state()["requests"]) == asked + 3)
         began = time.monotonic()
         await leave(*tasks)
         assert time.monotonic() - began < 0.5
         await nothing_stays()
+
+    async def scenario() -> None:
+        # The request budget, which all of the process share, stays open from its first use on.
+        await leave_in_the_middle()
+        before = open_descriptors()
+        await leave_in_the_middle()
         await until(lambda: open_descriptors() <= before)
 
     run(scenario())
@@ -362,7 +370,7 @@ def test_the_log_of_each_task_says_where_it_stands(
     for task, words in lines:
         assert words.startswith(f"Withdrawal {task} is p")
         assert "Next look in about 0 s: " in words
-        assert "3 waits of connection quoine_default share one poller" in "".join(words for _, words in lines)
+    assert "3 waits share the poller of connection quoine_default. It shares 20000 requests in 10 s" in lines[-1][1]
 
 
 def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
