@@ -78,7 +78,11 @@ class Sandbox(uvicorn.Server):
     def _listen(self, port: int) -> socket.socket:
         host = self.settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
+        # Taken over by each connection. asyncio sets it only where a socket names its protocol, and without it every
+        # answer's body waits 40 ms for the acknowledgement of its head.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
 
     def _build(self) -> FastAPI:
         app = FastAPI(title="Quoine sandbox", openapi_url=None, redirect_slashes=False)
