@@ -10,7 +10,8 @@ Three rules decide over a slot:
   This alone keeps the limit; the other two say who gets one.
 - *The order.* Lower priority number first; within one priority every sharer in turn, however many of its threads
   wait. (Start-time fair queueing: a ticket's turn is the one now served, or the one after its sharer's last, if that
-  is later.) After four slots in a row that went ahead of an older ticket of a later priority, that priority has one.
+  is later.) After four slots in a row that went ahead of an older ticket of a later priority, the one that had none for
+  the longest time has one.
 - *The room for the urgent.* Only they take the last hundredth of the limit, and polling takes slots at an even pace. So
   the slots of a window become free one by one, and whoever is urgent waits for one of them, not for a whole window.
 """
@@ -139,6 +140,7 @@ class Ledger:
     :param ahead: slots in a row that went ahead of an older ticket of a later priority.
     :param arrivals: tickets ever given out.
     :param turns: by priority, the turn that is being served.
+    :param served_at: by priority, when it had its last slot.
     :param tickets: who waits.
     """
 
@@ -150,6 +152,7 @@ class Ledger:
     ahead: int = 0
     arrivals: int = 0
     turns: tuple[int, ...] = (0,) * len(Priority)
+    served_at: tuple[float, ...] = (0.0,) * len(Priority)
     tickets: list[Ticket] = field(default_factory=list)
 
     def tidy(self, *, now: float, rules: Rules) -> None:
@@ -185,7 +188,7 @@ class Ledger:
             return wait, ticket
         self.tickets = others
         self._count_ahead(ticket, others, ticket == passed)
-        self._serve(ticket.priority, ticket.turn)
+        self._serve(ticket, now)
         if ticket.priority == Priority.POLLING:
             late = (rules.reserve or 1) * rules.slot_seconds
             self.polling_due = max(self.polling_due, now - late) + rules.slot_seconds
@@ -225,26 +228,26 @@ class Ledger:
     def shift(self, seconds: float) -> None:
         """Move all times: the store's clock begins anew."""
         self.times = array("d", [time + seconds for time in self.times])
+        self.served_at = (0.0,) * len(Priority)
         self.paused_until += seconds
         self.polling_due += seconds
         self.tickets = []
 
     def _passed_over(self, queue: list[Ticket]) -> Ticket | None:
-        if self.ahead < AHEAD_IN_A_ROW:
+        later = [each for each in queue if each.priority > queue[0].priority]
+        if self.ahead < AHEAD_IN_A_ROW or not later:
             return None
-        oldest = min(queue, key=lambda each: each.arrival)
-        if oldest.priority == queue[0].priority:
-            return None
-        return next(each for each in queue if each.priority == oldest.priority)
+        return min(later, key=lambda each: (self.served_at[each.priority], each.place))
 
     def _count_ahead(self, ticket: Ticket, others: list[Ticket], was_passed_over: bool) -> None:
         older = any(each.priority > ticket.priority and each.arrival < ticket.arrival for each in others)
         self.ahead = self.ahead + 1 if older and not was_passed_over else 0
 
-    def _serve(self, priority: int, turn: int) -> None:
-        turns = list(self.turns)
-        turns[priority] = max(turns[priority], turn)
-        self.turns = tuple(turns)
+    def _serve(self, ticket: Ticket, now: float) -> None:
+        turns, served_at = list(self.turns), list(self.served_at)
+        turns[ticket.priority] = max(turns[ticket.priority], ticket.turn)
+        served_at[ticket.priority] = now
+        self.turns, self.served_at = tuple(turns), tuple(served_at)
 
     def _ready_at(self, ticket: Ticket, queue: list[Ticket], was_passed_over: bool, rules: Rules) -> float:
         # When as many slots are free as those ahead and this one need.
@@ -260,7 +263,7 @@ class Ledger:
             at = max(at, self.polling_due + ahead * rules.slot_seconds)
         return at
 
-    _HEAD = struct.Struct("<QddQQ3QII")
+    _HEAD = struct.Struct("<QddQQ3Q3dII")
     _TICKET = struct.Struct("<QQQQd")
 
     def to_bytes(self) -> bytes:
@@ -272,6 +275,7 @@ class Ledger:
             self.ahead,
             self.arrivals,
             *self.turns,
+            *self.served_at,
             len(self.times),
             len(self.tickets),
         )
@@ -289,7 +293,7 @@ class Ledger:
         :raises ValueError: if it is none.
         """
         try:
-            generation, paused, due, ahead, arrivals, *turns, slots, waiting = cls._HEAD.unpack_from(data)
+            generation, paused, due, ahead, arrivals, *by_priority, slots, waiting = cls._HEAD.unpack_from(data)
             start, end = cls._HEAD.size, cls._HEAD.size + 8 * slots
             times, sharers = array("d", data[start:end]), array("Q", data[end : end + 8 * slots])
             tickets = [
@@ -308,6 +312,7 @@ class Ledger:
             polling_due=due,
             ahead=ahead,
             arrivals=arrivals,
-            turns=tuple(turns),
+            turns=tuple(by_priority[:3]),
+            served_at=tuple(by_priority[3:]),
             tickets=tickets,
         )
