@@ -185,9 +185,7 @@ class RequestBudget:
         if ticket is not None and wait.ticket is None:
             self._last_turns[wait.priority] = max(self._last_turns[wait.priority], ticket.turn)
         wait.ticket = ticket
-        if seconds > 0:
-            self._check_patience(wait)
-        return seconds
+        return min(seconds, self._patience_left(wait)) if seconds > 0 else 0.0
 
     def _either(self, change: Callable[[Ledger, float], Result], otherwise: Callable[[], Result]) -> Result:
         if self._pid != os.getpid():
@@ -221,17 +219,17 @@ class RequestBudget:
         self._share.begin(self._memory)
         log.warning(
             "The request budget in %s cannot be used (%s). Requests go on at this process' own share, one per "
-            "%.0f s at most, until it is back. Nothing is lost by it but speed.",
+            "%.3g s at most, until it is back. Nothing is lost by it but speed.",
             self._store,
             error,
             self._share.slot_seconds,
         )
 
-    def _check_patience(self, wait: _Wait) -> None:
+    def _patience_left(self, wait: _Wait) -> float:
         waited = time.monotonic() - wait.began
         paused = self._memory.paused_until - self._store.clock()
         why = f"a 429 has paused everybody for another {paused:.0f} s" if paused > 0 else "all slots are taken"
-        if waited > wait.patience:
+        if waited >= wait.patience:
             raise QuoineBudgetError(
                 f"No slot of the request budget was free within {waited:.0f} s: {why}. Nothing was sent, so "
                 "nothing was done at the exchange. Try again later."
@@ -241,6 +239,7 @@ class RequestBudget:
             log.info(
                 "Waiting for the request budget for %.0f s: %s. %d processes share it.", waited, why, self.sharers()
             )
+        return wait.patience - waited
 
     def _leave(self, wait: _Wait) -> None:
         if wait.ticket is not None:

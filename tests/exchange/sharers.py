@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,14 @@ class Sharer:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line.rstrip())
+
+
+def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
+    """Wait for a condition; fail when it does not come true."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.005)
 
 
 def busiest(taken: Sequence[float], window: float) -> int:
