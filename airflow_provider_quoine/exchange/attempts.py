@@ -64,7 +64,13 @@ class Attempts:
     ) -> None:
         self._budget = budget
         self._priority = priority
-        self._read_attempts = read_attempts
+        self._retrying = Retrying(
+            stop=stop_after_attempt(read_attempts),
+            wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+            retry=retry_if_exception_type(PASSING),
+            before_sleep=_say_again,
+            reraise=True,
+        )
         self._patience = patience
         self._observer = observer or Observer()
         self._in_hand: deque[float] = deque()
@@ -90,16 +96,9 @@ class Attempts:
         :param send: sends it once.
         :raises QuoineError: of the last attempt.
         """
-        if endpoint.writes or self._read_attempts == 1:
+        if endpoint.writes:
             return self._attempt(endpoint, send)
-        retrying = Retrying(
-            stop=stop_after_attempt(self._read_attempts),
-            wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-            retry=retry_if_exception_type(PASSING),
-            before_sleep=_say_again,
-            reraise=True,
-        )
-        result: Result = retrying(self._attempt, endpoint, send)
+        result: Result = self._retrying(self._attempt, endpoint, send)
         return result
 
     def _acquire(self, priority: Priority) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from airflow_provider_quoine.exchange.budget import BudgetStoreError
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 ANSWER_WITHIN = 1.0
 """Seconds for Redis to be connected to, and to answer."""
 
-_READ = "return {redis.call('GET', KEYS[1]), redis.call('TIME')}"
 _REPLACE = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local book = redis.call('GET', KEYS[1]) or ''
+local now = redis.call('TIME')
+if redis.sha1hex(book) ~= ARGV[1] then return {0, now[1], now[2], book} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
+return {1, now[1], now[2], ''}
 """
 
 Result = TypeVar("Result")
@@ -46,9 +48,9 @@ class RedisStore:
         self._where = f"{parts.hostname or ''}:{parts.port or 6379}" if parts.scheme != "unix" else parts.path
         self._key = key
         self._keep_ms = int(1000 * (rules.span + LONGEST_PAUSE))
-        self._read = self._redis.register_script(_READ)
         self._replace = self._redis.register_script(_REPLACE)
         self._ahead = time.time() - _since_boot()
+        self._known: bytes | None = None
 
     def __str__(self) -> str:
         return f"Redis at {self._where}"
@@ -61,19 +63,26 @@ class RedisStore:
         """See :meth:`~airflow_provider_quoine.exchange.budget.BudgetStore.transact`."""
         from redis import RedisError
 
+        # The book as it was left last: while nobody else has changed it, one question is enough.
+        known, self._known = self._known, None
         deadline = time.monotonic() + ANSWER_WITHIN
         try:
             while True:
-                known, (seconds, micros) = self._read(keys=[self._key])
-                now = int(seconds) + int(micros) / 1e6
-                self._ahead = now - _since_boot()
-                ledger = _book(known)
-                result = change(ledger, now)
-                if self._replace(keys=[self._key], args=[known or b"", ledger.to_bytes(), self._keep_ms]):
-                    return result
+                expected, book, result = "", b"", None
+                if known is not None:
+                    ledger = _book(known)
+                    result = change(ledger, self.clock())
+                    expected, book = hashlib.sha1(known, usedforsecurity=False).hexdigest(), ledger.to_bytes()
+                done, seconds, micros, current = self._replace(keys=[self._key], args=[expected, book, self._keep_ms])
+                self._ahead = int(seconds) + int(micros) / 1e6 - _since_boot()
+                if done:
+                    self._known = book
+                    return cast("Result", result)
                 if time.monotonic() > deadline:
                     raise BudgetStoreError(f"others were faster for {ANSWER_WITHIN:g} s")
-                time.sleep(random.uniform(0, 0.002))  # noqa: S311 - no secret
+                if known is not None:
+                    time.sleep(random.uniform(0, 0.002))  # noqa: S311 - no secret
+                known = current
         except (RedisError, OSError) as error:
             # Without its text, which may quote the URL.
             raise BudgetStoreError(type(error).__name__) from None
