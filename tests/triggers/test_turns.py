@@ -127,6 +127,11 @@ def test_those_that_come_and_go_leave_nothing_behind() -> None:
     stays = turns.join(0, interval=86_400.0, now=0.0)
     for number in range(10_000):
         turns.leave(turns.join(number, interval=86_400.0, now=0.0))
+    for number in range(10_000):
+        turn = turns.join(number, interval=0.0, now=-1.0)
+        assert turns.take(0.0) is turn
+        turns.leave(turn)
+        turns.rest(turn, visited_at=0.0)
     assert len(turns) == 1
     assert len(turns._resting) < 200
     assert turns.take(86_400.0) is stays
