@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.observability import stats
 
 from airflow_provider_quoine.exchange.budget_ledger import Priority
-from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError, QuoineUnauthorizedError
+from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineUnauthorizedError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.waiting import NO_ANSWER, Look, Progress, Watch, look_safely, say
 from airflow_provider_quoine.triggers.clients import IdleClients, OpenClient
@@ -200,8 +200,6 @@ class _Poller:
                 look = await self._on_thread(waiter, partial(look_safely, partial(ask, one.client)))
             finally:
                 self._clients.put(one)
-        except QuoineBudgetError as error:
-            return visited_at, Look(progress=Progress.WAITING, state=NO_ANSWER, problem=str(error))
         except DOUBTFUL as error:
             self._clients.forget(key)
             waiter.doubts += 1

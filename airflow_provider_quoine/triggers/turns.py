@@ -114,12 +114,11 @@ class Turns(Generic[Item]):
 
     def rest(self, turn: Turn[Item], *, visited_at: float) -> None:
         """
-        Give back one that was taken, unless it has left.
+        Give back one that was taken; it may have left meanwhile.
 
         :param visited_at: when its visit began.
         """
-        if not turn.gone:
-            self._rest(turn, visited_at + turn.interval * (1 + JITTER * self.chance()))
+        self._rest(turn, visited_at + turn.interval * (1 + JITTER * self.chance()))
 
     def _rest(self, turn: Turn[Item], until: float) -> None:
         self._numbers += 1

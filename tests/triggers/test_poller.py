@@ -199,6 +199,23 @@ def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three
     run(scenario())
 
 
+def test_those_who_leave_while_they_wait_for_a_slot_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(made: Waiting) -> None:
+        tasks = [made.wait(one, poke_interval=0.1) for one in made.ids]
+        # Polling may begin one slot early.
+        await until(lambda: len(made.visits()) == 2)
+        (running,) = poller._pollers.values()
+        await until(lambda: len(running._visits) == poller.THREADS)
+        await leave(*tasks)
+        async with asyncio.timeout(3):
+            await nothing_stays()
+
+    # A slot for polling every 10 s.
+    with waiting(monkeypatch, 10, limit=100, window=1000.0) as made:
+        run(scenario(made))
+        assert sum(map(len, made.visits().values())) == 2
+
+
 def test_a_loop_that_ends_with_waits_on_it_leaves_nothing(three: Waiting) -> None:
     async def scenario() -> None:
         _tasks = [three.wait(one) for one in three.ids]
