@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -328,14 +328,18 @@ class QuoineClient:
 
     def _open(self, transport: Transport, request: requests.PreparedRequest) -> requests.Response:
         # Not by Session.send, which looks where a redirect leads and may fail over it after the deed.
-        settings = self._session.merge_environment_settings(request.url, {}, True, self._verify, None)
         return transport.send(
             request,
             stream=True,
             timeout=self._timeouts,
-            verify=settings["verify"] or True,
-            proxies=settings["proxies"],
+            verify=self._environment["verify"] or True,
+            proxies=self._environment["proxies"],
         )
+
+    @cached_property
+    def _environment(self) -> Mapping[str, Any]:
+        # Once, because to look for proxies costs a tenth of a request.
+        return self._session.merge_environment_settings(self._base_url, {}, True, self._verify, None)
 
 
 def _check_base_url(base_url: str) -> str:
