@@ -322,6 +322,8 @@ def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp_path:
         with book.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             await budget.acquire_async(priority=POLLING)
+        # Its turn, before it is over.
+        await asyncio.sleep(0.05)
         watching.cancel()
 
     asyncio.run(use())
