@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 PORT ?=
 ONCE ?=
 
-.PHONY: help demo test lint docs build lock clean
+.PHONY: help demo test test-cluster lint docs build bench lock clean
 
 help: ## Say what can be made
-	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), ONCE=1 and PORT=8080 (for demo)"
 
 demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, until Ctrl-C (ONCE=1: ends by itself)
@@ -21,6 +21,9 @@ demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, unti
 
 test: $(READY) ## Run all tests, the whole chain on a real Airflow included
 	$(BIN)/python -m pytest
+
+test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-server)
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check
@@ -35,8 +38,12 @@ build: $(READY) ## Make wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
+bench: $(READY) ## Measure beside other ways, an hour on a quiet machine (needs redis-server)
+	$(BIN)/python -W ignore -m benchmarks.budget
+	$(BIN)/python -W ignore -m benchmarks.poller
+
 lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
-	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --quiet --upgrade --universal \
+	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --quiet --upgrade --universal \
 		--python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.txt
 

@@ -12,6 +12,37 @@ INTEGRATION = "Quoine"
 #: When the version was made, in Unix seconds: 2026-11-22.
 RELEASED = 1795305600
 
+#: Of the configuration section ``quoine``: type, default, whether it is a secret, description.
+OPTIONS: dict[str, tuple[str, str | None, bool, str]] = {
+    "request_limit": (
+        "integer",
+        "300",
+        False,
+        "Requests per window that all processes together make, for connections that name no limit of their own.",
+    ),
+    "request_window": ("float", "300", False, "Seconds that the request limit is for."),
+    "budget_margin": (
+        "float",
+        "0.01",
+        False,
+        "By how much longer than the window a request counts, as a share of it. Requests whose ways to the exchange "
+        "differ by less are counted as the exchange counts them.",
+    ),
+    "budget_scope": (
+        "string",
+        "address",
+        False,
+        "What the exchange counts by: address (all keys share one budget) or key.",
+    ),
+    "budget_redis_url": (
+        "string",
+        None,
+        True,
+        "Redis where several hosts share the budget, such as redis://:password@host:6379/0. Empty: a file under "
+        "AIRFLOW_HOME, for one host.",
+    ),
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """
@@ -40,6 +71,12 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": _modules("triggers", "polling", "market_data"),
         "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
+        "config": {
+            "quoine": {
+                "description": "The request budget that everybody who asks the exchange shares.",
+                "options": {name: _option(*option) for name, option in OPTIONS.items()},
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "quoine",
@@ -63,3 +100,8 @@ def _modules(floor: str, *names: str) -> list[dict[str, Any]]:
             "python-modules": [f"{PACKAGE}.{floor}.{name}" for name in names],
         }
     ]
+
+
+def _option(kind: str, default: str | None, sensitive: bool, description: str) -> dict[str, Any]:
+    option = {"type": kind, "default": default, "description": description, "version_added": "0.1.0", "example": None}
+    return {**option, "sensitive": True} if sensitive else option

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -20,7 +21,9 @@ from urllib3.exceptions import HTTPError
 
 from airflow_provider_quoine import __version__
 from airflow_provider_quoine.exchange import answers
+from airflow_provider_quoine.exchange.attempts import Attempts
 from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
+from airflow_provider_quoine.exchange.budget import Priority, RequestBudget
 from airflow_provider_quoine.exchange.endpoints import (
     AUTH_CODE_REQUEST,
     CREATE_USER,
@@ -52,6 +55,7 @@ from airflow_provider_quoine.exchange.models import (
     check_password,
     parse_amount,
 )
+from airflow_provider_quoine.exchange.observer import Observer
 from airflow_provider_quoine.exchange.transport import NotConnectedError, Transport
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -68,12 +72,13 @@ Result = TypeVar("Result")
 
 class QuoineClient:
     """
-    Speaks to the exchange. Every method sends exactly one request, or none.
+    Speaks to the exchange. Every method sends exactly one request, or none; a read may be repeated.
 
     Failures are :class:`~airflow_provider_quoine.exchange.errors.QuoineError` with
-    ``may_have_been_carried_out``; there is no retry of any kind and no redirect, because both would carry
-    credentials or money where nobody asked for it. Reads share kept-alive connections. Each write opens a
-    connection of its own (decided: one that the server has dropped meanwhile would leave a withdrawal unknown).
+    ``may_have_been_carried_out``. A write is never repeated and no redirect is followed, because both would carry
+    credentials or money where nobody asked for it. Each request takes a slot of the budget first. Reads share
+    kept-alive connections. Each write opens a connection of its own (decided: one that the server has dropped
+    meanwhile would leave a withdrawal unknown).
     Proxies are those of the environment, as ``requests`` knows them; ``.netrc`` is not read.
 
     :param base_url: ``https://host[:port][/prefix]``; plain ``http`` to this machine only, since credentials and
@@ -83,6 +88,12 @@ class QuoineClient:
         up the name is the system resolver's, with its own time-out.
     :param read_timeout: seconds without a byte of the answer; an answer may take four times that in all.
     :param verify: True, or the path of the CA file or folder to trust; TLS is always verified.
+    :param budget: shared by everybody who asks this exchange; without one, nothing is held back.
+    :param priority: of reads in the budget; a write is always urgent.
+    :param read_attempts: how often a read is sent at most, see
+        :data:`~airflow_provider_quoine.exchange.attempts.PASSING`; each attempt takes a slot.
+    :param patience: seconds to wait for a slot at most.
+    :param observer: is told of every request.
     :raises QuoineInputError: one of these cannot be used.
     """
 
@@ -94,6 +105,11 @@ class QuoineClient:
         connect_timeout: float = 10.0,
         read_timeout: float = 30.0,
         verify: bool | str = True,
+        budget: RequestBudget | None = None,
+        priority: Priority = Priority.NORMAL,
+        read_attempts: int = 1,
+        patience: float = math.inf,
+        observer: Observer | None = None,
     ) -> None:
         self._base_url = _check_base_url(base_url)
         if not all(0 < seconds < math.inf for seconds in (connect_timeout, read_timeout)):
@@ -102,6 +118,7 @@ class QuoineClient:
             raise QuoineInputError(
                 f"verify is {verify!r}: TLS is always verified, so give True or the path of an existing CA file."
             )
+        self.budget = budget
         self._auth = auth
         self._timeouts = (connect_timeout, read_timeout)
         self._verify = verify
@@ -109,6 +126,9 @@ class QuoineClient:
         self._session.headers["User-Agent"] = f"airflow-provider-quoine/{__version__}"
         self._session.headers["Accept"] = "application/json"
         self._reads = Transport()
+        self._attempts = Attempts(
+            budget=budget, priority=priority, read_attempts=read_attempts, patience=patience, observer=observer
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +142,21 @@ class QuoineClient:
         """Close the connections that are kept for reads."""
         self._reads.close()
         self._session.close()
+
+    def take_slot(self) -> float:
+        """
+        Wait for the slot of this client's next request, and take it; that request then waits no more.
+
+        For what must not wait once it has begun, such as a withdrawal between its record and its first byte.
+
+        :return: seconds waited.
+        :raises QuoineBudgetError: out of patience.
+        """
+        return self._attempts.take_slot()
+
+    async def take_slot_async(self) -> float:
+        """Do as :meth:`take_slot` without blocking the event loop: for triggers."""
+        return await self._attempts.take_slot_async()
 
     def create_onboarding_user(
         self,
@@ -249,7 +284,19 @@ class QuoineClient:
         data: str | Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
     ) -> Result:
-        # Every request of this package leaves here, once.
+        # Every request of this package leaves here. Signed per attempt: a nonce is good once.
+        send = partial(self._send_once, endpoint, read, secrets, before_send, data, files)
+        return self._attempts.run(endpoint, send)
+
+    def _send_once(
+        self,
+        endpoint: Endpoint,
+        read: Callable[[Any], Result],
+        secrets: tuple[str, ...],
+        before_send: Callable[[], None] | None,
+        data: str | Mapping[str, str] | None,
+        files: Mapping[str, tuple[str, bytes, str]] | None,
+    ) -> Result:
         request = self._session.prepare_request(
             requests.Request(
                 endpoint.method,
@@ -281,14 +328,18 @@ class QuoineClient:
 
     def _open(self, transport: Transport, request: requests.PreparedRequest) -> requests.Response:
         # Not by Session.send, which looks where a redirect leads and may fail over it after the deed.
-        settings = self._session.merge_environment_settings(request.url, {}, True, self._verify, None)
         return transport.send(
             request,
             stream=True,
             timeout=self._timeouts,
-            verify=settings["verify"] or True,
-            proxies=settings["proxies"],
+            verify=self._environment["verify"] or True,
+            proxies=self._environment["proxies"],
         )
+
+    @cached_property
+    def _environment(self) -> Mapping[str, Any]:
+        # Once, because to look for proxies costs a tenth of a request.
+        return self._session.merge_environment_settings(self._base_url, {}, True, self._verify, None)
 
 
 def _check_base_url(base_url: str) -> str:

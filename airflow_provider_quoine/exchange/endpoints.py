@@ -10,6 +10,7 @@ class Endpoint:
     """
     One endpoint.
 
+    :param name: its name in metrics; that of the client's method.
     :param what: what a call of it does, as a message begins.
     :param method: HTTP method.
     :param path: below the base URL; ``{}`` stands for an id.
@@ -17,6 +18,7 @@ class Endpoint:
     :param answers_with_secret: whether a success may hold a secret, so must not be quoted.
     """
 
+    name: str
     what: str
     method: str
     path: str
@@ -28,8 +30,15 @@ class Endpoint:
         return replace(self, path=self.path.format(identifier))
 
 
-CREATE_USER = Endpoint(what="Creating the onboarding user", method="POST", path="/users/onboarding", writes=True)
+CREATE_USER = Endpoint(
+    name="create_onboarding_user",
+    what="Creating the onboarding user",
+    method="POST",
+    path="/users/onboarding",
+    writes=True,
+)
 USER_STATUS = Endpoint(
+    name="get_onboarding_status",
     what="Asking for the onboarding status",
     method="POST",
     path="/users/onboarding_status",
@@ -38,7 +47,15 @@ USER_STATUS = Endpoint(
 )
 # A GET that sends an e-mail or SMS: a write in disguise (facts, Withdrawals).
 AUTH_CODE_REQUEST = Endpoint(
-    what="Requesting the authentication code", method="GET", path="/users/{}/auth_code", writes=True
+    name="request_auth_code",
+    what="Requesting the authentication code",
+    method="GET",
+    path="/users/{}/auth_code",
+    writes=True,
 )
-CREATE_WITHDRAWAL = Endpoint(what="Creating the withdrawal", method="POST", path="/btc_withdrawals/", writes=True)
-GET_WITHDRAWAL = Endpoint(what="Looking up the withdrawal", method="GET", path="/btc_withdrawals/{}", writes=False)
+CREATE_WITHDRAWAL = Endpoint(
+    name="create_withdrawal", what="Creating the withdrawal", method="POST", path="/btc_withdrawals/", writes=True
+)
+GET_WITHDRAWAL = Endpoint(
+    name="get_withdrawal", what="Looking up the withdrawal", method="GET", path="/btc_withdrawals/{}", writes=False
+)

@@ -28,6 +28,10 @@ class QuoineInputError(QuoineError, ValueError):
     """Refused by us before anything was sent: the caller has to change what was given."""
 
 
+class QuoineBudgetError(QuoineError):
+    """No slot of the request budget was free in time; nothing was sent."""
+
+
 class QuoineConnectionError(QuoineError):
     """No byte of the request left: name not resolved, refused, connect time-out, TLS handshake, proxy refusal."""
 

@@ -115,6 +115,13 @@ class Transport(HTTPAdapter):
             self._make_tell(manager)
         return manager
 
+    def close(self) -> None:
+        # urllib3 leaves this to the garbage collector, which may take its time.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it is no dict and cannot be iterated
+                manager.pools[key].close()
+        super().close()
+
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]

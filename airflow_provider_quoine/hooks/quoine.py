@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
 from airflow_provider_quoine.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.budget import RequestBudget
     from airflow_provider_quoine.exchange.client import QuoineClient
     from airflow_provider_quoine.exchange.models import UserCredentials
     from airflow_provider_quoine.exchange.pusher import PusherEndpoint
+
+
+#: How often a read is sent at most. Waits look again anyway, so their looks are sent once.
+READ_ATTEMPTS = {Priority.URGENT: 4, Priority.NORMAL: 4, Priority.POLLING: 1}
+#: Seconds for which the connection form's test waits for a slot of the request budget.
+FORM_PATIENCE = 20.0
 
 
 class QuoineHook(BaseHook):
@@ -47,29 +56,28 @@ class QuoineHook(BaseHook):
         """
         return ConnectionSettings.from_connection(self.get_connection(self.quoine_conn_id))
 
-    def get_conn(self) -> QuoineClient:
+    @cached_property
+    def budget(self) -> RequestBudget:
+        """
+        The request budget that this connection shares with everybody who asks the same exchange.
+
+        :raises QuoineInputError: if the connection, the credentials' Variable or a budget setting is wrong.
+        """
+        return budget_of(self.settings, api_id=self._credentials().api_id)
+
+    def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """
         Return a new client for this connection; the caller closes it (it is a context manager).
 
+        :param priority: of its reads in the request budget; a write is always urgent. What polls sends each read
+            once, all others again if it failed by what may pass.
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
-        from airflow_provider_quoine.exchange.client import QuoineClient
+        return self._client(priority=priority, read_attempts=READ_ATTEMPTS[priority])
 
-        settings, key = self.settings, self._credentials()
-        extras = settings.extras
-        schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
-        return QuoineClient(
-            base_url=settings.base_url,
-            auth=schemes[extras.signing_scheme](key.api_id, key.api_secret),
-            connect_timeout=extras.connect_timeout,
-            read_timeout=extras.read_timeout,
-            verify=extras.ca_path or True,
-        )
-
-    async def aget_conn(self) -> QuoineClient:
+    async def aget_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """Do as :meth:`get_conn` without blocking the event loop: for triggers."""
-        return await asyncio.to_thread(self.get_conn)
+        return await asyncio.to_thread(self.get_conn, priority=priority)
 
     def get_stream_endpoint(self) -> PusherEndpoint:
         """
@@ -93,10 +101,29 @@ class QuoineHook(BaseHook):
         from airflow_provider_quoine.hooks.diagnosis import diagnose
 
         try:
-            with self.get_conn() as client:
+            client = self._client(priority=Priority.URGENT, read_attempts=1, patience=FORM_PATIENCE)
+            with client:
                 return diagnose(client)
         except QuoineError as error:
             return False, str(error)
+
+    def _client(self, **settings_of_attempts: Any) -> QuoineClient:
+        from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
+        from airflow_provider_quoine.exchange.client import QuoineClient
+
+        settings, key = self.settings, self._credentials()
+        extras = settings.extras
+        schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
+        return QuoineClient(
+            base_url=settings.base_url,
+            auth=schemes[extras.signing_scheme](key.api_id, key.api_secret),
+            connect_timeout=extras.connect_timeout,
+            read_timeout=extras.read_timeout,
+            verify=extras.ca_path or True,
+            budget=budget_of(settings, api_id=key.api_id),
+            observer=RequestMetrics(conn_id=self.quoine_conn_id),
+            **settings_of_attempts,
+        )
 
     def _credentials(self) -> UserCredentials:
         from airflow_provider_quoine.exchange.errors import QuoineInputError

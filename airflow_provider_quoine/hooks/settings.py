@@ -94,6 +94,27 @@ class ConnectionExtras(BaseModel):
         title="Withdrawal page",
         description="Address of a withdrawal's page at the exchange with {id} in it, for the link on the task.",
     )
+    request_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        title="Request limit",
+        description="Requests per window that all connections to this base URL make together. "
+        "Airflow's configuration says when empty: 300.",
+    )
+    request_window: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        title="Request window (s)",
+        description="Seconds that the request limit is for. Airflow's configuration says when empty: 300.",
+    )
+    budget_redis_conn_id: str | None = Field(
+        default=None,
+        title="Budget's Redis",
+        description="Connection of type redis where several hosts share the request budget. "
+        "Airflow's configuration says when empty: a file on this host.",
+    )
     pusher_key: str | None = Field(
         default=None,
         title="Pusher key",

@@ -7,20 +7,25 @@ Poke, reschedule and deferred waits all look through here, so that they end in t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.exchange.models import OnboardingStatus, WithdrawalState
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.client import QuoineClient
     from airflow_provider_quoine.exchange.models import UserCredentials
 
 log = logging.getLogger("airflow.task.hooks.quoine.waiting")
+
+NO_ANSWER = "without an answer"
+"""Stands for the state where a look did not show one."""
 
 
 class Progress(StrEnum):
@@ -37,22 +42,40 @@ class Look:
     What one look at the exchange showed.
 
     :param progress: whether the wait is over, and how.
-    :param state: the exchange's word, or why there is none.
+    :param state: the exchange's word, or :data:`NO_ANSWER`.
     :param answer: JSON-able, nothing secret: it may go into events and XCom.
     :param credentials: the key handed out with APPROVED; never leaves this process.
+    :param problem: why there is no answer.
     """
 
     progress: Progress
     state: str
     answer: dict[str, Any] = field(default_factory=dict)
     credentials: UserCredentials | None = field(default=None, repr=False)
+    problem: str = ""
 
 
 class Watch(Protocol):
     """Something at the exchange that a sensor waits for."""
 
-    def open(self) -> Any:
-        """Return a context manager that gives a function which takes one look."""
+    @property
+    def quoine_conn_id(self) -> str:
+        """Which connection asks."""
+
+    @property
+    def subject(self) -> str:
+        """What it is, at the beginning of a sentence."""
+
+    @property
+    def known_states(self) -> Collection[str]:
+        """The states that are on record."""
+
+    @property
+    def credentials_variable(self) -> str | None:
+        """Variable with the key that signs, if it is not the connection's."""
+
+    def question(self) -> Callable[[QuoineClient], Look]:
+        """Read what the question needs besides a client; the function given asks it once, with one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +96,25 @@ class WithdrawalWatch:
     success_states: tuple[str, ...]
     failure_states: tuple[str, ...]
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[], Look]]:
-        """Open a client; the function given looks once and returns a :class:`Look`."""
-        from airflow_provider_quoine.exchange.models import WithdrawalState
+    known_states = tuple(WithdrawalState)
 
-        hook = QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
-        with hook.get_conn() as client:
-            say = _StateLog(f"Withdrawal {self.withdrawal_id}", known=WithdrawalState)
+    @property
+    def subject(self) -> str:
+        """The withdrawal."""
+        return f"Withdrawal {self.withdrawal_id}"
 
-            def look() -> Look:
-                withdrawal = client.get_withdrawal(withdrawal_id=self.withdrawal_id)
-                return Look(
-                    progress=judge(withdrawal.state, self.success_states, self.failure_states),
-                    state=withdrawal.state,
-                    answer=withdrawal.as_dict(),
-                )
+    def question(self) -> Callable[[QuoineClient], Look]:
+        """Ask for its state."""
 
-            yield lambda: look_safely(look, say)
+        def ask(client: QuoineClient) -> Look:
+            withdrawal = client.get_withdrawal(withdrawal_id=self.withdrawal_id)
+            return Look(
+                progress=judge(withdrawal.state, self.success_states, self.failure_states),
+                state=withdrawal.state,
+                answer=withdrawal.as_dict(),
+            )
+
+        return ask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,25 +135,56 @@ class OnboardingStatusWatch:
     success_states: tuple[str, ...]
     failure_states: tuple[str, ...]
 
-    @contextmanager
-    def open(self) -> Iterator[Callable[[], Look]]:
-        """Open a client and read the password; the function given looks once and returns a :class:`Look`."""
-        from airflow_provider_quoine.exchange.models import OnboardingStatus
+    credentials_variable = None
+    known_states = tuple(OnboardingStatus)
 
+    @property
+    def subject(self) -> str:
+        """The user."""
+        return f"Onboarding user {self.user_id}"
+
+    def question(self) -> Callable[[QuoineClient], Look]:
+        """Read the password, which is not kept from one look to the next, and ask for the status."""
         password = read_secret_variable(self.password_variable)
-        with QuoineHook(self.quoine_conn_id).get_conn() as client:
-            say = _StateLog(f"Onboarding user {self.user_id}", known=OnboardingStatus)
 
-            def look() -> Look:
-                answer = client.get_onboarding_status(user_id=self.user_id, password=password)
-                return Look(
-                    progress=judge(answer.status, self.success_states, self.failure_states),
-                    state=str(answer.status),
-                    answer={"user_id": self.user_id, "status": str(answer.status)},
-                    credentials=answer.credentials,
-                )
+        def ask(client: QuoineClient) -> Look:
+            answer = client.get_onboarding_status(user_id=self.user_id, password=password)
+            return Look(
+                progress=judge(answer.status, self.success_states, self.failure_states),
+                state=str(answer.status),
+                answer={"user_id": self.user_id, "status": str(answer.status)},
+                credentials=answer.credentials,
+            )
 
-            yield lambda: look_safely(look, say)
+        return ask
+
+
+def look_once(watch: Watch) -> Look:
+    """
+    Look once, with a connection of its own: for poke and reschedule.
+
+    :raises QuoineError: as :func:`look_safely`, and if connection or Variable are incomplete.
+    """
+    ask = watch.question()
+    hook = QuoineHook(watch.quoine_conn_id, credentials_variable=watch.credentials_variable)
+    with hook.get_conn(priority=Priority.POLLING) as client:
+        return look_safely(lambda: ask(client))
+
+
+def say(watch: Watch, seen: Look, outlook: str = "") -> None:
+    """
+    Log what was seen.
+
+    :param outlook: sentences on what comes next.
+    """
+    level = logging.INFO
+    if seen.problem:
+        level, words = logging.WARNING, f"{watch.subject}: no answer this time. {seen.problem}"
+    elif seen.state.casefold() in {str(state).casefold() for state in watch.known_states}:
+        words = f"{watch.subject} is {seen.state}."
+    else:
+        level, words = logging.WARNING, f"{watch.subject} is {seen.state}, a state that is not on record; waiting on."
+    log.log(level, "%s", f"{words} {outlook}".strip())
 
 
 def judge(state: str, success_states: Collection[str], failure_states: Collection[str]) -> Progress:
@@ -146,7 +201,7 @@ def judge(state: str, success_states: Collection[str], failure_states: Collectio
     return Progress.WAITING
 
 
-def look_safely(look: Callable[[], Look], say: Callable[[str], None]) -> Look:
+def look_safely(look: Callable[[], Look]) -> Look:
     """
     Look once; what may pass by itself keeps waiting, what will not is raised.
 
@@ -161,17 +216,14 @@ def look_safely(look: Callable[[], Look], say: Callable[[str], None]) -> Look:
     )
 
     try:
-        seen = look()
+        return look()
     except QuoineRateLimitedError as error:
-        log.warning("%s", error)
-        return Look(progress=Progress.WAITING, state=f"no answer: {error}")
+        problem = str(error)
     except (QuoineRefusedError, QuoineInputError):
         raise
     except QuoineError as error:
-        log.warning("Looking again later: %s", error)
-        return Look(progress=Progress.WAITING, state=f"no answer: {error}")
-    say(seen.state)
-    return seen
+        problem = str(error)
+    return Look(progress=Progress.WAITING, state=NO_ANSWER, problem=problem)
 
 
 def look_from_event(event: dict[str, Any] | None) -> Look:
@@ -191,21 +243,3 @@ def look_from_event(event: dict[str, Any] | None) -> Look:
         return Look(progress=Progress(known["progress"]), state=known["state"], answer=known["answer"])
     except (KeyError, ValueError):
         raise AirflowException(f"The trigger sent an event that is not understood: {event!r}") from None
-
-
-class _StateLog:
-    """Say each new state once, so that a wait of hours is a few lines."""
-
-    def __init__(self, subject: str, *, known: type[StrEnum]) -> None:
-        self.subject = subject
-        self.known = {str(state).casefold() for state in known}
-        self.last: str | None = None
-
-    def __call__(self, state: str) -> None:
-        if state == self.last:
-            return
-        self.last = state
-        if state.casefold() in self.known:
-            log.info("%s is %s.", self.subject, state)
-        else:
-            log.warning("%s is %s, a state that is not on record; waiting on.", self.subject, state)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.hooks.send_once import QuoineMustNotSendError, SendOnce, way_out
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, amount: str, address: s
     :raises QuoineError: if it surely was not carried out.
     """
     order = check_order(hook=hook, amount=amount, address=address)
-    with hook.get_conn() as client:
+    with hook.get_conn(priority=Priority.URGENT) as client:
+        # Before the record, from which on there are only seconds.
+        client.take_slot()
         return once.send(
             lambda in_time: client.create_withdrawal(
                 amount=order.amount, address=order.address, auth_code=auth_code, before_send=in_time
@@ -98,7 +101,7 @@ def look_up_sent(*, hook: QuoineHook, record: dict[str, Any]) -> Withdrawal:
     :raises QuoineMustNotSendError: if the exchange's withdrawal has another amount or address.
     :raises QuoineError: if the exchange does not tell.
     """
-    with hook.get_conn() as client:
+    with hook.get_conn(priority=Priority.URGENT) as client:
         withdrawal = client.get_withdrawal(withdrawal_id=str(record["id"]))
     if withdrawal.amount != Decimal(record["amount"]) or _payee(withdrawal.address) != _payee(record["address"]):
         raise QuoineMustNotSendError(

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.hooks.withdrawals import check_order
 from airflow_provider_quoine.operators.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
@@ -176,19 +177,21 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         requested_at = record.get("code_requested_at")
         if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
             return f"The exchange was asked for a code at {requested_at}: {record.get('code_message', '')}"
-        # Noted before it is asked for, so that no later try mails a second code where the answer was lost.
-        once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
-        try:
-            with self.hook.get_conn() as client:
+        with self.hook.get_conn(priority=Priority.URGENT) as client:
+            client.take_slot()
+            # Noted before it is asked for, so that no later try mails a second code where the answer was lost.
+            once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
+            try:
                 asked = client.request_auth_code(user_id=str(self.user_id))
-            # Without one to send, the user has an authenticator app (facts, Withdrawals).
-            message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
-        except QuoineError as error:
-            if not error.may_have_been_carried_out:
-                once.note(code_requested_at=None)
-                raise
-            self.log.warning("%s", error)
-            message = "its answer was lost, so look whether a code has come."
+            except QuoineError as error:
+                if not error.may_have_been_carried_out:
+                    once.note(code_requested_at=None)
+                    raise
+                self.log.warning("%s", error)
+                message = "its answer was lost, so look whether a code has come."
+            else:
+                # Without one to send, the user has an authenticator app (facts, Withdrawals).
+                message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
         once.note(code_message=message)
         return f"The exchange was asked for a code: {message}"
 

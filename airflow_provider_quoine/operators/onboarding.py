@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.exchange.budget_ledger import Priority
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.hooks.send_once import SendOnce, Step, way_out
 from airflow_provider_quoine.operators.documents import read_document
@@ -137,7 +138,9 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         user = self._user()
         documents = self._documents(hook.settings.extras.max_document_mb)
         password = self._password()
-        with hook.get_conn() as client:
+        with hook.get_conn(priority=Priority.URGENT) as client:
+            # Before the record, from which on there are only seconds.
+            client.take_slot()
             user_id = once.send(
                 lambda in_time: client.create_onboarding_user(
                     user=user, password=password, before_send=in_time, **documents

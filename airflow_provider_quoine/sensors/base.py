@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_quoine.hooks.waiting import Look, Progress, look_from_event
+from airflow_provider_quoine.hooks.waiting import Look, Progress, look_from_event, look_once, say
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,6 +46,7 @@ class QuoineWaitSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.quoine_conn_id = quoine_conn_id
         self.deferrable = deferrable
+        self._last_state = ""
 
     def get_watch(self) -> OnboardingStatusWatch | WithdrawalWatch:
         """Return what to look at, from the rendered fields."""
@@ -78,20 +78,18 @@ class QuoineWaitSensor(BaseSensorOperator):
         """Look once."""
         return self.conclude(self.take_look())
 
-    @cached_property
-    def _kept_open(self) -> ExitStack:
-        return ExitStack()
-
-    @cached_property
-    def take_look(self) -> Callable[[], Look]:
-        """Looks once; one connection, and one memory of what was logged, is kept from poke to poke."""
-        look: Callable[[], Look] = self._kept_open.enter_context(self.get_watch().open())
+    def take_look(self) -> Look:
+        """Look once, and log what was seen where it is news to this task's log."""
+        watch = self.get_watch()
+        look = look_once(watch)
+        if look.problem or look.state != self._last_state:
+            say(watch, look)
+        self._last_state = look.state
         return look
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was chosen; a deferrable sensor looks once before it defers."""
-        with self._kept_open:
-            return self._wait_deferred(context) if self.deferrable else super().execute(context)
+        return self._wait_deferred(context) if self.deferrable else super().execute(context)
 
     def _wait_deferred(self, context: Context) -> Any:
         poked = self._as_poke_mode_ends(partial(self.poke, context))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from typing import Any, ClassVar
 
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, Progress, WithdrawalWatch
+from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, WithdrawalWatch
 from airflow_provider_quoine.triggers.loop import spare_the_loop
+from airflow_provider_quoine.triggers.poller import wait_for_end
 
 
 class _PollingTrigger(BaseTrigger):
     """
-    Look every ``poke_interval`` seconds, off the event loop, until the wait is over.
+    Look every ``poke_interval`` seconds, or as often as the request budget allows, until the wait is over.
+
+    All triggers of a triggerer process and a connection share one poller.
 
     Its one event is ``{"progress": "done" | "failed", "state": ..., "answer": {...}}`` or ``{"error": words}``;
     it carries ids and states and never a secret, because Airflow logs and stores events in clear.
@@ -35,21 +38,14 @@ class _PollingTrigger(BaseTrigger):
         return path, {"poke_interval": self.poke_interval, **dataclasses.asdict(self.watch)}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll until a final state or a refusal, then yield the one event."""
+        """Wait for a final state or a refusal, then yield the one event."""
         spare_the_loop()
-        from airflow_provider_quoine.exchange.errors import QuoineError
-
-        with ExitStack() as stack:
-            try:
-                look = await asyncio.to_thread(stack.enter_context, self.watch.open())
-                seen = await asyncio.to_thread(look)
-                while seen.progress == Progress.WAITING:
-                    await asyncio.sleep(self.poke_interval)
-                    seen = await asyncio.to_thread(look)
-            except QuoineError as error:
-                yield _event(error=str(error))
-                return
-        yield _event(progress=str(seen.progress), state=seen.state, answer=seen.answer)
+        try:
+            seen = await wait_for_end(self.watch, poke_interval=self.poke_interval)
+        except (QuoineError, AirflowNotFoundException) as error:
+            yield _event(error=str(error))
+        else:
+            yield _event(progress=str(seen.progress), state=seen.state, answer=seen.answer)
 
 
 class QuoineWithdrawalTrigger(_PollingTrigger):

@@ -1,0 +1,125 @@
+"""Whose turn it is: fair visits of many waiters at whatever pace there is; pure, without clock and I/O."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+JITTER = 0.1
+"""A rest is longer than asked for by up to this part, at random: waits that began together drift apart."""
+
+SHORTEST_REST = 0.1
+"""Seconds; a waiter that wants to be visited without a pause would leave no turn to the others."""
+
+_FEW = 64
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True, eq=False)
+class Turn(Generic[Item]):
+    """
+    A waiter's place among the others.
+
+    :param item: who waits.
+    :param interval: seconds that it wants to rest between two visits.
+    :param late: seconds by which its present visit came later than it wanted.
+    :param gone: whether it has left.
+    """
+
+    item: Item
+    interval: float
+    late: float = 0.0
+    gone: bool = False
+
+
+@dataclass
+class Turns(Generic[Item]):
+    """
+    Who is visited next.
+
+    After a visit a waiter rests for its interval; then it queues. Where visits are scarce, all wait longer by the
+    same factor, each in proportion to its interval (decided: self-clocked fair queueing, where a waiter's finish
+    tag is the tag served last plus its interval). With equal intervals that is round robin. Times are seconds of
+    any one clock.
+
+    :param chance: gives random numbers from 0 up to 1.
+    """
+
+    chance: Callable[[], float] = random.random
+    _count: int = 0
+    _gone: int = 0
+    _numbers: int = 0
+    _served: float = 0.0
+    _resting: list[tuple[float, int, Turn[Item]]] = field(default_factory=list)
+    _queued: list[tuple[float, int, float, Turn[Item]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """How many wait, those that are being visited included."""
+        return self._count
+
+    def join(self, item: Item, *, interval: float, now: float) -> Turn[Item]:
+        """
+        Let somebody wait; the first visit comes after a random part of the interval, so that no burst begins it.
+
+        :param item: who waits.
+        :param interval: seconds between two visits, at least.
+        :param now: the time.
+        """
+        turn = Turn(item, max(interval, SHORTEST_REST))
+        self._count += 1
+        self._rest(turn, now + turn.interval * self.chance())
+        return turn
+
+    def leave(self, turn: Turn[Item]) -> None:
+        """Take somebody out, visited just now or not; a second time does nothing."""
+        if turn.gone:
+            return
+        turn.gone = True
+        self._count -= 1
+        self._gone += 1
+        # Cheap for each, also where thousands leave at once or many come and go during a long rest.
+        if self._gone > self._count + _FEW:
+            self._gone = 0
+            self._resting = [entry for entry in self._resting if not entry[-1].gone]
+            self._queued = [entry for entry in self._queued if not entry[-1].gone]
+            heapq.heapify(self._resting)
+            heapq.heapify(self._queued)
+
+    def take(self, now: float) -> Turn[Item] | None:
+        """
+        Take the next one to visit, to be given back by :meth:`rest`.
+
+        :return: None if all rest.
+        """
+        while self._resting and self._resting[0][0] <= now:
+            rested_at, number, turn = heapq.heappop(self._resting)
+            heapq.heappush(self._queued, (self._served + turn.interval, number, rested_at, turn))
+        while self._queued:
+            tag, _, rested_at, turn = heapq.heappop(self._queued)
+            if not turn.gone:
+                self._served = tag
+                turn.late = now - rested_at
+                return turn
+        return None
+
+    def next_at(self) -> float | None:
+        """Tell when the next rest ends, after :meth:`take` gave nobody; None if nobody rests."""
+        while self._resting and self._resting[0][-1].gone:
+            heapq.heappop(self._resting)
+        return self._resting[0][0] if self._resting else None
+
+    def rest(self, turn: Turn[Item], *, visited_at: float) -> None:
+        """
+        Give back one that was taken; it may have left meanwhile.
+
+        :param visited_at: when its visit began.
+        """
+        self._rest(turn, visited_at + turn.interval * (1 + JITTER * self.chance()))
+
+    def _rest(self, turn: Turn[Item], until: float) -> None:
+        self._numbers += 1
+        heapq.heappush(self._resting, (until, self._numbers, turn))

@@ -1,0 +1,1 @@
+"""Measurements of what the provider promises; run from the repository's root."""

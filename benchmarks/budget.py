@@ -1,0 +1,309 @@
+"""
+The request budget beside what else could hold it: how exact, how fair, at what cost.
+
+Processes of their own ask the sandbox, which counts for itself; time is scaled down (300 requests in 15 s instead of 5
+minutes). ``python -m benchmarks.budget --help``. It needs ``redis-server``, ``redis``, ``pyrate-limiter``,
+``filelock<4`` and ``limits``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_quoine.exchange.budget_ledger import Priority, Rules
+
+LIMIT, WINDOW, WINDOWS, PROCESSES = 300, 15.0, 3, 8
+Figures = dict[str, float]
+
+
+def serve_exchange(pipe: Connection, limit: int, window: float) -> None:
+    """Serve the sandbox with one pending withdrawal until told to stop."""
+    from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+    from airflow_provider_quoine.sandbox.server import SandboxServer
+    from airflow_provider_quoine.sandbox.settings import SandboxSettings
+
+    server = SandboxServer(SandboxSettings(pace=None, limit=limit, window=window))
+    user = add_user(server.exchange, password="Passw0rd-of-nobody", state="APPROVED")
+    withdrawal_id = add_withdrawal(server.exchange, user)
+    with server:
+        pipe.send({"url": server.url, "id": withdrawal_id, "key": (str(user.user_id), user.api_secret)})
+        pipe.recv()
+        state = server.control.state()
+    pipe.send(
+        {
+            "times": [datetime.fromisoformat(request["at"]).timestamp() for request in state["requests"]],
+            "busiest": state["rate_limit"]["busiest_window"],
+            "refused": state["rate_limit"]["refused"],
+        }
+    )
+
+
+def ask(pipe: Connection, exchange: dict[str, Any], base: str, folder: str, redis_url: str, priority: int) -> None:
+    """Ask the exchange as often as the budget lets it, from the time told until the time told."""
+    from airflow_provider_quoine.exchange.auth import ApiAuth
+    from airflow_provider_quoine.exchange.client import QuoineClient
+    from airflow_provider_quoine.exchange.errors import QuoineError
+    from benchmarks.budget_bases import BASES
+
+    budget = BASES[base](Path(folder), redis_url, Rules(limit=LIMIT, window=WINDOW))
+    auth = ApiAuth(*exchange["key"])
+    with QuoineClient(base_url=exchange["url"], auth=auth, budget=budget, priority=Priority(priority)) as client:
+        pipe.send("ready")
+        begin, end = pipe.recv()
+        time.sleep(max(0.0, begin - time.time()))
+        answered = 0
+        while time.time() < end:
+            try:
+                client.get_withdrawal(withdrawal_id=exchange["id"])
+            except QuoineError:
+                continue
+            answered += time.time() < end
+        pipe.send(answered)
+    # pyrate-limiter leaves a thread that would hold the process.
+    os._exit(0)
+
+
+def hurry(pipe: Connection, exchange: dict[str, Any], base: str, folder: str, redis_url: str) -> None:
+    """Take an urgent slot now and then while others poll; tell how long each took."""
+    from benchmarks.budget_bases import BASES
+
+    budget = BASES[base](Path(folder), redis_url, Rules(limit=LIMIT, window=WINDOW))
+    pipe.send("ready")
+    begin, end = pipe.recv()
+    # Once the pollers have used a whole window.
+    time.sleep(max(0.0, begin + 1.1 * WINDOW - time.time()))
+    waits = []
+    while time.time() < end - 1:
+        waits.append(budget.acquire(priority=Priority.URGENT))
+        time.sleep(0.7)
+    pipe.send(waits)
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """Run a Redis of one's own, empty."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("There is no redis-server: apt-get install redis-server")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([program, "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.01)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Group:
+    """Processes, each with a pipe to it."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._all: list[tuple[Any, Connection]] = []
+
+    def start(self, work: Callable[..., None], *arguments: Any, session: bool = False) -> Connection:
+        """Start one; give this side of its pipe."""
+        here, there = self._context.Pipe()
+        target, given = (_in_session, (work, there, *arguments)) if session else (work, (there, *arguments))
+        process = self._context.Process(target=target, args=given)
+        process.start()
+        self._all.append((process, here))
+        return here
+
+    def stop(self) -> None:
+        """Wait for all to end."""
+        for process, pipe in self._all:
+            process.join(timeout=30)
+            process.kill()
+            pipe.close()
+
+
+def _in_session(work: Callable[..., None], pipe: Connection, *arguments: Any) -> None:
+    os.setsid()
+    work(pipe, *arguments)
+
+
+def share(base: str, priority: Priority, *, urgent: bool = False) -> Figures:
+    """Let processes ask as fast as they may for some windows, each in a process group of its own."""
+    group = Group()
+    with tempfile.TemporaryDirectory() as folder, redis_server() as redis_url:
+        server = group.start(serve_exchange, LIMIT, WINDOW)
+        exchange = server.recv()
+        given = (exchange, base, folder, redis_url)
+        askers = [group.start(ask, *given, int(priority), session=True) for _ in range(PROCESSES)]
+        rush = group.start(hurry, *given, session=True) if urgent else None
+        pipes = [*askers, *([rush] if rush else [])]
+        for pipe in pipes:
+            pipe.recv()
+        begin = time.time() + 0.5
+        end = begin + WINDOWS * WINDOW
+        for pipe in pipes:
+            pipe.send((begin, end))
+        counts = [pipe.recv() for pipe in askers]
+        waits = rush.recv() if rush else []
+        server.send("stop")
+        seen = server.recv()
+        group.stop()
+    used = sum(begin <= at < end for at in seen["times"]) - seen["refused"]
+    figures: Figures = {
+        "busiest window": seen["busiest"],
+        "answers 429": seen["refused"],
+        "use %": 100 * used / (LIMIT * WINDOWS),
+        "busiest : idlest": max(counts) / min(counts) if min(counts) else math.inf,
+    }
+    if waits:
+        slot = WINDOW / LIMIT
+        figures |= {"longest urgent wait, slots": max(waits) / slot, "median, slots": statistics.median(waits) / slot}
+    return figures
+
+
+def cost(base: str, redis_url: str) -> Figures:
+    """Take slots that are free, with a whole window of them in the book."""
+    from benchmarks.budget_bases import BASES
+
+    with tempfile.TemporaryDirectory() as folder:
+        # As many are forgotten as are taken: a full book, and never a wait.
+        rules = Rules(limit=LIMIT, window=0.2) if base.startswith("ours") else Rules(limit=100_000, window=60.0)
+        budget = BASES[base](Path(folder), redis_url, rules)
+        times = []
+        for _ in range(1500):
+            began = time.perf_counter()
+            waited = budget.acquire(priority=Priority.URGENT)
+            took = time.perf_counter() - began
+            if waited < 0.002:
+                times.append(took)
+    return {"us per slot": 1e6 * statistics.median(times)}
+
+
+def whole_hook(redis_url: str) -> Figures:
+    """Look a withdrawal up by a bare session, by the hook without and with its budget, in turns."""
+    group = Group()
+    server = group.start(serve_exchange, 1_000_000, 300.0)
+    figures = _whole_hook(server.recv(), redis_url)
+    server.send("stop")
+    server.recv()
+    group.stop()
+    return figures
+
+
+def _whole_hook(exchange: dict[str, Any], redis_url: str) -> Figures:
+    import requests
+
+    from airflow_provider_quoine.exchange.auth import ApiAuth
+    from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+    login, password = exchange["key"]
+    connection = {"conn_type": "quoine", "host": exchange["url"], "login": login, "password": password}
+    connection["extra"] = {"request_limit": 400, "request_window": 2}
+    os.environ["AIRFLOW_CONN_BY_FILE"] = json.dumps(connection)
+    connection["extra"]["budget_redis_conn_id"] = "redis"
+    os.environ["AIRFLOW_CONN_BY_REDIS"] = json.dumps(connection)
+    os.environ["AIRFLOW_CONN_REDIS"] = json.dumps(
+        {"conn_type": "redis", "host": "127.0.0.1", "port": int(redis_url.rpartition(":")[2].partition("/")[0])}
+    )
+    session, url = requests.Session(), f"{exchange['url']}/btc_withdrawals/{exchange['id']}"
+    bare_auth = ApiAuth(login, password)
+
+    def bare() -> None:
+        answer = session.get(url, auth=bare_auth, timeout=(10, 30), headers={"Accept": "application/json"})
+        answer.raise_for_status()
+        answer.json()
+
+    by_file, by_redis = QuoineHook("by_file").get_conn(), QuoineHook("by_redis").get_conn()
+    ways: dict[str, Callable[[], object]] = {
+        "bare session": bare,
+        "hook, file": lambda: by_file.get_withdrawal(withdrawal_id=exchange["id"]),
+        "hook, Redis": lambda: by_redis.get_withdrawal(withdrawal_id=exchange["id"]),
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(600):
+        for way, call in ways.items():
+            began = time.perf_counter()
+            call()
+            times[way].append(time.perf_counter() - began)
+    medians = {way: 1e6 * statistics.median(each) for way, each in times.items()}
+    ratios = {f"{way} : bare": medians[way] / medians["bare session"] for way in ("hook, file", "hook, Redis")}
+    return {**{f"{way}, us": each for way, each in medians.items()}, **ratios}
+
+
+def medians(measure: Callable[[], Figures], runs: int) -> Figures:
+    """Measure a few times; the busiest window, the refusals and the longest wait are the worst of all runs."""
+    worst = {"busiest window", "answers 429", "longest urgent wait, slots", "busiest : idlest"}
+    seen = [measure() for _ in range(runs)]
+    return {name: (max if name in worst else statistics.median)(each[name] for each in seen) for name in seen[0]}
+
+
+def show(title: str, rows: dict[str, Figures]) -> None:
+    """Print figures side by side."""
+    print(f"\n{title}")
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    print(" " * 26 + "".join(f"{name:>28}" for name in names))
+    for label, row in rows.items():
+        print(
+            f"{label:<26}" + "".join(f"{row[name]:>28.2f}" if name in row else " " * 28 for name in names), flush=True
+        )
+
+
+def main() -> None:
+    """Run what was asked for."""
+    from benchmarks.budget_bases import BASES
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["share", "urgent", "cost", "hook"], help="all, if none is named")
+    parser.add_argument("--base", action="append", choices=list(BASES), help="all, if none is named")
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    what, bases = given.what or ["cost", "hook", "urgent", "share"], given.base or list(BASES)
+    with tempfile.TemporaryDirectory() as home, redis_server() as redis_url:
+        os.environ["AIRFLOW_HOME"] = home
+        if "cost" in what:
+            rows = {base: medians(lambda base=base: cost(base, redis_url), given.runs) for base in bases}  # type: ignore[misc]
+            show("What a slot costs, no other process there", rows)
+        if "hook" in what:
+            show("One look-up", {"": medians(lambda: whole_hook(redis_url), given.runs)})
+        if "urgent" in what:
+            rows = {
+                base: medians(lambda base=base: share(base, Priority.POLLING, urgent=True), given.runs)  # type: ignore[misc]
+                for base in bases
+            }
+            show(f"An urgent call while {PROCESSES} processes poll", rows)
+        if "share" in what:
+            rows = {
+                f"{base}{kind}": medians(lambda base=base, priority=priority: share(base, priority), given.runs)  # type: ignore[misc]
+                for base in bases
+                for kind, priority in _kinds(base)
+            }
+            show(f"{PROCESSES} processes, {WINDOWS} windows of {LIMIT} in {WINDOW:g} s", rows)
+
+
+def _kinds(base: str) -> list[tuple[str, Priority]]:
+    # Only ours tell them apart.
+    both = [("", Priority.NORMAL), (", polling", Priority.POLLING)]
+    return both if base.startswith("ours") else both[:1]
+
+
+if __name__ == "__main__":
+    main()

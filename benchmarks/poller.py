@@ -1,0 +1,322 @@
+"""
+5,000 deferred waits in one event loop under the exchange's limit, beside the same with Airflow's HTTP sensor trigger.
+
+Time is scaled down by 100: 300 requests in 3 s instead of 5 minutes, so that a round of 5,000 takes 50 s instead of 84
+minutes. Server and waits run in processes of their own. ``python -m benchmarks.poller --help``; the HTTP sensor needs
+``apache-airflow-providers-http``. The server for that one has the sandbox's limiter, asks for no signature, and answers
+404 until a wait is over, which is what that trigger understands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import random
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from typing import Any
+
+LIMIT, WINDOW = 300, 3.0
+Figures = dict[str, float]
+
+
+def serve_exchange(pipe: Connection, waits: int) -> None:
+    """Serve the sandbox with so many pending withdrawals of one user, until told to stop."""
+    from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+    from airflow_provider_quoine.sandbox.server import SandboxServer
+    from airflow_provider_quoine.sandbox.settings import SandboxSettings
+
+    server = SandboxServer(SandboxSettings(pace=None, limit=LIMIT, window=WINDOW))
+    user = add_user(server.exchange, password="Passw0rd-of-nobody", state="APPROVED")
+    ids = [add_withdrawal(server.exchange, user) for _ in range(waits)]
+    key = {"login": str(user.user_id), "password": user.api_secret}
+    extra = {"request_limit": LIMIT, "request_window": WINDOW}
+    connection = {"conn_type": "quoine", "host": server.url, **key, "extra": extra}
+    with server:
+        pipe.send((ids, connection))
+        for one in iter(pipe.recv, None):
+            server.control.set_withdrawal(one, "processed")
+            pipe.send(time.time())
+        state = server.control.state()
+    visits = [(request["path"].rpartition("/")[2], request["at"]) for request in state["requests"]]
+    times = [(one, datetime.fromisoformat(at).timestamp()) for one, at in visits]
+    refused = sum(request["status"] == 429 for request in state["requests"])
+    pipe.send((times, refused, state["rate_limit"]["busiest_window"]))
+
+
+def serve_404(pipe: Connection, waits: int) -> None:
+    """Serve ``/waits/<id>``: 404 until it is over, 429 beyond the limit, until told to stop."""
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    from airflow_provider_quoine.sandbox.limiter import RateLimiter
+    from airflow_provider_quoine.sandbox.refusals import Refusal
+
+    limiter = RateLimiter(limit=LIMIT, window=WINDOW, clock=time.time)
+    over: set[str] = set()
+    times: list[tuple[str, float]] = []
+
+    async def answer(request: Request) -> Response:
+        one = request.path_params["one"]
+        try:
+            limiter.admit("everybody")
+        except Refusal as refusal:
+            return PlainTextResponse(str(refusal.content), status_code=429)
+        times.append((one, time.time()))
+        return PlainTextResponse("over" if one in over else "not yet", status_code=200 if one in over else 404)
+
+    app = Starlette(routes=[Route("/waits/{one}", answer)])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    pipe.send(([str(number) for number in range(waits)], {"conn_type": "http", "host": f"http://127.0.0.1:{port}"}))
+    for one in iter(pipe.recv, None):
+        over.add(one)
+        pipe.send(time.time())
+    refused, busiest = limiter.figures()["refused"], limiter.figures()["busiest_window"]
+    pipe.send((list(times), refused, busiest))
+    server.should_exit = True
+    thread.join()
+
+
+def our_trigger(one: str, poke_interval: float) -> Any:
+    """Make the trigger that a deferred QuoineWithdrawalSensor makes."""
+    from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
+
+    return QuoineWithdrawalTrigger(
+        poke_interval=poke_interval,
+        quoine_conn_id="exchange",
+        credentials_variable=None,
+        withdrawal_id=one,
+        success_states=("processed",),
+        failure_states=("declined",),
+    )
+
+
+def http_trigger(one: str, poke_interval: float) -> Any:
+    """Make the trigger that a deferred HttpSensor makes."""
+    from airflow.providers.http.triggers.http import HttpSensorTrigger
+
+    return HttpSensorTrigger(endpoint=f"waits/{one}", http_conn_id="exchange", poke_interval=poke_interval)
+
+
+def wait(pipe: Connection, ids: list[str], connection: dict[str, Any], trigger: str, poke_interval: float) -> None:
+    """Wait for all ids on one event loop until told to stop; tell when each end was noticed, and what it cost."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home
+        os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+        os.environ["AIRFLOW_CONN_EXCHANGE"] = json.dumps(connection)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        make = {"quoine": our_trigger, "http": http_trigger}[trigger]
+        make("0", poke_interval)
+        pipe.send(asyncio.run(_wait(pipe, [make(one, poke_interval) for one in ids], ids)))
+
+
+class Collector:
+    """Times the garbage collector: a full collection of Airflow's objects holds up everything, whoever runs."""
+
+    def __init__(self) -> None:
+        self.total = self.longest = self._began = 0.0
+        gc.callbacks.append(self._watch)
+
+    def _watch(self, phase: str, _: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "start":
+            self._began = now
+            return
+        self.total += now - self._began
+        self.longest = max(self.longest, now - self._began)
+
+
+async def watch_the_loop(lags: list[tuple[float, float]], collector: Collector) -> None:
+    """Note by how many seconds later than asked for the event loop comes round: of itself, and by the collector."""
+    while True:
+        before, collected = time.perf_counter(), collector.total
+        await asyncio.sleep(0.01)
+        by_collector = collector.total - collected
+        lags.append((time.perf_counter() - before - 0.01 - by_collector, by_collector))
+
+
+def idle(pipe: Connection) -> None:
+    """Run an event loop that has nothing to do: what it suffers comes from the machine."""
+
+    async def idle_until_told() -> float:
+        lags: list[tuple[float, float]] = []
+        watching = asyncio.create_task(watch_the_loop(lags, Collector()))
+        await asyncio.to_thread(pipe.recv)
+        watching.cancel()
+        return max(lags)[0] * 1000
+
+    pipe.send(asyncio.run(idle_until_told()))
+
+
+async def _wait(pipe: Connection, triggers: list[Any], ids: list[str]) -> dict[str, Any]:
+    noticed: dict[str, float] = {}
+    lags: list[tuple[float, float]] = []
+
+    async def first_event(one: str, events: AsyncIterator[Any]) -> None:
+        async for _ in events:
+            noticed[one] = time.time()
+
+    gc.collect()
+    collector = Collector()
+    memory, began = _resident_kib(), time.process_time()
+    watching = asyncio.create_task(watch_the_loop(lags, collector))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        for one, trigger in zip(ids, triggers, strict=True):
+            tasks.append(asyncio.create_task(first_event(one, trigger.run())))
+            # As Airflow's triggerer does. Where the loop is slow, not all have begun when it is over.
+            await asyncio.sleep(0)
+
+    beginning = asyncio.create_task(begin())
+    await asyncio.to_thread(pipe.recv)
+    beginning.cancel()
+    used = time.process_time() - began
+    held = _resident_kib() - memory
+    watching.cancel()
+    errors = Counter(repr(task.exception())[:80] for task in tasks if task.done() and task.exception())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(1)
+    lags.sort()
+    return {
+        "noticed": noticed,
+        "waits begun": float(len(tasks)),
+        "errors": dict(errors),
+        "longest lag of the event loop, ms": lags[-1][0] * 1000,
+        "99.9 % of lags below, ms": lags[int(len(lags) * 0.999)][0] * 1000,
+        "longest garbage collection, ms": collector.longest * 1000,
+        "memory per wait, KiB": held / len(tasks),
+        "processor seconds": used,
+        "tasks left": float(len(asyncio.all_tasks()) - 1),
+        "poller threads left": float(sum(each.name.startswith("quoine-poller") for each in threading.enumerate())),
+    }
+
+
+def _resident_kib() -> float:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize() / 1024
+
+
+def measure(trigger: str, *, waits: int, poke_interval: float, rounds: float, ends: int) -> Figures:
+    """Wait for some rounds; from the second round on, some waits end at even distances over one round."""
+    context = multiprocessing.get_context("spawn")
+    server_pipe, its_pipe = context.Pipe()
+    serve: Callable[..., None] = {"quoine": serve_exchange, "http": serve_404}[trigger]
+    server = context.Process(target=serve, args=(its_pipe, waits))
+    server.start()
+    ids, connection = server_pipe.recv()
+    pipe, other_pipe = context.Pipe()
+    waiting = context.Process(target=wait, args=(other_pipe, ids, connection, trigger, poke_interval))
+    waiting.start()
+    idle_pipe, its_idle_pipe = context.Pipe()
+    idling = context.Process(target=idle, args=(its_idle_pipe,))
+    a_round = max(waits * WINDOW / LIMIT, poke_interval)
+    # Python and Airflow have to be loaded.
+    time.sleep(10)
+    idling.start()
+    time.sleep(a_round)
+    ended: dict[str, float] = {}
+    for one in random.Random(1).sample(ids, ends):
+        server_pipe.send(one)
+        ended[one] = server_pipe.recv()
+        time.sleep(a_round / ends)
+    time.sleep(a_round * (rounds - 2))
+    pipe.send("stop")
+    stopped = time.time()
+    idle_pipe.send("stop")
+    seen = {**pipe.recv(), "longest lag of an idle event loop, ms": idle_pipe.recv()}
+    server_pipe.send(None)
+    times, refused, busiest = server_pipe.recv()
+    for process in (idling, waiting, server):
+        process.join()
+    return _figures(seen, ended, times, refused, busiest, stopped=stopped, a_round=a_round)
+
+
+def _figures(
+    seen: dict[str, Any],
+    ended: dict[str, float],
+    times: list[tuple[str, float]],
+    refused: int,
+    busiest: int,
+    *,
+    stopped: float,
+    a_round: float,
+) -> Figures:
+    if seen["errors"]:
+        raise RuntimeError(f"Waits ended with errors: {seen['errors']}")
+    began = min(at for _, at in times)
+    visits: dict[str, list[float]] = defaultdict(list)
+    for one, at in times:
+        # The first round is the way in.
+        if began + a_round < at < stopped:
+            visits[one].append(at)
+    gaps = [after - before for each in visits.values() for before, after in pairwise(each)] or [float("nan")]
+    delays = sorted(seen["noticed"].get(one, stopped) - at for one, at in ended.items())
+    in_rounds = sum(began + a_round < at < stopped for _, at in times)
+    return {
+        "answers 429": float(refused),
+        "busiest window": float(busiest),
+        "use of the limit, %": 100 * in_rounds / (stopped - began - a_round) * WINDOW / LIMIT,
+        "mean interval between visits, s": statistics.mean(gaps),
+        "longest interval to mean": max(gaps) / statistics.mean(gaps),
+        "ends not noticed": float(len(ended.keys() - seen["noticed"].keys())),
+        "median time to notice, s": statistics.median(delays),
+        "longest time to notice, s": delays[-1],
+        **{name: value for name, value in seen.items() if isinstance(value, float)},
+    }
+
+
+def main() -> None:
+    """Measure and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--waits", type=int, default=5000)
+    parser.add_argument("--poke-interval", type=float, default=5.0, help="seconds, scaled down as all else")
+    parser.add_argument("--rounds", type=float, default=3.2)
+    parser.add_argument("--ends", type=int, default=200, help="waits that end while it is measured")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=["quoine", "http"])
+    given = parser.parse_args()
+    results: dict[str, list[Figures]] = {trigger: [] for trigger in ("quoine", "http") if given.only in (None, trigger)}
+    for _ in range(given.runs):
+        for trigger, figures in results.items():
+            figures.append(
+                measure(
+                    trigger,
+                    waits=given.waits,
+                    poke_interval=given.poke_interval,
+                    rounds=given.rounds,
+                    ends=given.ends,
+                )
+            )
+            print(trigger, json.dumps({name: round(value, 3) for name, value in figures[-1].items()}), flush=True)
+    print(f"\nMedians of {given.runs}; {given.waits} waits, {LIMIT} requests in {WINDOW:g} s")
+    print(f"{'':36}" + "".join(f"{trigger:>12}" for trigger in results))
+    for name in next(iter(results.values()))[0]:
+        values = (statistics.median(each[name] for each in figures) for figures in results.values())
+        print(f"{name:36}" + "".join(f"{value:12.2f}" for value in values))
+
+
+if __name__ == "__main__":
+    main()
