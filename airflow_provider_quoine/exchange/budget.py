@@ -14,7 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from airflow_provider_quoine.exchange.budget_ledger import LONGEST_PAUSE, Ledger, Priority, Rules, Ticket
+from airflow_provider_quoine.exchange.budget_ledger import (
+    GRACE,
+    LONGEST_PAUSE,
+    LOOK_EVERY,
+    Ledger,
+    Priority,
+    Rules,
+    Ticket,
+)
 from airflow_provider_quoine.exchange.budget_share import OwnShare
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError
 from airflow_provider_quoine.exchange.observer import Observer
@@ -194,6 +202,9 @@ class RequestBudget:
 
         def tidied(ledger: Ledger, now: float) -> tuple[Result, Ledger, bool]:
             back = self._failing
+            if ledger.is_new and self._memory.times:
+                # It was lost: nobody takes a slot until all who wait have put back what only they remember.
+                ledger.pause(until=now + LOOK_EVERY + GRACE)
             if back or ledger.generation != self._memory.generation:
                 ledger.remember(self._share.ledger if back else self._memory)
             ledger.tidy(now=now, rules=self.rules)

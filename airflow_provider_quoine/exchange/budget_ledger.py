@@ -155,6 +155,11 @@ class Ledger:
     served_at: tuple[float, ...] = (0.0,) * len(Priority)
     tickets: list[Ticket] = field(default_factory=list)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever written into it."""
+        return not self.times and not self.arrivals
+
     def tidy(self, *, now: float, rules: Rules) -> None:
         """Forget slots that count no longer and waiters that did not come back."""
         while self.times and self.times[-1] > now:
