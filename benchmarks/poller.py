@@ -205,6 +205,7 @@ async def _wait(pipe: Connection, triggers: list[Any], ids: list[str]) -> dict[s
         "waits begun": float(len(tasks)),
         "errors": dict(errors),
         "longest lag of the event loop, ms": lags[-1][0] * 1000,
+        "the same, collector included, ms": max(map(sum, lags)) * 1000,
         "99.9 % of lags below, ms": lags[int(len(lags) * 0.999)][0] * 1000,
         "longest garbage collection, ms": collector.longest * 1000,
         "memory per wait, KiB": held / len(tasks),

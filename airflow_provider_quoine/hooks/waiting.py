@@ -42,7 +42,7 @@ class Look:
     What one look at the exchange showed.
 
     :param progress: whether the wait is over, and how.
-    :param state: the exchange's word, or :data:`NO_ANSWER`.
+    :param state: the exchange's word, or ``NO_ANSWER``.
     :param answer: JSON-able, nothing secret: it may go into events and XCom.
     :param credentials: the key handed out with APPROVED; never leaves this process.
     :param problem: why there is no answer.
