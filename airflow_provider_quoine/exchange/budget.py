@@ -149,11 +149,6 @@ class RequestBudget:
         """Seconds under way after which a request is to be counted again, see :meth:`count_late`."""
         return self.rules.window * self.rules.margin
 
-    @property
-    def slot_seconds(self) -> float:
-        """Seconds per slot when nothing but polling goes on."""
-        return self.rules.slot_seconds
-
     def sharers(self) -> int:
         """How many processes took slots lately, as far as this one has seen."""
         return max(1, len(set(self._memory.sharers)))

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_provider_quoine.exchange.budget_ledger import HIGHEST_LIMIT
+
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
@@ -97,7 +99,7 @@ class ConnectionExtras(BaseModel):
     request_limit: int | None = Field(
         default=None,
         ge=1,
-        le=100_000,
+        le=HIGHEST_LIMIT,
         title="Request limit",
         description="Requests per window that all connections to this base URL make together. "
         "Airflow's configuration says when empty: 300.",

@@ -75,17 +75,13 @@ class QuoineWaitSensor(BaseSensorOperator):
         return False
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
-        return self.conclude(self.take_look())
-
-    def take_look(self) -> Look:
         """Look once, and log what was seen where it is news to this task's log."""
         watch = self.get_watch()
         look = look_once(watch)
         if look.problem or look.state != self._last_state:
             say(watch, look)
         self._last_state = look.state
-        return look
+        return self.conclude(look)
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was chosen; a deferrable sensor looks once before it defers."""

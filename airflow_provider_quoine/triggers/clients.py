@@ -37,9 +37,6 @@ class IdleClients:
     def __init__(self) -> None:
         self._idle: list[OpenClient] = []
 
-    def __len__(self) -> int:
-        return len(self._idle)
-
     def take(self, key: str | None, *, now: float) -> OpenClient | None:
         """
         Take one that was opened for this key; the caller puts it back or closes it.
