@@ -94,5 +94,7 @@ def test_a_connection_for_airflow_fits_the_server() -> None:
             "pusher_tls": False,
             "withdrawal_addresses": "*",
             "withdrawal_link": f"{sandbox.url}/?withdrawal={{id}}#withdrawals",
+            "request_limit": 300,
+            "request_window": 300.0,
         },
     }
