@@ -1,20 +1,23 @@
-"""Streams of Pusher events on the event loop: where they are, what comes, and a bounded queue of it."""
+"""Streams of Pusher events on the event loop: where they are, and what comes, over one connection for all."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
 from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.exchange.pusher_supervisor import PusherSupervisor, StreamTiming
+from airflow_provider_quoine.exchange.pusher_events import StreamEvent, StreamGap
+from airflow_provider_quoine.exchange.pusher_hub import StreamHub
+from airflow_provider_quoine.exchange.pusher_policy import StreamTiming
+from airflow_provider_quoine.exchange.pusher_share import Share
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+__all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming"]
 
 _EVENTS_PER_TURN = 100
 """Events handed out in a row before the event loop gets a turn, so that a burst starves no other trigger."""
@@ -39,39 +42,23 @@ class PusherEndpoint:
     ca_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """
-    One event of a channel.
-
-    :param channel: the channel's name.
-    :param event: the event's name.
-    :param data: what was sent: a string, not yet parsed (pusher notes, Protocol 7).
-    :param received_at: when it arrived here, UTC.
-    :param connection: 1 for the first connection, one more after each reconnect. Pusher has no history, so what
-        came by an earlier connection may have been overtaken unseen.
-    """
-
-    channel: str
-    event: str
-    data: str
-    received_at: datetime
-    connection: int
-
-
 class PusherStream:
     """
-    The events of some channels, over one connection at a time that is made again whenever it breaks.
+    A share in the one connection that an event loop has to an endpoint, made again whenever it breaks.
 
-    An async context manager and an async iterator of :class:`StreamEvent`. Iterating ends only by an error that no
-    new connection would mend; who waits for events must limit the waiting. A server that cannot be reached is
-    logged, once per outage, and tried again for ever.
+    An async context manager. All streams of a loop with the same endpoint and timing use one connection; the last
+    one that leaves closes it. A server that cannot be reached is logged, once per outage, and tried again for ever:
+    who waits must limit the waiting.
+
+    Without a queue it keeps the newest event of each channel (:meth:`newest`, :meth:`news`), at a cost that does not
+    grow with what comes. With one it is also an async iterator of every :class:`StreamEvent`.
 
     :param endpoint: where the stream is.
     :param channels: public channels to subscribe to.
     :param timing: how patient it is.
-    :param queue_size: events kept for a slow consumer; beyond it the oldest is dropped, and counted.
-    :raises QuoineInputError: if there is no channel.
+    :param queue_size: events kept for a slow consumer; beyond it the oldest is dropped, and counted. None queues
+        nothing.
+    :raises QuoineInputError: if there is no channel, or no room in the queue.
     """
 
     def __init__(
@@ -80,89 +67,138 @@ class PusherStream:
         endpoint: PusherEndpoint,
         channels: Collection[str],
         timing: StreamTiming | None = None,
-        queue_size: int = 1000,
+        queue_size: int | None = None,
     ) -> None:
         if not channels:
             raise QuoineInputError("A stream needs at least one channel.")
-        self.dropped = 0
-        """Events dropped because the consumer was too slow."""
-        self._supervisor = PusherSupervisor(
-            endpoint=endpoint, channels=channels, timing=timing or StreamTiming(), on_event=self._put
-        )
-        self._queue: deque[StreamEvent] = deque(maxlen=queue_size)
-        self._queue_lock = threading.Lock()
-        self._wake_up_due = False
+        if queue_size is not None and queue_size < 1:
+            raise QuoineInputError(f"A queue of {queue_size} events keeps none: give at least 1, or None for no queue.")
+        self._endpoint = endpoint
+        self._timing = timing or StreamTiming()
+        self._share = Share(channels, queue_size)
+        self._hub: StreamHub | None = None
+        self._connections_before = 0
         self._handed_out = 0
 
     @property
+    def connection(self) -> int:
+        """Number of the present connection, or else of the latest; 0 before the first. Events carry theirs."""
+        return self._hub.supervisor.connections if self._hub else 0
+
+    @property
     def connections(self) -> int:
-        """How many connections were made so far."""
-        return self._supervisor.connections
+        """How many connections were there since this stream joined."""
+        return self.connection - self._connections_before
 
     @property
     def reconnects(self) -> int:
-        """How often the connection was made again."""
+        """How often the connection was made again since this stream joined."""
         return max(0, self.connections - 1)
 
     @property
+    def confirmed(self) -> bool:
+        """Whether every channel is subscribed on the present connection."""
+        return self._share.confirmed
+
+    @property
+    def gaps(self) -> tuple[StreamGap, ...]:
+        """The gaps since this stream joined: none before its channels were confirmed for the first time."""
+        return tuple(self._share.gaps)
+
+    @property
     def gap_seconds(self) -> float:
-        """Seconds, all told, from the loss of a connection until every channel was confirmed again."""
-        return self._supervisor.gap_seconds
+        """Seconds of the gaps, all told, an open one up to now."""
+        return self._share.gap_seconds
+
+    @property
+    def dropped(self) -> int:
+        """Events dropped because the consumer was too slow."""
+        return self._share.queue.dropped if self._share.queue else 0
 
     @property
     def problem(self) -> str | None:
         """Why no event can come now, in words; None while every channel is confirmed."""
-        return self._supervisor.problem
+        if self.confirmed:
+            return None
+        if self._share.failure:
+            return str(self._share.failure)
+        if self._hub and self._hub.supervisor.problem:
+            return self._hub.supervisor.problem
+        told = (each.problem for each in self._share.subscriptions if not each.confirmed and each.problem)
+        return next(told, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:
         """
-        Start connecting, without waiting for it.
+        Join the connection, or start making one, without waiting for it.
 
         :raises QuoineStreamError: if ``ca_path`` cannot be read.
         """
-        self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
-        (await self._supervisor.start()).add_done_callback(lambda _: self._news.set())
+        self._hub = hub = StreamHub.at(self._endpoint, self._timing)
+        self._connections_before = hub.supervisor.connections - hub.supervisor.established
+        await hub.join(self._share)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the connection; its thread, socket and task are gone on return."""
-        await self._supervisor.stop()
+        """Leave; if it was the last, the connection's thread, socket and task are gone on return."""
+        if self._hub:
+            await self._hub.leave(self._share)
+
+    def newest(self, channel: str) -> StreamEvent | None:
+        """
+        Return the newest event of a channel, whichever connection it came by; None if none came.
+
+        It may have come before this stream joined, if others had the channel then. Each call without news gives
+        the same object.
+
+        :param channel: one of this stream's.
+        """
+        feeds = (each.feed for each in self._share.subscriptions if each.feed.channel == channel)
+        return next((feed.newest_event() for feed in feeds), None)
+
+    async def news(self) -> None:
+        """
+        Wait until an event of its channels, a loss or a confirmation came since the last call, one or many.
+
+        :raises QuoineStreamError: when the stream cannot go on.
+        """
+        await self._share.wait_for_news()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """
+        Hold this while decoding: ``async with stream.turn(): ...``.
+
+        One stream of the connection at a time has it, in the order of asking, and between two of them the loop
+        runs whatever else is due, so that a thousand snapshots at once do not block it.
+
+        :raises QuoineInputError: if the stream was not entered.
+        """
+        if self._hub is None:
+            raise QuoineInputError("Enter the stream before asking for its turn.")
+        at_once = not self._hub.turns.locked()
+        async with self._hub.turns:
+            if at_once:
+                # Those that wait come one to each round of the loop; so must one that need not wait.
+                await asyncio.sleep(0)
+            yield
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        """Iterate over the events from now on."""
+        """Iterate over the events from joining on."""
         return self
 
     async def __anext__(self) -> StreamEvent:
         """
         Wait for the next event.
 
+        :raises QuoineInputError: if there is no queue.
         :raises QuoineStreamError: when the stream cannot go on.
         """
         self._handed_out += 1
         if self._handed_out % _EVENTS_PER_TURN == 0:
             await asyncio.sleep(0)
-        while not self._queue:
-            if self._supervisor.ended:
-                self._supervisor.raise_failure()
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        with self._queue_lock:
-            return self._queue.popleft()
-
-    def _put(self, channel: str, event: str, data: str, received_at: datetime, connection: int) -> None:
-        """Keep an event; on the connection's thread."""
-        with self._queue_lock:
-            self.dropped += len(self._queue) == self._queue.maxlen
-            self._queue.append(StreamEvent(channel, event, data, received_at, connection))
-            wake_up_due, self._wake_up_due = self._wake_up_due, True
-        if not wake_up_due:
-            # One wake-up for many events: each would cost as much as an event.
-            self._loop.call_soon_threadsafe(self._wake_up)
-
-    def _wake_up(self) -> None:
-        self._wake_up_due = False
-        self._news.set()
+        while True:
+            event = (await self._share.take()).decoded()
+            if event is not None and event.channel in self._share.channels:
+                return event

@@ -23,6 +23,7 @@ import websocket
 from pysher import Pusher
 from pysher.connection import Connection
 
+from airflow_provider_quoine.exchange.pusher_frames import read_frame
 from airflow_provider_quoine.exchange.pusher_socket import AbortableSocket
 
 
@@ -39,8 +40,11 @@ class ConnectionEnd:
     reason: str
 
 
-FrameHandler = Callable[[str, Any, str | None], None]
-"""Takes event name, data and channel (None for the connection's own events), on pysher's thread."""
+MessageHandler = Callable[[bytes], bool]
+"""Takes a message as it came, on pysher's thread; tells whether it did, so that it need not be decoded."""
+
+FrameHandler = Callable[[bytes, str, Any, str | None], None]
+"""Takes message, event name, data and channel (None for the connection's own events), on pysher's thread."""
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 _REDIRECTS = range(300, 400)
@@ -59,7 +63,15 @@ logging.getLogger("websocket").addFilter(_QuietOnOurThreads())
 
 
 class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
-    def __init__(self, url: str, *, link: AbortableSocket, on_frame: FrameHandler, on_end: EndHandler) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        link: AbortableSocket,
+        on_message: MessageHandler,
+        on_frame: FrameHandler,
+        on_end: EndHandler,
+    ) -> None:
         super().__init__(
             on_frame,
             url,
@@ -78,6 +90,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         self.name = "quoine-stream"
         self.last_received = time.monotonic()
         self._link = link
+        self._take = on_message
         self._on_end = on_end
         self._code: int | None = None
         self._reason = ""
@@ -115,7 +128,10 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
 
     def _on_message(self, *args: Any) -> None:
         self._stamp()
-        frame = _frame(args[-1])
+        message = args[-1]
+        if self._take(message):
+            return
+        frame = read_frame(message)
         if frame is None:
             # In pysher it would end the timers and leave a deaf connection behind (c:165).
             if not self._warned:
@@ -124,7 +140,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         elif frame[0] == "pusher:ping":
             self.send_event("pusher:pong", {})
         else:
-            self.event_handler(*frame)
+            self.event_handler(message, *frame)
 
     def _on_error(self, *args: Any) -> None:
         error = args[-1]
@@ -174,21 +190,6 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _frame(message: str | bytes) -> tuple[str, Any, str | None] | None:
-    """Return event, data and channel of a frame, or None if it is not Pusher's."""
-    try:
-        frame = json.loads(message)
-        event, channel, data = frame["event"], frame.get("channel"), frame.get("data")
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        return None
-    if not isinstance(event, str) or not isinstance(channel, str | None):
-        return None
-    if channel and not event.startswith(("pusher:", "pusher_internal:")) and not isinstance(data, str):
-        # An object instead of a string: its numbers are floats by now, and money never is.
-        return None
-    return event, data, channel
-
-
 def _close_frame(frame: websocket.ABNF) -> tuple[int | None, str]:
     payload = frame.data if isinstance(frame.data, bytes) else b""
     if len(payload) < 2:
@@ -206,7 +207,8 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
     :param host: server's name or address.
     :param port: server's port.
     :param tls: context to encrypt with, or None.
-    :param on_frame: called for every frame but pings (which are answered here), on the connection's thread.
+    :param on_message: offered every message first, on the connection's thread.
+    :param on_frame: called for every other frame but pings (which are answered here), on the connection's thread.
     :param on_end: called once, last, on the connection's thread.
     """
 
@@ -220,6 +222,7 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
         host: str,
         port: int,
         tls: ssl.SSLContext | None,
+        on_message: MessageHandler,
         on_frame: FrameHandler,
         on_end: EndHandler,
     ) -> None:
@@ -231,7 +234,9 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
             log_level=logging.WARNING,
         )
         self._link = AbortableSocket(host=host, port=port, tls=tls)
-        self.connection = _Connection(self.url, link=self._link, on_frame=on_frame, on_end=on_end)
+        self.connection = _Connection(
+            self.url, link=self._link, on_message=on_message, on_frame=on_frame, on_end=on_end
+        )
 
     @property
     def last_received(self) -> float:

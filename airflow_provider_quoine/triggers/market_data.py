@@ -63,7 +63,7 @@ class QuoineOrderBookTrigger(BaseTrigger):
         endpoint = await QuoineHook(self.quoine_conn_id).aget_stream_endpoint()
         unreadable = ""
         # The time-out stands inside: closing the stream must not turn a snapshot into a time-out.
-        async with PusherStream(endpoint=endpoint, channels=book.channels) as stream:
+        async with PusherStream(endpoint=endpoint, channels=book.channels, queue_size=1000) as stream:
             try:
                 async with asyncio.timeout(self.timeout):
                     async for event in stream:

@@ -7,18 +7,38 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream, StreamEvent
-from airflow_provider_quoine.exchange.pusher_supervisor import StreamTiming
+from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream, StreamEvent, StreamTiming
+from airflow_provider_quoine.sandbox.server import SandboxServer
 
 LIMIT = 15.0
 """Seconds after which a test that waits has failed; nothing here takes as long."""
 
 
-def open_stream(endpoint: PusherEndpoint, *channels: str, queue_size: int = 1000, **timing: float) -> PusherStream:
+def endpoint_of(sandbox: SandboxServer, **changes: Any) -> PusherEndpoint:
+    """Where a sandbox's stream is."""
+    given = {"key": sandbox.pusher_key, "host": "127.0.0.1", "port": sandbox.port, "tls": False}
+    return PusherEndpoint(**{**given, **changes})
+
+
+def figures(sandbox: SandboxServer) -> dict[str, Any]:
+    """What a sandbox tells of its stream."""
+    stream: dict[str, Any] = sandbox.control.state(requests=0)["stream"]
+    return stream
+
+
+async def control(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Order something of the sandbox, off the loop."""
+    return await asyncio.to_thread(partial(call, *args, **kwargs))
+
+
+def open_stream(
+    endpoint: PusherEndpoint, *channels: str, queue_size: int | None = 1000, **timing: float
+) -> PusherStream:
     """Make a stream that reconnects within a tenth of a second."""
     fast = StreamTiming(**{"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, **timing})
     return PusherStream(endpoint=endpoint, channels=channels or ("updates",), timing=fast, queue_size=queue_size)

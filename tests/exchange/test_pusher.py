@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +20,9 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.streams import (
     LIMIT,
+    control,
+    endpoint_of,
+    figures,
     next_event,
     open_descriptors,
     open_stream,
@@ -39,21 +41,6 @@ def quiet_sandbox() -> Iterator[SandboxServer]:
     """A sandbox where only what a test publishes is sent."""
     with SandboxServer(SandboxSettings(market_rate=0)) as server:
         yield server
-
-
-def endpoint_of(sandbox: SandboxServer, **changes: Any) -> PusherEndpoint:
-    given = {"key": sandbox.pusher_key, "host": "127.0.0.1", "port": sandbox.port, "tls": False}
-    return PusherEndpoint(**{**given, **changes})
-
-
-def figures(sandbox: SandboxServer) -> dict[str, Any]:
-    stream: dict[str, Any] = sandbox.control.state(requests=0)["stream"]
-    return stream
-
-
-async def control(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Order something of the sandbox, off the loop."""
-    return await asyncio.to_thread(partial(call, *args, **kwargs))
 
 
 def test_events_come_as_they_were_sent_from_the_channels_asked_for(quiet_sandbox: SandboxServer) -> None:

@@ -1,0 +1,42 @@
+"""What a stream hands out: events, and the gaps in which they were missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """
+    One event of a channel.
+
+    :param channel: the channel's name.
+    :param event: the event's name.
+    :param data: what was sent: a string, not yet parsed (pusher notes, Protocol 7).
+    :param received_at: when it arrived here, UTC.
+    :param connection: 1 for the first connection, one more after each reconnect. Pusher has no history, so what
+        came by an earlier connection may have been overtaken unseen.
+    """
+
+    channel: str
+    event: str
+    data: str
+    received_at: datetime
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGap:
+    """
+    A time in which events may have been missed: from the last sign of a lost connection until every channel was
+    confirmed again.
+
+    :param since: UTC.
+    :param until: UTC; None while it is still open. What a jump of the clock would add is not in it.
+    :param reason: why the connection was lost, in words.
+    """
+
+    since: datetime
+    until: datetime | None
+    reason: str
