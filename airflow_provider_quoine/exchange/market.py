@@ -53,6 +53,17 @@ EXECUTIONS = MarketStream("executions_cash_{pair}", "created")
 PRODUCTS = MarketStream("product_cash_{pair}_{product_id}", "updated")
 """The three streams (api-reference II)."""
 
+PRODUCT_IDS: Mapping[str, int] = {
+    "btcusd": 1,
+    "btceur": 3,
+    "btcjpy": 5,
+    "btcsgd": 7,
+    "ethusd": 27,
+    "ethjpy": 29,
+    "ethbtc": 37,
+}
+"""Products on record by pair (facts, Streams)."""
+
 
 def normalise_pair(pair: str) -> str:
     """
@@ -84,13 +95,15 @@ def executions_channel(pair: str) -> str:
     return _channel(EXECUTIONS, pair=normalise_pair(pair))
 
 
-def product_channel(pair: str, product_id: int) -> str:
+def product_channel(pair: str, product_id: int | None = None) -> str:
     """
     Return the channel of a product (its ticker).
 
-    :param product_id: the exchange's number for the pair's product, e.g. 5 for BTCJPY (facts, Streams).
-    :raises QuoineInputError: if the pair is none, or the number is not above zero.
+    :param product_id: the exchange's number for the pair's product, e.g. 5 for BTCJPY (facts, Streams); may be left
+        out for those of :data:`PRODUCT_IDS`.
+    :raises QuoineInputError: if the pair is none, or the number is not above zero or not on record.
     """
+    product_id = PRODUCT_IDS.get(normalise_pair(pair)) if product_id is None else product_id
     if isinstance(product_id, bool) or not isinstance(product_id, int) or product_id < 1:
         raise QuoineInputError(f"{product_id!r} is no product id: give the exchange's number, such as 5 for BTCJPY.")
     return _channel(PRODUCTS, pair=normalise_pair(pair), product_id=product_id)
@@ -129,6 +142,16 @@ class Execution:
     taker_side: Side
     created_at: datetime
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data: numbers as plain digits in strings, the time as ISO 8601 in UTC."""
+        return {
+            "id": self.id,
+            "price": plain_number(self.price),
+            "quantity": plain_number(self.quantity),
+            "taker_side": str(self.taker_side),
+            "created_at": self.created_at.isoformat(),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
@@ -152,6 +175,10 @@ class Product:
     last_event_timestamp: Decimal | None
     pusher_channel: str | None
     other: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data: numbers as plain digits in strings."""
+        return {name: _plain(getattr(self, name)) for name in (*_PRODUCT_FIELDS, "other")}
 
 
 def decode_price_ladder(data: str) -> tuple[PriceLevel, ...]:
@@ -228,6 +255,15 @@ def _number(value: Any) -> Decimal:
     if number < 0 or number != number.quantize(_FINEST, context=EXACT):
         raise ValueError(f"{value!r:.40} is negative or too fine")
     return number
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON-able data for what :func:`read_json` read: Decimals as plain digits in strings."""
+    if isinstance(value, Decimal):
+        return plain_number(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:

@@ -29,18 +29,22 @@ class OrderBookSnapshot:
 
     :param pair: currency pair code, such as ``btcjpy``.
     :param taken_at: when it was put together, UTC.
+    :param due_at: when it was to be taken, UTC.
     :param bids: buy side, highest price first.
     :param asks: sell side, lowest price first.
     :param bids_received_at: when the buy side came, UTC. The sides come apart, so one may be older.
     :param asks_received_at: when the sell side came, UTC.
+    :param stale: whether a side may have been overtaken unseen: it came by a connection that was lost since.
     """
 
     pair: str
     taken_at: datetime
+    due_at: datetime
     bids: tuple[PriceLevel, ...]
     asks: tuple[PriceLevel, ...]
     bids_received_at: datetime
     asks_received_at: datetime
+    stale: bool
 
     @property
     def best_bid(self) -> Decimal | None:
@@ -75,21 +79,39 @@ class OrderBookSnapshot:
         """
         return None if self.spread is None else self.spread <= 0
 
+    @property
+    def doubt(self) -> str | None:
+        """Why it should not be trusted as it is, in a word; None if it can be."""
+        return "stale" if self.stale else "crossed" if self.crossed else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data: numbers as plain digits in strings, times as ISO 8601 in UTC."""
         return {
             "pair": self.pair,
+            "due_at": self.due_at.isoformat(),
             "taken_at": self.taken_at.isoformat(),
             "bids": _rows(self.bids),
             "asks": _rows(self.asks),
             "bids_received_at": self.bids_received_at.isoformat(),
             "asks_received_at": self.asks_received_at.isoformat(),
+            "bids_age": age(self.bids_received_at, self.due_at),
+            "asks_age": age(self.asks_received_at, self.due_at),
             "best_bid": _plain(self.best_bid),
             "best_ask": _plain(self.best_ask),
             "mid": _plain(self.mid),
             "spread": _plain(self.spread),
             "crossed": self.crossed,
+            "stale": self.stale,
         }
+
+
+def age(received_at: datetime, due_at: datetime) -> float:
+    """
+    Return how old something was when it was due, in seconds.
+
+    What came between that moment and the taking has no age yet.
+    """
+    return max(0.0, (due_at - received_at).total_seconds())
 
 
 def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
@@ -134,12 +156,21 @@ class OrderBook:
         """Whether both sides are there, from the same connection."""
         return not self.silent_sides
 
-    def snapshot(self, taken_at: datetime, *, depth: int | None = None) -> OrderBookSnapshot:
+    def snapshot(
+        self,
+        taken_at: datetime,
+        *,
+        depth: int | None = None,
+        due_at: datetime | None = None,
+        stale: bool | None = None,
+    ) -> OrderBookSnapshot:
         """
         Parse both sides.
 
         :param taken_at: now, aware and UTC.
         :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
+        :param due_at: when it was due, if not now.
+        :param stale: whether a side came by a connection that was lost; by default as far as the sides tell.
         :raises QuoineStreamDataError: if a side cannot be read.
         :raises KeyError: if a side never came; see :attr:`complete`.
         """
@@ -147,10 +178,12 @@ class OrderBook:
         return OrderBookSnapshot(
             pair=self.pair,
             taken_at=taken_at,
+            due_at=due_at or taken_at,
             bids=_best_first(bids, descending=True)[:depth],
             asks=_best_first(asks, descending=False)[:depth],
             bids_received_at=bids.received_at,
             asks_received_at=asks.received_at,
+            stale=not self.complete if stale is None else stale,
         )
 
 

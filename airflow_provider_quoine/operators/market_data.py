@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,43 +10,34 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.operators.failures import without_retry
-from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
+from airflow_provider_quoine.triggers.market_data import (
+    QuoineExecutionsTrigger,
+    QuoineOrderBookTrigger,
+    QuoineProductTrigger,
+    StreamTrigger,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class QuoineOrderBookSnapshotOperator(BaseOperator):
+class SnapshotOperator(BaseOperator):
     """
-    Take one order book of a pair from the live stream (api-reference II).
-
-    Waits in the triggerer and holds no worker slot. The exchange sends no book on subscription, so this lasts until
-    each side has changed once.
+    What the snapshot operators share: they check their input, wait in the triggerer, and return what it found.
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
-    :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
     :param snapshot_timeout: seconds to listen before the task fails.
     :param quoine_conn_id: connection that names the stream.
-    :return: ``pair``, ``taken_at``, ``bids`` and ``asks`` (rows ``[price, quantity]``, best first),
-        ``bids_received_at``, ``asks_received_at``, ``best_bid``, ``best_ask``, ``mid``, ``spread``, ``crossed``;
-        numbers as plain digits in strings, times in ISO 8601 and UTC, None where a side is empty.
     """
 
     template_fields: Sequence[str] = ("quoine_conn_id", "pair")
     ui_color = "#dcfce7"
 
     def __init__(
-        self,
-        *,
-        pair: str,
-        depth: int | None = None,
-        snapshot_timeout: float = 60,
-        quoine_conn_id: str = "quoine_default",
-        **kwargs: Any,
+        self, *, pair: str, snapshot_timeout: float = 60, quoine_conn_id: str = "quoine_default", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.pair = pair
-        self.depth = depth
         self.snapshot_timeout = snapshot_timeout
         self.quoine_conn_id = quoine_conn_id
 
@@ -56,28 +47,24 @@ class QuoineOrderBookSnapshotOperator(BaseOperator):
 
         :raises AirflowFailException: on wrong input, which no retry would mend.
         """
+        from airflow_provider_quoine.exchange.market import normalise_pair
+        from airflow_provider_quoine.hooks.schedule import seconds
+
         with without_retry():
-            trigger = self._trigger()
+            seconds("snapshot_timeout", self.snapshot_timeout)
+            trigger = self._trigger(
+                quoine_conn_id=self.quoine_conn_id, pair=normalise_pair(self.pair), timeout=self.snapshot_timeout
+            )
+            trigger.check()
         self.defer(trigger=trigger, method_name="execute_complete")
 
-    def _trigger(self) -> QuoineOrderBookTrigger:
-        from airflow_provider_quoine.exchange.errors import QuoineInputError
-        from airflow_provider_quoine.exchange.market import normalise_pair
-
-        if self.depth is not None and (type(self.depth) is not int or self.depth < 1):
-            raise QuoineInputError(
-                f"depth is {self.depth!r}: give a whole number above 0, or leave it out for all rows."
-            )
-        seconds = self.snapshot_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-            raise QuoineInputError(f"snapshot_timeout is {seconds!r}: give seconds above 0.")
-        return QuoineOrderBookTrigger(
-            quoine_conn_id=self.quoine_conn_id, pair=normalise_pair(self.pair), timeout=seconds, depth=self.depth
-        )
+    @abstractmethod
+    def _trigger(self, **given: Any) -> StreamTrigger:
+        """Make the trigger to wait for."""
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
-        Return the snapshot.
+        Return what the trigger found.
 
         :param event: the trigger's.
         :raises AirflowException: if there is none.
@@ -85,10 +72,84 @@ class QuoineOrderBookSnapshotOperator(BaseOperator):
         match event:
             case {"status": "success", "snapshot": dict(snapshot)}:
                 return snapshot
+            case {"status": "success", "executions": list(executions), **told}:
+                return {"executions": executions, **{str(name): value for name, value in told.items()}}
             case {"status": "timeout" | "error", "message": str(message)}:
                 raise AirflowException(message)
             case _:
                 raise AirflowException(
-                    f"The order-book trigger sent {event!r:.200}, which is no snapshot. Scheduler, triggerer and "
+                    f"The stream's trigger sent {event!r:.200}, which is no snapshot. Scheduler, triggerer and "
                     "workers must run the same version of airflow-provider-quoine."
                 )
+
+
+class QuoineOrderBookSnapshotOperator(SnapshotOperator):
+    """
+    Take one order book of a pair from the live stream (api-reference II).
+
+    Waits in the triggerer and holds no worker slot. The exchange sends no book on subscription, so this lasts until
+    each side has changed once.
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
+    :param on_doubt: what to do with a crossed book: ``mark`` (it says so), ``skip`` waits for the next, ``fail``.
+    :param snapshot_timeout: seconds to listen before the task fails.
+    :param quoine_conn_id: connection that names the stream.
+    :return: ``pair``, ``taken_at``, ``bids`` and ``asks`` (rows ``[price, quantity]``, best first),
+        ``bids_received_at``, ``asks_received_at``, ``bids_age``, ``asks_age`` (seconds), ``best_bid``, ``best_ask``,
+        ``mid``, ``spread``, ``crossed``, ``stale``, ``reconnects``, ``gap_seconds``; numbers as plain digits in
+        strings, times in ISO 8601 and UTC, None where a side is empty.
+    """
+
+    def __init__(self, *, depth: int | None = None, on_doubt: str = "mark", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.depth = depth
+        self.on_doubt = on_doubt
+
+    def _trigger(self, **given: Any) -> StreamTrigger:
+        return QuoineOrderBookTrigger(**given, depth=self.depth, on_doubt=self.on_doubt)
+
+
+class QuoineProductSnapshotOperator(SnapshotOperator):
+    """
+    Take one ticker of a product from the live stream (api-reference II).
+
+    Waits in the triggerer and holds no worker slot. The exchange sends none on subscription, so this lasts until it
+    has changed once.
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    :param product_id: the exchange's number of the pair's product; may be left out where it is on record.
+    :param snapshot_timeout: seconds to listen before the task fails.
+    :param quoine_conn_id: connection that names the stream.
+    :return: ``pair``, ``taken_at``, ``received_at``, ``age`` (seconds), ``stale``, ``reconnects``, ``gap_seconds``, the
+        fields that the exchange sends (market_ask, last_traded_price, ...), under ``other`` those not on record;
+        numbers as plain digits in strings, times in ISO 8601 and UTC.
+    """
+
+    def __init__(self, *, product_id: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.product_id = product_id
+
+    def _trigger(self, **given: Any) -> StreamTrigger:
+        return QuoineProductTrigger(**given, product_id=self.product_id)
+
+
+class QuoineExecutionsSnapshotOperator(SnapshotOperator):
+    """
+    Take the next executions of a pair from the live stream, every one (api-reference II).
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    :param count: how many.
+    :param snapshot_timeout: seconds to listen before the task fails.
+    :param quoine_conn_id: connection that names the stream.
+    :return: ``executions`` (each with ``received_at``, ``connection``, ``id``, ``price``, ``quantity``, ``taker_side``,
+        ``created_at``), ``dropped``, ``reconnects``, ``gap_seconds``; numbers as plain digits in strings, times in
+        ISO 8601 and UTC. What cannot be read stands as it came under ``unreadable``.
+    """
+
+    def __init__(self, *, count: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count = count
+
+    def _trigger(self, **given: Any) -> StreamTrigger:
+        return QuoineExecutionsTrigger(**given, count=self.count)

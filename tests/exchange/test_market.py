@@ -35,7 +35,13 @@ def test_what_is_no_pair_is_refused_before_a_silent_channel_comes_of_it(pair: st
         price_ladder_channel(pair, Side.BUY)
 
 
-@pytest.mark.parametrize("product_id", [0, -1, True, "5", None])
+def test_a_product_on_record_needs_no_id() -> None:
+    assert product_channel("BTCJPY") == product_channel("btcjpy", 5) == "product_cash_btcjpy_5"
+    with pytest.raises(QuoineInputError, match="product id"):
+        product_channel("qashjpy")
+
+
+@pytest.mark.parametrize("product_id", [0, -1, True, "5"])
 def test_what_is_no_product_id_is_refused(product_id: int) -> None:
     with pytest.raises(QuoineInputError, match="product id"):
         product_channel("btcjpy", product_id)
@@ -166,3 +172,19 @@ def test_a_product_may_lack_or_null_any_field() -> None:
 def test_what_is_no_product_is_refused(data: str) -> None:
     with pytest.raises(QuoineStreamDataError, match="product"):
         decode_product(data)
+
+
+def test_executions_and_products_are_json_with_plain_digits() -> None:
+    execution = decode_execution(
+        '{"id": 90001, "quantity": 1E-8, "price": "600.0", "taker_side": "sell", "created_at": 1473000000}'
+    )
+    assert json.loads(json.dumps(execution.as_dict())) == {
+        "id": "90001",
+        "price": "600",
+        "quantity": "0.00000001",
+        "taker_side": "sell",
+        "created_at": "2016-09-04T14:40:00+00:00",
+    }
+    product = decode_product('{"id": 5, "market_ask": 600.50, "new": {"deep": [1.5, null, "x"]}}').as_dict()
+    assert (product["id"], product["market_ask"], product["market_bid"]) == ("5", "600.5", None)
+    assert json.loads(json.dumps(product["other"])) == {"new": {"deep": ["1.5", None, "x"]}}

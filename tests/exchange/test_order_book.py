@@ -32,19 +32,24 @@ def test_a_snapshot_states_everything_as_json() -> None:
         event("buy", [["599", "2"], ["600.5", "0.00000001"]], after=1),
         event("sell", [["602", "3"], ["601", "1E+1"]], after=2),
     )
-    snapshot = book.snapshot(NOON + timedelta(seconds=3)).as_dict()
+    due_at = NOON + timedelta(seconds=2.5)
+    snapshot = book.snapshot(NOON + timedelta(seconds=3), due_at=due_at).as_dict()
     assert json.loads(json.dumps(snapshot)) == {
         "pair": "btcjpy",
+        "due_at": "2026-01-02T12:00:02.500000+00:00",
         "taken_at": "2026-01-02T12:00:03+00:00",
         "bids": [["600.5", "0.00000001"], ["599", "2"]],
         "asks": [["601", "10"], ["602", "3"]],
         "bids_received_at": "2026-01-02T12:00:01+00:00",
         "asks_received_at": "2026-01-02T12:00:02+00:00",
+        "bids_age": 1.5,
+        "asks_age": 0.5,
         "best_bid": "600.5",
         "best_ask": "601",
         "mid": "600.75",
         "spread": "0.5",
         "crossed": False,
+        "stale": False,
     }
 
 
@@ -109,3 +114,23 @@ def test_a_side_that_cannot_be_read_costs_one_snapshot_not_the_book() -> None:
         book.snapshot(NOON)
     book.update(event("buy", []))
     assert book.snapshot(NOON).bids == ()
+
+
+def test_what_came_after_the_moment_has_no_age() -> None:
+    book = book_of(event("buy", [], after=5), event("sell", []))
+    snapshot = book.snapshot(NOON + timedelta(seconds=6), due_at=NOON + timedelta(seconds=4)).as_dict()
+    assert (snapshot["bids_age"], snapshot["asks_age"]) == (0.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("sides", "doubt"),
+    [
+        ([("buy", "600", 1), ("sell", "601", 1)], None),
+        ([("buy", "601", 1), ("sell", "601", 1)], "crossed"),
+        ([("buy", "600", 1), ("sell", "601", 2)], "stale"),
+    ],
+)
+def test_a_book_says_why_it_is_in_doubt(sides: list[tuple[str, str, int]], doubt: str | None) -> None:
+    book = book_of(*(event(side, [[price, "1"]], connection=connection) for side, price, connection in sides))
+    assert book.snapshot(NOON).doubt == doubt
+    assert book.snapshot(NOON, stale=True).doubt == "stale"

@@ -1,4 +1,4 @@
-"""The order-book operator: what it refuses, what it defers, and what it makes of the trigger's event."""
+"""The snapshot operators: what it refuses, what it defers, and what it makes of the trigger's event."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
+from airflow_provider_quoine.operators.market_data import (
+    QuoineExecutionsSnapshotOperator,
+    QuoineOrderBookSnapshotOperator,
+    QuoineProductSnapshotOperator,
+    SnapshotOperator,
+)
 
 
 def make_operator(**given: Any) -> QuoineOrderBookSnapshotOperator:
@@ -18,12 +23,36 @@ def test_it_waits_in_the_triggerer_with_the_pair_as_channels_name_it() -> None:
     with pytest.raises(TaskDeferred) as deferred:
         make_operator(depth=5, snapshot_timeout=7.5, quoine_conn_id="mine").execute({})
     assert deferred.value.method_name == "execute_complete"
-    assert deferred.value.trigger.serialize()[1] == {
-        "quoine_conn_id": "mine",
-        "pair": "btcjpy",
-        "timeout": 7.5,
-        "depth": 5,
-    }
+    told = deferred.value.trigger.serialize()[1]
+    wanted = {"quoine_conn_id": "mine", "pair": "btcjpy", "timeout": 7.5, "depth": 5, "on_doubt": "mark"}
+    assert told.items() >= wanted.items()
+    assert [told[name] for name in ("interval", "count", "duration")] == [None] * 3
+
+
+def test_ticker_and_executions_wait_in_the_triggerer_too() -> None:
+    operators: list[SnapshotOperator] = [
+        QuoineProductSnapshotOperator(task_id="ticker", pair="QASHJPY", product_id=50),
+        QuoineExecutionsSnapshotOperator(task_id="trades", pair="BTCJPY", count=7),
+    ]
+    told = []
+    for operator in operators:
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute({})
+        told.append(deferred.value.trigger.serialize()[1])
+    assert (told[0]["pair"], told[0]["product_id"]) == ("qashjpy", 50)
+    assert (told[1]["pair"], told[1]["count"]) == ("btcjpy", 7)
+
+
+def test_executions_are_the_result_with_what_was_missed() -> None:
+    event = {"status": "success", "executions": [{"id": "1"}], "dropped": 2, "reconnects": 1, "gap_seconds": 0.5}
+    operator = QuoineExecutionsSnapshotOperator(task_id="trades", pair="btcjpy")
+    assert operator.execute_complete({}, event) == {name: event[name] for name in event if name != "status"}
+
+
+@pytest.mark.parametrize("count", [0, None, 10**6, "3"])
+def test_a_senseless_number_of_executions_fails_at_once(count: Any) -> None:
+    with pytest.raises(AirflowFailException, match="count"):
+        QuoineExecutionsSnapshotOperator(task_id="trades", pair="btcjpy", count=count).execute({})
 
 
 @pytest.mark.parametrize(
@@ -35,6 +64,7 @@ def test_it_waits_in_the_triggerer_with_the_pair_as_channels_name_it() -> None:
         ({"depth": 0}, "depth"),
         ({"depth": True}, "depth"),
         ({"depth": "5"}, "depth"),
+        ({"on_doubt": "guess"}, "on_doubt"),
         ({"snapshot_timeout": 0}, "snapshot_timeout"),
         ({"snapshot_timeout": float("nan")}, "snapshot_timeout"),
         ({"snapshot_timeout": float("inf")}, "snapshot_timeout"),

@@ -1,4 +1,4 @@
-"""The order-book trigger on a real event loop, against the sandbox."""
+"""The triggers of the market streams on a real event loop, against the sandbox."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,11 +16,20 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
-from tests.exchange.streams import stream_threads, until
+from airflow_provider_quoine.triggers import market_data
+from airflow_provider_quoine.triggers.market_data import (
+    MOST_EXECUTIONS,
+    QuoineExecutionsTrigger,
+    QuoineOrderBookTrigger,
+    QuoineProductTrigger,
+    StreamTrigger,
+)
+from tests.exchange.streams import LIMIT, stream_threads, until
 
 BIDS = "price_ladders_cash_btcjpy_buy"
 ASKS = "price_ladders_cash_btcjpy_sell"
+EXECUTIONS = "executions_cash_btcjpy"
+PRODUCT = "product_cash_btcjpy_5"
 
 
 @pytest.fixture
@@ -35,22 +45,65 @@ def connect(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps({"conn_type": "quoine", "extra": given}))
 
 
-def make_trigger(**changes: Any) -> BaseTrigger:
+def make_trigger(kind: type[StreamTrigger] = QuoineOrderBookTrigger, **changes: Any) -> BaseTrigger:
     """Make a trigger as the triggerer does: from what it serialized."""
-    given = {"quoine_conn_id": "quoine_default", "pair": "btcjpy", "timeout": 10.0, "depth": None, **changes}
-    path, arguments = QuoineOrderBookTrigger(**given).serialize()
-    assert path == "airflow_provider_quoine.triggers.market_data.QuoineOrderBookTrigger"
-    assert arguments == given
-    return QuoineOrderBookTrigger(**json.loads(json.dumps(arguments)))
+    given = {"quoine_conn_id": "quoine_default", "pair": "btcjpy", "timeout": 10.0, **changes}
+    path, arguments = kind(**given).serialize()
+    assert path == f"airflow_provider_quoine.triggers.market_data.{kind.__name__}"
+    assert arguments.items() >= given.items()
+    again = kind(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == (path, arguments)
+    return again
 
 
 async def events_of(trigger: BaseTrigger) -> list[dict[str, Any]]:
     return [event.payload async for event in trigger.run()]
 
 
-async def publish(sandbox: SandboxServer, channel: str, data: Any) -> None:
+async def publish(sandbox: SandboxServer, channel: str, data: Any, *, event: str = "updated") -> None:
     """Publish once the trigger listens."""
-    await until(lambda: sandbox.control.publish(channel, "updated", data) > 0)
+    await until(lambda: sandbox.control.publish(channel, event, data) > 0)
+
+
+def trade(number: int) -> dict[str, Any]:
+    return {"id": number, "quantity": "0.2", "price": 600.5, "taker_side": "buy", "created_at": 1473000000}
+
+
+class Listening:
+    """A trigger that runs beside a test, whose events are taken one by one."""
+
+    def __init__(self, trigger: BaseTrigger) -> None:
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._trigger = trigger
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async for event in self._trigger.run():
+            self._events.put_nowait(event.payload)
+
+    async def next(self) -> dict[str, Any]:
+        """Wait for the next event."""
+        async with asyncio.timeout(LIMIT):
+            return await self._events.get()
+
+    async def next_with(self, **wanted: Any) -> dict[str, Any]:
+        """Wait for a snapshot that says so."""
+        while True:
+            snapshot: dict[str, Any] = (await self.next())["snapshot"]
+            if snapshot.items() >= wanted.items():
+                return snapshot
+
+    async def rest(self) -> list[dict[str, Any]]:
+        """Wait for its end; return the events that were not taken."""
+        async with asyncio.timeout(LIMIT):
+            await self.task
+        return [self._events.get_nowait() for _ in range(self._events.qsize())]
+
+    async def cancel(self) -> None:
+        """End it."""
+        self.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await self.task
 
 
 def test_both_sides_make_one_snapshot(market: SandboxServer) -> None:
@@ -195,3 +248,200 @@ def test_a_server_that_hangs_does_not_hang_the_event_loop(monkeypatch: pytest.Mo
     assert event["status"] == "timeout"
     # On the loop, the handshake alone would hold it for the whole four seconds.
     assert longest < 2
+
+
+def test_snapshots_come_by_time_in_a_quiet_market_and_grow_old(market: SandboxServer) -> None:
+    began_at = datetime.now(UTC).replace(microsecond=0)
+
+    async def scenario() -> list[dict[str, Any]]:
+        listening = Listening(make_trigger(interval=0.2, began_at=began_at.isoformat()))
+        await publish(market, BIDS, [["600", "1"]])
+        await publish(market, ASKS, [["601", "1"]])
+        found = [(await listening.next())["snapshot"] for _ in range(4)]
+        await listening.cancel()
+        return found
+
+    snapshots = asyncio.run(scenario())
+    due = [datetime.fromisoformat(snapshot["due_at"]) for snapshot in snapshots]
+    assert all((moment - began_at) % timedelta(seconds=0.2) == timedelta(0) for moment in due)
+    assert due == sorted(set(due))
+    for snapshot, moment in zip(snapshots, due, strict=True):
+        assert datetime.fromisoformat(snapshot["taken_at"]) >= moment
+        age = (moment - datetime.fromisoformat(snapshot["bids_received_at"])).total_seconds()
+        assert snapshot["bids_age"] == max(0, age)
+        assert (snapshot["stale"], snapshot["crossed"], snapshot["reconnects"]) == (False, False, 0)
+    assert snapshots[-1]["asks_age"] > 0
+
+
+def test_a_number_of_snapshots_in_a_time_ends_by_itself(market: SandboxServer) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        began_at = datetime.now(UTC) + timedelta(seconds=3)
+        listening = Listening(make_trigger(count=3, duration=0.6, depth=1, began_at=began_at.isoformat()))
+        await publish(market, BIDS, [["600", "1"], ["599", "1"]])
+        await publish(market, ASKS, [["601", "1"]])
+        return await listening.rest()
+
+    events = asyncio.run(scenario())
+    assert 1 <= len(events) <= 3
+    assert all(event["snapshot"]["bids"] == [["600", "1"]] for event in events)
+
+
+def test_a_book_is_stale_after_a_reconnect_until_both_sides_are_fresh(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        listening = Listening(make_trigger(interval=0.05))
+        await publish(market, BIDS, [["600", "1"]])
+        await publish(market, ASKS, [["601", "1"]])
+        await listening.next_with(stale=False, reconnects=0)
+        await asyncio.to_thread(market.control.fault, "close", "stream", code=4200)
+        old = await listening.next_with(stale=True, reconnects=1)
+        assert (old["best_bid"], old["best_ask"]) == ("600", "601")
+        await publish(market, BIDS, [["600.5", "1"]])
+        half = await listening.next_with(stale=True, best_bid="600.5")
+        assert half["best_ask"] == "601"
+        assert half["gap_seconds"] > 0
+        await publish(market, ASKS, [["601", "1"]])
+        await listening.next_with(stale=False, best_bid="600.5")
+        await listening.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_doubtful_snapshots_can_be_skipped(market: SandboxServer) -> None:
+    async def scenario() -> dict[str, Any]:
+        listening = Listening(make_trigger(on_doubt="skip"))
+        await publish(market, BIDS, [["602", "1"]])
+        await publish(market, ASKS, [["601", "1"]])
+        await publish(market, BIDS, [["600", "1"]])
+        (event,) = await listening.rest()
+        return event
+
+    assert asyncio.run(scenario())["snapshot"]["crossed"] is False
+
+
+@pytest.mark.parametrize("by_time", [{}, {"interval": 0.05}])
+def test_doubtful_snapshots_can_be_a_failure(market: SandboxServer, by_time: dict[str, Any]) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        listening = Listening(make_trigger(on_doubt="fail", **by_time))
+        await publish(market, BIDS, [["602", "1"]])
+        await publish(market, ASKS, [["601", "1"]])
+        return await listening.rest()
+
+    (event,) = asyncio.run(scenario())
+    assert event["status"] == "error"
+    assert "is crossed" in event["message"]
+
+
+def test_a_refusal_for_good_ends_snapshots_by_time(market: SandboxServer) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        listening = Listening(make_trigger(interval=0.05))
+        await publish(market, BIDS, [])
+        await publish(market, ASKS, [])
+        await listening.next()
+        await asyncio.to_thread(market.control.fault, "pusher_error", "stream", code=4001, message="no such app")
+        return await listening.rest()
+
+    assert asyncio.run(scenario())[-1]["status"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (QuoineOrderBookTrigger, {"count": 3}, "Give an interval"),
+        (QuoineOrderBookTrigger, {"interval": 1, "count": 3, "duration": 3}, "give two"),
+        (QuoineOrderBookTrigger, {"on_doubt": "guess"}, "one of mark, skip, fail"),
+        (QuoineOrderBookTrigger, {"began_at": "noon"}, "began_at"),
+        (QuoineOrderBookTrigger, {"depth": 0}, "depth"),
+        (QuoineProductTrigger, {"pair": "qashjpy"}, "product id"),
+        (QuoineExecutionsTrigger, {}, "count is None"),
+        (QuoineExecutionsTrigger, {"count": MOST_EXECUTIONS + 1}, "a capture takes more"),
+        (QuoineExecutionsTrigger, {"duration": 5}, "Give an interval"),
+    ],
+)
+def test_wrong_arguments_are_an_error_in_words(
+    market: SandboxServer, kind: type[StreamTrigger], given: dict[str, Any], words: str
+) -> None:
+    (event,) = asyncio.run(events_of(make_trigger(kind, **given)))
+    assert event["status"] == "error"
+    assert words in event["message"]
+    assert market.control.state()["stream"]["connections_total"] == 0
+
+
+def test_a_ticker_comes_once_or_by_time(market: SandboxServer) -> None:
+    async def scenario() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        once, by_time = Listening(make_trigger(QuoineProductTrigger)), make_trigger(QuoineProductTrigger, interval=0.05)
+        listening = Listening(by_time)
+        await until(lambda: market.control.state()["stream"]["channels"].get(PRODUCT))
+        await publish(market, PRODUCT, {"id": 5, "last_traded_price": "600.50", "market_bid": None})
+        first = await once.rest()
+        later = await listening.next_with(id="5")
+        await listening.cancel()
+        return first, later
+
+    (event,), later = asyncio.run(scenario())
+    for snapshot in (event["snapshot"], later):
+        assert (snapshot["last_traded_price"], snapshot["market_bid"], snapshot["stale"]) == ("600.5", None, False)
+
+
+def test_the_next_executions_come_every_one_and_in_order(market: SandboxServer) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        listening = Listening(make_trigger(QuoineExecutionsTrigger, count=3))
+        await publish(market, EXECUTIONS, trade(1), event="created")
+        await publish(market, EXECUTIONS, "garbage", event="created")
+        await publish(market, EXECUTIONS, trade(2), event="created")
+        return await listening.rest()
+
+    (event,) = asyncio.run(scenario())
+    assert (event["status"], event["dropped"]) == ("success", 0)
+    first, broken, second = event["executions"]
+    assert (first["id"], broken["unreadable"], second["id"]) == ("1", "garbage", "2")
+    assert (first["price"], first["quantity"], first["taker_side"]) == ("600.5", "0.2", "buy")
+    json.dumps(event, allow_nan=False)
+
+
+def test_too_few_executions_are_told_at_the_time_out(market: SandboxServer) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        listening = Listening(make_trigger(QuoineExecutionsTrigger, count=3, timeout=1.5))
+        await publish(market, EXECUTIONS, trade(1), event="created")
+        return await listening.rest()
+
+    (event,) = asyncio.run(scenario())
+    assert event["status"] == "timeout"
+    assert f"1 of 3 executions of btcjpy came within 1.5 s on {EXECUTIONS}" in event["message"]
+
+
+def test_executions_by_time_come_in_quiet_intervals_too(market: SandboxServer) -> None:
+    async def scenario() -> tuple[dict[str, Any], list[str]]:
+        listening = Listening(make_trigger(QuoineExecutionsTrigger, interval=0.1))
+        quiet = await listening.next()
+        await publish(market, EXECUTIONS, trade(1), event="created")
+        await publish(market, EXECUTIONS, trade(2), event="created")
+        found: list[str] = []
+        while len(found) < 2:
+            found += [one["id"] for one in (await listening.next())["executions"]]
+        await listening.cancel()
+        return quiet, found
+
+    quiet, found = asyncio.run(scenario())
+    assert (quiet["executions"], quiet["dropped"]) == ([], 0)
+    assert found == ["1", "2"]
+
+
+def test_of_a_flood_of_executions_the_newest_stay_and_the_rest_are_counted(
+    market: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_data, "MOST_EXECUTIONS", 5)
+
+    async def scenario() -> tuple[list[dict[str, Any]], int]:
+        await asyncio.to_thread(market.control.market_rate, 200)
+        listening = Listening(make_trigger(QuoineExecutionsTrigger, interval=0.2))
+        events: list[dict[str, Any]] = []
+        while not events or not events[-1]["dropped"]:
+            events.append(await listening.next())
+        await listening.cancel()
+        return events[-1]["executions"], events[-1]["dropped"]
+
+    executions, dropped = asyncio.run(scenario())
+    ids = [int(execution["id"]) for execution in executions]
+    assert ids == list(range(ids[0], ids[0] + 5))
+    # The sandbox numbers them from 90001 on.
+    assert ids[0] - 90001 >= dropped > 0

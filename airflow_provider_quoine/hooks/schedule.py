@@ -1,0 +1,108 @@
+"""When snapshots are due: every ``interval`` from a fixed moment on, a number of times or for ever."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+SHORTEST = 0.01
+"""Seconds between two snapshots at least: below that the cost is the event loop's, not the market's (decided)."""
+
+LONGEST = 366 * 86_400.0
+"""Seconds that anything here may last at most; beyond it is a slip of the pen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """
+    The moments ``began_at + number * interval`` for the numbers from 1 on.
+
+    They follow from what the trigger was given, so a trigger that starts again, or runs twice, has the same.
+
+    :param began_at: aware, UTC.
+    :param interval: between two moments.
+    :param count: how many there are; None is without end.
+    """
+
+    began_at: datetime
+    interval: timedelta
+    count: int | None
+
+    @classmethod
+    def of(cls, *, began_at: datetime, interval: float | None, count: int | None, duration: float | None) -> Schedule:
+        """
+        Work out a schedule from two of ``interval``, ``count`` and ``duration``, or from ``interval`` alone.
+
+        :param interval: seconds.
+        :param duration: seconds; what begins in it and would not end in it is left out.
+        :raises QuoineInputError: if they are out of range, do not suffice, or are more than two.
+        """
+        if interval is not None and count is not None and duration is not None:
+            raise QuoineInputError("Of interval, count and duration give two: the third follows from them.")
+        if count is not None and (type(count) is not int or count < 1):
+            raise QuoineInputError(f"count is {count!r}: give a whole number above 0.")
+        length = None if duration is None else seconds("duration", duration)
+        if interval is not None:
+            step = seconds("interval", interval)
+        elif length is not None and count is not None:
+            step = length / count
+        else:
+            raise QuoineInputError("Give an interval in seconds, or a count and a duration, for snapshots by time.")
+        if step < timedelta(seconds=SHORTEST):
+            raise QuoineInputError(f"Snapshots every {step.total_seconds():g} s: give {SHORTEST:g} s or more.")
+        if count is None and length is not None:
+            count = length // step
+            if not count:
+                raise QuoineInputError("The duration is shorter than the interval, so no snapshot would be due.")
+        if count is not None and count > timedelta(seconds=LONGEST) / step:
+            raise QuoineInputError(f"{count} snapshots every {step.total_seconds():g} s would last more than a year.")
+        return cls(began_at=began_at, interval=step, count=count)
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The last moment; None if there is none."""
+        return None if self.count is None else self.due_at(self.count)
+
+    def due_at(self, number: int) -> datetime:
+        """Return a moment by its number."""
+        return self.began_at + number * self.interval
+
+    def next_after(self, moment: datetime) -> int:
+        """Return the number of the first moment after this one; it may be beyond the last."""
+        return max(1, (moment - self.began_at) // self.interval + 1)
+
+
+def seconds(name: str, value: Any) -> timedelta:
+    """
+    Check seconds that were given.
+
+    :param name: of the argument, for the message.
+    :raises QuoineInputError: if they are no number, not above 0, or more than a year.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise QuoineInputError(f"{name} is {value!r}: give seconds above 0.")
+    if value > LONGEST:
+        raise QuoineInputError(f"{name} is {value!r}: give no more than a year, {LONGEST:.0f} s.")
+    return timedelta(seconds=value)
+
+
+def moment(text: str) -> datetime:
+    """
+    Read when something began, as a trigger's arguments carry it.
+
+    :param text: ISO 8601 with an offset.
+    :raises QuoineInputError: if it is anything else.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.tzinfo is None:
+        raise QuoineInputError(
+            f"began_at is {text!r}: give ISO 8601 with an offset, such as 2026-01-02T03:04:05+00:00."
+        )
+    return found.astimezone(UTC)
