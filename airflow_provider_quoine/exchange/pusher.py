@@ -199,6 +199,7 @@ class PusherStream:
         if self._handed_out % _EVENTS_PER_TURN == 0:
             await asyncio.sleep(0)
         while True:
-            event = (await self._share.take()).decoded()
-            if event is not None and event.channel in self._share.channels:
+            arrival = await self._share.take()
+            event = arrival.feed.decode(arrival)
+            if event is not None:
                 return event

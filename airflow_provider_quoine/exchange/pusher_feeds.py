@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from typing import NamedTuple
 from airflow_provider_quoine.exchange.pusher_events import StreamEvent
 from airflow_provider_quoine.exchange.pusher_frames import read_frame
 
+log = logging.getLogger(__name__)
+
 _DATA = b'"data"'
 _MOST_HEADS = 10_000
 
@@ -27,21 +30,16 @@ class Arrival(NamedTuple):
     """
     A message as it came.
 
+    :param feed: of its channel.
     :param message: the whole frame, not decoded.
     :param received_at: ``time.time()`` when it came.
     :param connection: number of the connection by which it came.
     """
 
+    feed: Feed
     message: bytes
     received_at: float
     connection: int
-
-    def decoded(self) -> StreamEvent | None:
-        """Return the event; None if the frame turns out not to be Pusher's."""
-        event, data, channel = read_frame(self.message) or ("", None, None)
-        if channel is None or data is None:
-            return None
-        return StreamEvent(channel, event, data, datetime.fromtimestamp(self.received_at, UTC), self.connection)
 
 
 class EventQueue:
@@ -88,14 +86,26 @@ class Feed:
         """Whether somebody on the loop waits for the next one."""
         self.listeners: dict[asyncio.Event, None] = {}
         self._decoded: tuple[Arrival | None, StreamEvent | None] = None, None
+        self._warned = False
 
     def newest_event(self) -> StreamEvent | None:
         """Decode the newest message, once for all who ask; one that is broken leaves the event before it."""
         newest, (arrival, event) = self.newest, self._decoded
         if newest is not None and newest is not arrival:
-            event = newest.decoded() or event
+            event = self.decode(newest) or event
             self._decoded = newest, event
         return event
+
+    def decode(self, arrival: Arrival) -> StreamEvent | None:
+        """Return a message's event; None if the frame turns out not to be Pusher's."""
+        event, data, channel = read_frame(arrival.message) or ("", None, None)
+        if channel != self.channel or data is None:
+            if not self._warned:
+                self._warned = True
+                log.warning("The stream sends frames on %s that are not Pusher's; they are left out.", self.channel)
+            return None
+        received_at = datetime.fromtimestamp(arrival.received_at, UTC)
+        return StreamEvent(channel, event, data, received_at, arrival.connection)
 
 
 class Feeds:
@@ -148,7 +158,7 @@ class Feeds:
         self._put(feed, message, connection)
 
     def _put(self, feed: Feed, message: bytes, connection: int) -> None:
-        feed.newest = arrival = Arrival(message, time.time(), connection)
+        feed.newest = arrival = Arrival(feed, message, time.time(), connection)
         for queue in feed.queues:
             queue.put(arrival)
         # Counted last: who sees the count finds the message.

@@ -15,10 +15,10 @@ NOT_SUBSCRIBED = ("pusher:subscription_error", "pusher_internal:subscription_err
 ERROR = "pusher:error"
 
 
-def read_frame(message: str | bytes) -> tuple[str, Any, str | None] | None:
+def read_frame(message: bytes) -> tuple[str, Any, str | None] | None:
     """Return event, data and channel of a frame, or None if it is not Pusher's."""
     try:
-        frame = json.loads(message)
+        frame = json.loads(message.decode())
         event, channel, data = frame["event"], frame.get("channel"), frame.get("data")
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None

@@ -24,6 +24,7 @@ from pysher import Pusher
 from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.pusher_frames import read_frame
+from airflow_provider_quoine.exchange.pusher_receiver import FrameReceiver
 from airflow_provider_quoine.exchange.pusher_socket import AbortableSocket
 
 
@@ -62,6 +63,19 @@ class _QuietOnOurThreads(logging.Filter):
 logging.getLogger("websocket").addFilter(_QuietOnOurThreads())
 
 
+class _App(websocket.WebSocketApp):
+    """Reads frame after frame: websocket-client would wait for the socket while frames are in our hands already."""
+
+    def create_dispatcher(self, *args: Any, **kwargs: Any) -> Any:
+        dispatcher: Any = super().create_dispatcher(*args, **kwargs)
+        dispatcher.read = self._read
+        return dispatcher
+
+    def _read(self, sock: Any, read_frame: Callable[[], bool], check: Callable[[], bool]) -> None:
+        while self.keep_running and read_frame():
+            pass
+
+
 class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
     def __init__(
         self,
@@ -77,8 +91,6 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             url,
             log_level=logging.WARNING,
             socket_kwargs={
-                # The tick of websocket-client's select; it sends no ping of its own.
-                "ping_timeout": 5,
                 # Its validation is pure Python and seven times slower than all else; messages come as bytes.
                 "skip_utf8_validation": True,
                 # Looked at only for a socket that websocket-client opens itself, which is after an HTTP redirect:
@@ -108,12 +120,11 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
                 self._on_end(ConnectionEnd(self._code, self._reason or "the connection ended without a word"))
 
     def _connect(self) -> None:
-        self.socket = websocket.WebSocketApp(
+        self.socket = _App(
             self.url,
             socket=self._link.open(),
             on_open=self._on_open,
             on_message=self._on_message,
-            on_ping=self._stamp,
             on_error=self._on_error,
             on_close=self._on_close,
         )
@@ -121,16 +132,22 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
 
     def _on_open(self, *args: Any) -> None:
         """Send no ping: a server that refuses at once would reset the connection and its close code be lost."""
-        self._stamp()
+        stream: Any = self.socket.sock
+        receive = stream.frame_buffer.recv
 
-    def _stamp(self, *args: Any) -> None:
-        self.last_received = time.monotonic()
+        def receive_and_stamp(count: int) -> bytes:
+            while True:
+                # Silence is the heartbeat's business; the socket's time-out is there for writing.
+                with contextlib.suppress(websocket.WebSocketTimeoutException):
+                    data: bytes = receive(count)
+                    self.last_received = time.monotonic()
+                    return data
+
+        # In place before the first frame is read; the handshake is read without it.
+        stream.frame_buffer = FrameReceiver(receive=receive_and_stamp, take=self._take)
 
     def _on_message(self, *args: Any) -> None:
-        self._stamp()
         message = args[-1]
-        if self._take(message):
-            return
         frame = read_frame(message)
         if frame is None:
             # In pysher it would end the timers and leave a deaf connection behind (c:165).
@@ -207,7 +224,7 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
     :param host: server's name or address.
     :param port: server's port.
     :param tls: context to encrypt with, or None.
-    :param on_message: offered every message first, on the connection's thread.
+    :param on_message: offered every whole text message first, on the connection's thread.
     :param on_frame: called for every other frame but pings (which are answered here), on the connection's thread.
     :param on_end: called once, last, on the connection's thread.
     """
