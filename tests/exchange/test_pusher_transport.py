@@ -1,4 +1,31 @@
-"""Streams against servers that misbehave: each override of pysher has a server here that needs it."""
+"""
+Streams against servers that misbehave: each override of pysher has a server here that needs it.
+
+Where each row of the table of pysher's defects (pusher notes) has its test, here unless another file is named:
+
+============================================  =======================================================================
+c:83-88 ``disconnect()`` hangs                test_pusher: closing_leaves_no_thread_descriptor_or_task
+c:97-102 connection lives on                  the same (stop_at_once); closing_does_not_wait_for_a_server...
+c:292 40xx tells nobody                       test_pusher: a_refusal_for_good...; test_pusher_hub: ...reaches_all...
+c:95, 298 no wait after 42xx                  a_server_that_fails_again_and_again_is_not_hammered
+c:140, 174 close codes ignored                a_close_code_is_read...; test_pusher: a_lost_connection_is_made_again...
+c:57, 60 ``activity_timeout`` ignored         test_pusher: a_quiet_market_is_no_outage
+c:147, 243, 276 stale pong flag               a_dead_peer_is_found_again_after_a_pong_that_came
+c:107-115 no time-out for connecting          a_server_that_stops_halfway...; test_pusher_socket: every_phase...
+p:110-112 subscribing too early is lost       test_pusher_hub: fifty_streams_that_join_at_once...
+p:110-112 a second one drops the first's      test_pusher_hub: a_channel_lives_from_its_first_user_to_its_last
+p:110-112 send errors swallowed               what_could_not_be_sent_is_an_error; a_server_that_stops_reading_is_found
+p:147-155 channels lost while reconnecting    test_pusher_hub: comings_and_goings_during_outages_end_in_order
+c:165 deaf after a bad frame                  frames_that_are_not_pushers_cost_nothing_but_one_warning
+p:19, p:15 port 443, protocol 6               no_ping_and_protocol_7_at_the_start
+c:144, p:18 payloads and levels in the log    nothing_that_comes_is_logged_and_no_level_is_changed
+c:184-199 scheduler thread left behind        test_pusher_hub: two_hundred_cycles_of_start_and_cancel_leave_nothing
+p:69 no TLS options                           test_pusher_socket: an_own_authority_is_trusted_when_named
+c:251 greeting with object data               every_form_of_greeting_connects
+wsc: slow validation of UTF-8                 test_pusher_feeds: what_turns_out_broken...; benchmarks/streams.py
+wsc: "goodbye" at ERROR                       websocket_clients_own_log_stays_quiet...
+============================================  =======================================================================
+"""
 
 from __future__ import annotations
 
@@ -12,11 +39,14 @@ import time
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import pysher.connection
 import pytest
+import websocket
 from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError, QuoineSubscriptionRefusedError
 from airflow_provider_quoine.exchange.pusher import PusherEndpoint
+from airflow_provider_quoine.exchange.pusher_transport import PusherTransport
 from tests.exchange.pusher_servers import (
     GREETING,
     KEY,
@@ -312,3 +342,76 @@ def test_websocket_clients_own_log_stays_quiet_for_streams_and_only_for_them(cap
     assert not [record for record in caplog.records if record.name == "websocket"]
     logging.getLogger("websocket").error("another client's")
     assert "another client's" in caplog.text
+
+
+def test_nothing_that_comes_is_logged_and_no_level_is_changed(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "what-was-sent"
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
+        await send_event(connection, "updates", secret)
+        await connection.send(json.dumps({"event": "updated", "channel": "updates", "data": {"no": secret}}))
+        await connection.send(json.dumps({"event": "pusher:what", "data": secret}))
+        await connection.wait_closed()
+
+    async def scenario() -> None:
+        async with websocket_server(talk) as endpoint, open_stream(endpoint) as stream:
+            assert (await next_event(stream)).data == secret
+            await until(lambda: our_records(caplog))
+
+    names = [None, "pysher", "pysher.connection", "websocket", "airflow_provider_quoine"]
+    caplog.set_level(logging.DEBUG)
+    # The server of this test logs what it sends.
+    logging.getLogger("websockets").setLevel(logging.INFO)
+    levels = [logging.getLogger(name).level for name in names]
+    asyncio.run(scenario())
+    assert secret not in caplog.text
+    assert [logging.getLogger(name).level for name in names] == levels
+    assert not websocket.isEnabledForTrace()
+
+
+def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
+    async def answer_one_ping(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        answered = 0
+        async for message in connection:
+            event = json.loads(message)["event"]
+            if event == "pusher:subscribe":
+                await confirm(connection, "updates")
+            if event == "pusher:ping" and not answered:
+                answered += 1
+                await connection.send('{"event": "pusher:pong", "data": ""}')
+
+    async def scenario() -> None:
+        async with (
+            websocket_server(answer_one_ping) as endpoint,
+            open_stream(endpoint, quiet=0.05, pong=0.1, goodbye=0.1) as stream,
+        ):
+            await until(lambda: stream.connections == 3)
+            assert all("ping was not answered" in gap.reason for gap in stream.gaps)
+
+    asyncio.run(scenario())
+
+
+def test_what_could_not_be_sent_is_an_error() -> None:
+    transport = PusherTransport(
+        key=KEY,
+        host="127.0.0.1",
+        port=1,
+        tls=None,
+        on_message=lambda message: True,
+        on_frame=lambda *frame: None,
+        on_end=lambda end: None,
+    )
+    with pytest.raises(ConnectionError, match="pusher:subscribe could not be sent"):
+        transport.send("pusher:subscribe", {"channel": "updates"})
+
+
+def test_what_is_overridden_is_still_there() -> None:
+    ours = {"run", "_connect", "_on_open", "_on_message", "_on_error", "_on_close", "send_event", "reconnect"}
+    assert ours <= vars(pysher.connection.Connection).keys()
+    assert "create_dispatcher" in vars(websocket.WebSocketApp)
+    buffer = websocket.WebSocket().frame_buffer
+    assert callable(buffer.recv)
+    assert callable(buffer.recv_frame)
