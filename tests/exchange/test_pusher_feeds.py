@@ -14,8 +14,11 @@ from websockets.frames import Frame, Opcode
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
 from airflow_provider_quoine.exchange.pusher import PusherStream
+from airflow_provider_quoine.exchange.pusher_feeds import Feed, Feeds
+from airflow_provider_quoine.exchange.pusher_share import Share
+from airflow_provider_quoine.exchange.pusher_subscriptions import Subscription
 from tests.exchange.pusher_servers import GREETING, confirm, send_event, websocket_server
-from tests.exchange.streams import next_event, open_stream, our_records, ready, until
+from tests.exchange.streams import LIMIT, next_event, open_stream, our_records, ready, until
 
 Send = Callable[[ServerConnection], Any]
 
@@ -203,4 +206,41 @@ def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.M
             assert crossings == 1
 
     go_on = [asyncio.Event(), asyncio.Event()]
+    asyncio.run(scenario())
+
+
+def test_a_message_in_the_middle_of_a_fragmented_one_breaks_the_connection() -> None:
+    text = b'{"event":"updated","channel":"updates","data":"1"}'
+
+    async def send(connection: ServerConnection) -> None:
+        # Its beginning is known from then on, and such messages take the short way.
+        await connection.send(text.decode())
+        begun = Frame(Opcode.TEXT, text[:9], fin=False).serialize(mask=False)
+        connection.transport.write(begun + Frame(Opcode.TEXT, text).serialize(mask=False))
+
+    async def scenario() -> None:
+        async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
+            await until(lambda: stream.connections >= 2)
+            assert "Illegal frame" in stream.gaps[0].reason
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = b'{"event":"updated","channel":"updates","data":"1"}'
+
+    async def scenario() -> None:
+        feeds = Feeds(asyncio.get_running_loop())
+        feed = feeds.open("updates")
+        share = Share(["updates"], None)
+        share.subscriptions = (Subscription(feed, 1.0),)
+
+        def want(self: Feed, wanted: bool) -> None:
+            if wanted and not feed.count:
+                feeds.take(message, "updates", 1)
+
+        monkeypatch.setattr(Feed, "wanted", property(lambda self: False, want), raising=False)
+        async with asyncio.timeout(LIMIT):
+            await share.wait_for_news()
+
     asyncio.run(scenario())

@@ -238,6 +238,8 @@ def test_leaving_and_joining_again_at_once_neither_doubles_nor_loses_a_channel(q
                 async with open_stream(endpoint, BIDS) as stream:
                     if number % 2:
                         await ready(stream)
+                        await control(quiet_sandbox.control.publish, BIDS, "updated", "0")
+                        await next_event(stream)
             async with open_stream(endpoint, BIDS) as stream:
                 await ready(stream)
                 await control(quiet_sandbox.control.publish, BIDS, "updated", "1")
@@ -262,7 +264,7 @@ def test_a_channel_is_confirmed_by_the_answer_to_its_latest_subscription() -> No
                 if asked == 2:
                     subscribed.set()
                     for _ in range(2):
-                        await answers.get()
+                        await asyncio.wait_for(answers.get(), LIMIT)
                         await confirm(connection, "slow")
                         await send_event(connection, "other", "told")
             elif frame["event"] == "pusher:subscribe":
