@@ -67,8 +67,8 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": _modules("hooks", "quoine"),
         "operators": _modules("operators", "onboarding", "withdrawals", "authorization", "market_data"),
-        "sensors": _modules("sensors", "onboarding", "withdrawals"),
-        "triggers": _modules("triggers", "polling", "market_data"),
+        "sensors": _modules("sensors", "onboarding", "withdrawals", "market_events"),
+        "triggers": _modules("triggers", "polling", "market_data", "market_events"),
         "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
         "config": {

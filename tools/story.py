@@ -80,6 +80,7 @@ def runs_of(documents: dict[str, str]) -> list[Run]:
         ),
         Run(dag_id=onboard, conf=TARO | documents, users=1),
         Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}, after=onboard),
+        Run(dag_id="quoine_wait_for_price", conf={"pair": "btcjpy", "level": "50000"}, after=onboard),
         Run(dag_id=withdraw, conf=by_hand, after=onboard, withdrawals=("0.5",)),
         # After the one before, because a user's newest code is the only one that is right.
         Run(dag_id="quoine_pay_out_once", conf=payment, after=withdraw),

@@ -101,6 +101,7 @@ class MarketView:
         return None if spread is None else EXACT.add(self.best_bid or Decimal(0), EXACT.divide(spread, Decimal(2)))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Condition:
     """
     Something that a pair's market can be. Its fields are plain JSON, checked and in one form, so that equal
@@ -231,15 +232,7 @@ class TradeAbove(Condition):
 
     def values(self, view: MarketView) -> dict[str, Any]:
         """The trade and the size."""
-        trade = view.trade
-        told = trade and {
-            "id": trade.id,
-            "price": plain_number(trade.price),
-            "quantity": plain_number(trade.quantity),
-            "taker_side": trade.taker_side.value,
-            "created_at": trade.created_at.isoformat(),
-        }
-        return {"trade": told, "size": self.size}
+        return {"trade": view.trade and view.trade.as_dict(), "size": self.size}
 
 
 @dataclass(frozen=True, kw_only=True)

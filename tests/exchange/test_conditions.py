@@ -150,10 +150,10 @@ AMOUNT = st.decimals(min_value="0.00000001", max_value="1e30", places=8).map(lam
 
 @given(st.one_of(st.builds(PriceReaches, level=AMOUNT), st.builds(SpreadAbove, bound=AMOUNT)))
 def test_a_condition_is_made_again_from_what_is_written_of_it(condition: Condition) -> None:
-    arguments = json.loads(json.dumps(dataclasses.asdict(condition)))  # type: ignore[call-overload]
+    arguments = json.loads(json.dumps(dataclasses.asdict(condition)))
     again = CONDITIONS[condition.name](**arguments)
     assert again == condition
-    assert dataclasses.asdict(again) == arguments  # type: ignore[call-overload]
+    assert dataclasses.asdict(again) == arguments
 
 
 @given(AMOUNT, st.integers(0, 5))

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.system.conftest import Played
+from airflow_provider_quoine.triggers.market_events import QuoinePriceCrossTrigger
+from tests.system.conftest import WATCHER, Played
 from tests.system.leaks import cells, contents, find
 
 #: Longest that Airflow's start, the play and the stop may take together; each has a shorter limit of its own.
@@ -54,6 +55,14 @@ def test_the_snapshot_has_both_sides(played: Played) -> None:
     assert snapshot["asks"]
 
 
+def test_a_level_crossed_once_started_one_run_that_knows_why(played: Played) -> None:
+    (run,) = played.airflow.api.call("GET", f"dags/{WATCHER}/dagRuns")["dag_runs"]
+    assert (run["run_type"], run["state"]) == ("asset_triggered", "success")
+    (event,) = played.airflow.api.xcom(WATCHER, played.crossing, "report")
+    assert (event["event"], event["price"], event["level"]) == ("price_crossed", "100001", "100000")
+    assert played.airflow.api.call("GET", "assets/events")["total_entries"] == 1
+
+
 def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> None:
     # Two users with a password and a key each, three codes that were typed, and the vendor. Only names are compared,
     # so that not even a failure shows a secret.
@@ -79,6 +88,8 @@ def test_the_search_finds_what_airflow_does_keep(played: Played) -> None:
     path = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}"
     played.airflow.api.call("PATCH", path, {"note": f"marked: {marker}"}, update_mask="note")
     assert ("marker", "dag_run_note.content") in find({"marker": marker}, cells(played.airflow.database))
+    watcher = f"{QuoinePriceCrossTrigger.__module__}.{QuoinePriceCrossTrigger.__qualname__}"
+    assert ("watcher", "serialized_dag.data") in find({"watcher": watcher}, cells(played.airflow.database))
     assert ("run", "airflow/console.log") in find({"run": run.run_id}, contents(played.folder))
 
 
@@ -89,8 +100,8 @@ def test_the_triggerer_ran_our_triggers_and_they_never_blocked_it(played: Played
     assert BLOCKED in Path(spec.origin).read_text(), "Airflow says it in other words now"
     logs = {name: text.decode() for name, text in contents(played.folder) if ".log" in Path(name).name}
     of_triggers = [text for name, text in logs.items() if ".log.trigger." in name]
-    # Two users, three withdrawals, two order books, and a run that waits for another.
-    assert sum("trigger completed" in text for text in of_triggers) >= 8
+    # Two users, three withdrawals, a price, four order books, and a run that waits for another.
+    assert sum("trigger completed" in text for text in of_triggers) >= 11
     starts = [
         json.loads(line)["timestamp"] for text in of_triggers for line in text.splitlines() if " starting" in line
     ]

@@ -1,0 +1,48 @@
+"""The example DAGs on market events, run whole; what starts them is tested on a real Airflow (tests/system)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.dags.conftest import FOLDERS
+
+RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
+
+
+def test_wait_for_price(run_dag: RunDag, exchange: SandboxControl) -> None:
+    state, _, results = run_dag("quoine_wait_for_price", {"pair": "btcjpy", "level": "50000"})
+    assert state == "success"
+    assert Decimal(results["wait"]["price"]) >= 50000
+    assert (results["wait"]["source"], results["wait"]["level"]) == ("best_bid", "50000")
+    assert results["snapshot"]["bids"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [("quoine_on_price_cross", "report"), ("quoine_on_large_trade", "report"), ("quoine_on_silent_book", "alarm")],
+)
+def test_a_run_by_hand_knows_of_no_event(run_dag: RunDag, exchange: SandboxControl, dag_id: str, task_id: str) -> None:
+    state, _, results = run_dag(dag_id, {})
+    assert (state, results[task_id] or []) == ("success", [])
+
+
+def test_a_silence_fails_its_run_in_words() -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag
+    from airflow.sdk import Asset
+    from airflow.sdk.exceptions import AirflowFailException
+
+    bag = BundleDagBag(str(FOLDERS["examples"]), bundle_path=FOLDERS["examples"], bundle_name="examples")
+    alarm: Any = bag.dags["quoine_on_silent_book"].task_dict["alarm"]
+
+    class Event:
+        """What Airflow keeps of an asset's event."""
+
+        extra = {"payload": {"pair": "btcjpy", "silent_seconds": 300.4, "connected": False}}
+
+    with pytest.raises(AirflowFailException, match=r"of btcjpy's book for 300\.4 s, because there is no connection"):
+        alarm.python_callable(triggering_asset_events={Asset("quoine_btcjpy_book_silent"): [Event()]})

@@ -1,0 +1,479 @@
+"""Triggers on the market: on a real event loop and Airflow's own shared streams, against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from airflow.sdk.definitions.asset import Asset, AssetWatcher
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger
+
+from airflow_provider_quoine.exchange import market_feed
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from airflow_provider_quoine.triggers import market_events
+from airflow_provider_quoine.triggers.market_events import (
+    QuoineLargeTradeTrigger,
+    QuoineMarketConditionTrigger,
+    QuoinePriceCrossTrigger,
+    QuoineSilentBookTrigger,
+    QuoineSpreadTrigger,
+)
+from tests.exchange.streams import our_records, stream_threads, until
+from tests.triggers.watchers import ASKS, BIDS, TRADES, book, heard, prices, trade, trades, watching
+
+
+@pytest.fixture
+def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
+    """A silent market that ``quoine_default`` connects to."""
+    with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
+        yield sandbox
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once what cannot go on."""
+    monkeypatch.setattr(market_events, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(market_events, "LONGEST_WAIT", 0.05)
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port at which nobody listens, held so that nobody begins to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def price_cross(**changes: Any) -> QuoinePriceCrossTrigger:
+    return QuoinePriceCrossTrigger(**{"pair": "btcjpy", "level": "600", "cooldown": 0, **changes})
+
+
+def large_trade(**changes: Any) -> QuoineLargeTradeTrigger:
+    return QuoineLargeTradeTrigger(**{"pair": "btcjpy", "size": "5", "cooldown": 0, **changes})
+
+
+def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        async with watching(price_cross(), large_trade()) as watched:
+            await prices(market, "601", "599", "599.9", "600.5", "601", "602")
+            # The trades are looked at in their order: after this one there is nothing to wait for.
+            await trades(market, trade("650", quantity="9"))
+            await until(lambda: watched.events[1])
+            (event,) = watched.events[0]
+        assert event | {"at": ""} == {
+            "event": "price_crossed",
+            "pair": "btcjpy",
+            "at": "",
+            "price": "600.5",
+            "source": "last_trade",
+            "level": "600",
+            "direction": "up",
+            "suppressed": 0,
+            "missed_trades": 0,
+        }
+
+    asyncio.run(scenario())
+
+
+def test_each_large_trade_is_an_event_with_the_trade(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        async with watching(large_trade()) as watched:
+            await trades(market, trade(quantity="5"), trade(quantity="5.1"), trade(quantity="4"), trade("7", "6"))
+            await until(lambda: len(watched.events[0]) == 2)
+        assert [event["trade"]["quantity"] for event in watched.events[0]] == ["5.1", "6"]
+        assert watched.events[0][1]["trade"] == {
+            "id": "90001",
+            "price": "7",
+            "quantity": "6",
+            "taker_side": "sell",
+            "created_at": "2016-09-04T14:40:00+00:00",
+        }
+
+    asyncio.run(scenario())
+
+
+def test_the_book_is_watched_by_bid_ask_mid_and_spread(market: SandboxServer) -> None:
+    watchers = [price_cross(price=price) for price in ("best_bid", "best_ask", "mid")]
+
+    async def scenario() -> None:
+        async with watching(*watchers, QuoineSpreadTrigger(pair="btcjpy", bound="5")) as watched:
+            assert len(watched.manager._groups) == 1
+            await book(market, watched, "590", "592")
+            await book(market, watched, "590", "604")
+            await book(market, watched, "597", "604")
+            await book(market, watched, "602", "604")
+            await until(lambda: all(watched.events))
+        assert [[event["price"] for event in each] for each in watched.events[:3]] == [["602"], ["604"], ["600.5"]]
+        (wide,) = watched.events[3]
+        assert [wide[name] for name in ("spread", "best_bid", "best_ask", "bound")] == ["14", "590", "604", "5"]
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_book_is_one_event_for_each_silence(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        silence = QuoineSilentBookTrigger(pair="btcjpy", seconds=1, cooldown=0)
+        async with watching(silence) as watched:
+            await until(lambda: len(watched.events[0]) == 1)
+            await book(market, watched, "1")
+            await until(lambda: len(watched.events[0]) == 2)
+        assert [event["connected"] for event in watched.events[0]] == [True, True]
+        assert all(event["silent_seconds"] >= 1 for event in watched.events[0])
+
+    asyncio.run(scenario())
+
+
+def test_100_watchers_on_one_stream_open_one_connection_and_one_shared_stream(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        watchers = [price_cross(level=str(600 + number)) for number in range(100)]
+        async with watching(*watchers) as watched:
+            await prices(market, "599", "649.5")
+            await until(lambda: sum(map(len, watched.events)) >= 50)
+            assert len(watched.manager._groups) == 1
+            assert len(stream_threads()) <= 3
+        assert [len(each) for each in watched.events] == [1] * 50 + [0] * 50
+        stream = market.control.state(requests=1)["stream"]
+        assert (stream["connections_total"], stream["connections_max"]) == (1, 1)
+
+    asyncio.run(scenario())
+
+
+def test_watchers_of_other_pairs_and_of_the_book_share_the_connection(market: SandboxServer) -> None:
+    pairs = ["btcjpy", "btcusd", "ethjpy"]
+    watchers = [price_cross(pair=pair, price=price) for pair in pairs for price in ("last_trade", "mid")]
+
+    async def scenario() -> None:
+        async with watching(*watchers) as watched:
+            await until(lambda: len(market.control.state(requests=1)["stream"]["channels"]) == 9)
+            assert len(watched.manager._groups) == 6
+        assert market.control.state(requests=1)["stream"]["connections_total"] == 1
+
+    asyncio.run(scenario())
+
+
+def test_after_a_reconnect_the_first_price_only_tells_the_side(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        async with watching(price_cross(), price_cross(price="best_bid"), large_trade()) as watched:
+            await prices(market, "599")
+            await book(market, watched, "599")
+            await asyncio.to_thread(market.control.fault, "close", "stream", code=4200)
+            await until(lambda: market.control.state()["stream"]["connections_total"] == 2)
+            await prices(market, "601", "602")
+            await book(market, watched, "601")
+            await trades(market, trade("603", "9"))
+            await until(lambda: watched.events[2])
+            assert watched.events[:2] == [[], []]
+            await prices(market, "599", "601.5")
+            await book(market, watched, "599")
+            await book(market, watched, "601.5")
+            await until(lambda: watched.events[0] and watched.events[1])
+        assert [[event["price"] for event in each] for each in watched.events[:2]] == [["601.5"], ["601.5"]]
+
+    asyncio.run(scenario())
+
+
+def test_no_trade_of_a_burst_is_lost_though_the_watcher_is_slow_and_airflows_queue_short(
+    market: SandboxServer,
+) -> None:
+    async def scenario() -> None:
+        async with watching(large_trade(), queue_size=16, pause=0.01) as watched:
+            await heard(market, TRADES)
+            await asyncio.to_thread(
+                lambda: [market.control.publish(TRADES, "created", trade(str(n), "9")) for n in range(1, 201)]
+            )
+            await until(lambda: len(watched.events[0]) == 200)
+        assert [event["trade"]["price"] for event in watched.events[0]] == [str(n) for n in range(1, 201)]
+        assert {event["missed_trades"] for event in watched.events[0]} == {0}
+
+    asyncio.run(scenario())
+
+
+def test_trades_that_come_too_fast_are_counted_and_said(
+    market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(market_feed, "MOST_TRADES", 10)
+
+    async def scenario() -> None:
+        async with watching(large_trade(), price_cross(level="900")) as watched:
+            await heard(market, TRADES)
+            # Not off the event loop: it is held up until all have come.
+            for number in range(50):
+                market.control.publish(TRADES, "created", trade(str(number + 1), "9"))
+            await until(lambda: watched.events[0] and watched.events[0][-1]["trade"]["price"] == "50")
+            await prices(market, "900")
+            await until(lambda: watched.events[1])
+        told = watched.events[0]
+        missed = sum(event["missed_trades"] for event in told)
+        assert missed > 0
+        assert len(told) + missed == 50
+        assert watched.events[1][0]["missed_trades"] == missed
+
+    asyncio.run(scenario())
+    assert "trades of btcjpy were lost" in caplog.text
+
+
+def test_a_burst_of_books_is_looked_at_now_and_then(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        # It is busy with each look, and its queue has room for few.
+        busy = price_cross(price="best_bid", direction="either")
+        async with watching(busy, queue_size=16, pause=0.01) as watched:
+            await book(market, watched, "1")
+            await asyncio.to_thread(
+                lambda: [market.control.publish(BIDS, "updated", [[price, "1"]]) for price in ("601", "599") * 100]
+            )
+            await book(market, watched, "650")
+            await book(market, watched, "2")
+            await until(lambda: watched.events[0] and watched.events[0][-1]["price"] == "2")
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_read_is_passed_over_and_said_once_without_a_word_of_it(
+    market: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with watching(large_trade(), price_cross(price="best_bid")) as watched:
+            await trades(market, {"garbage": 1}, {"garbage": 2}, trade(quantity="9"))
+            await until(lambda: watched.events[0])
+            await book(market, watched, "599")
+            market.control.publish(BIDS, "updated", [["garbage", "1"]])
+            await until(lambda: "a book of btcjpy" in caplog.text)
+            await book(market, watched, "600")
+            await until(lambda: watched.events[1])
+        assert watched.events[0][0]["missed_trades"] == 2
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert caplog.text.count("a trades of btcjpy") == 1
+    assert "garbage" not in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (None, "isn't defined"),
+        ({}, "has no Pusher key"),
+        ({"pusher_key": "another-key"}, "Check the Pusher key"),
+        ({"pusher_key": "another-key", "pusher_tls": True, "ca_path": "/nowhere.pem"}, "/nowhere.pem"),
+    ],
+)
+def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
+    market: SandboxServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    extra: dict[str, Any] | None,
+    words: str,
+) -> None:
+    right = market.airflow_connection()
+    monkeypatch.delenv("AIRFLOW_CONN_QUOINE_DEFAULT")
+    if extra is not None:
+        given = {"pusher_host": "127.0.0.1", "pusher_port": market.port, "pusher_tls": False, **extra}
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps({"conn_type": "quoine", "extra": given}))
+    attempts = 0
+    look = market_events.look_at_market
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        return look(*arguments)
+
+    monkeypatch.setattr(market_events, "look_at_market", counted)
+
+    async def scenario() -> None:
+        async with watching(large_trade(), QuoineSilentBookTrigger(pair="btcjpy", seconds=1)) as watched:
+            # Two streams, each tried at least twice.
+            await until(lambda: attempts > 4)
+            await until(lambda: watched.events[1])
+            monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
+            await trades(market, trade(quantity="9"))
+            await until(lambda: watched.events[0])
+        assert [event["connected"] for event in watched.events[1]] == [False]
+
+    asyncio.run(scenario())
+    told = [record.getMessage() for record in caplog.records if record.name == market_events.__name__]
+    assert len(told) == 2
+    assert all(words in each for each in told)
+    assert [record for record in our_records(caplog) if "another-key" in record.getMessage()] == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_waited_out(
+    market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint = QuoineHook.aget_stream_endpoint
+    failures = [RuntimeError("surprise")] * 3
+
+    async def failing(hook: QuoineHook) -> Any:
+        if failures:
+            raise failures.pop()
+        return await endpoint(hook)
+
+    monkeypatch.setattr(QuoineHook, "aget_stream_endpoint", failing)
+
+    async def scenario() -> None:
+        async with watching(large_trade()) as watched:
+            await trades(market, trade(quantity="9"))
+            await until(lambda: watched.events[0])
+
+    asyncio.run(scenario())
+    (told,) = (record for record in caplog.records if record.name == market_events.__name__)
+    assert "surprise" in told.getMessage()
+    assert told.exc_info is not None
+
+
+def test_a_connection_that_was_corrected_is_taken_up(
+    market: SandboxServer, monkeypatch: pytest.MonkeyPatch, unused_port: int
+) -> None:
+    right = market.airflow_connection()
+    wrong = json.loads(right)
+    wrong["extra"]["pusher_port"] = unused_port
+    monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(wrong))
+    monkeypatch.setattr(market_feed, "PATIENCE", 0.5)
+    monkeypatch.setattr(market_feed, "PULSE", 0.1)
+
+    async def scenario() -> None:
+        async with watching(large_trade()) as watched:
+            await until(lambda: stream_threads())
+            monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
+            await trades(market, trade(quantity="9"))
+            await until(lambda: watched.events[0])
+
+    asyncio.run(scenario())
+
+
+def test_leaving_leaves_nothing(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        async with watching(price_cross(), price_cross(price="mid")):
+            await heard(market, TRADES)
+            await heard(market, BIDS)
+        await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_watcher_also_runs_alone(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        alone = large_trade().run()
+        event = asyncio.ensure_future(anext(alone))
+        await trades(market, trade(quantity="9"))
+        assert (await event).payload["event"] == "trade_above"
+        await alone.aclose()  # type: ignore[attr-defined]
+        await until(lambda: stream_threads() == [])
+
+    asyncio.run(scenario())
+
+
+WATCHERS = [
+    QuoinePriceCrossTrigger(pair="BTCJPY", level="600.50", direction="either", price="mid", cooldown=5),
+    QuoineSpreadTrigger(pair="btcjpy", bound="0.50"),
+    QuoineLargeTradeTrigger(pair="btcjpy", size="007", quoine_conn_id="mine"),
+    QuoineSilentBookTrigger(pair="btcjpy", seconds=60),
+]
+
+
+@pytest.mark.parametrize("watcher", WATCHERS, ids=lambda one: type(one).__name__)
+def test_it_is_stored_in_one_form_from_which_it_is_made_again(watcher: BaseEventTrigger) -> None:
+    path, arguments = watcher.serialize()
+    assert path == f"airflow_provider_quoine.triggers.market_events.{type(watcher).__name__}"
+    again = type(watcher)(**json.loads(json.dumps(arguments)))
+    assert json.dumps(again.serialize()) == json.dumps(watcher.serialize())
+    assert again.shared_stream_key() == watcher.shared_stream_key()
+    assert BaseEventTrigger.hash(*again.serialize()) == BaseEventTrigger.hash(*watcher.serialize())
+    assert Asset("it", watchers=[AssetWatcher(name="it", trigger=watcher)]).watchers
+
+
+def test_what_is_the_same_is_one_trigger_to_airflow() -> None:
+    one = QuoinePriceCrossTrigger(pair="BTCJPY", level="600.50", cooldown=5)
+    other = QuoinePriceCrossTrigger(pair="btcjpy", level="0600.5", cooldown=5.0)
+    assert BaseEventTrigger.hash(*one.serialize()) == BaseEventTrigger.hash(*other.serialize())
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (QuoinePriceCrossTrigger, {"level": 600.5}, "level is 600.5: .*as text in plain digits"),
+        (QuoinePriceCrossTrigger, {"level": Decimal(600)}, "level is"),
+        (QuoinePriceCrossTrigger, {"level": "600", "direction": "above"}, "direction is 'above': give one of 'up'"),
+        (QuoinePriceCrossTrigger, {"level": "600", "price": "ask"}, "price is 'ask': give one of 'last_trade'"),
+        (QuoinePriceCrossTrigger, {"level": "600", "pair": "BTC/JPY"}, "no currency pair"),
+        (QuoinePriceCrossTrigger, {"level": "600", "cooldown": -1}, "cooldown is -1"),
+        (QuoinePriceCrossTrigger, {"level": "600", "cooldown": "60"}, "cooldown is '60'"),
+        (QuoinePriceCrossTrigger, {"level": "600", "quoine_conn_id": ""}, "quoine_conn_id is ''"),
+        (QuoineSpreadTrigger, {"bound": "0"}, "bound is '0': give a number above zero"),
+        (QuoineLargeTradeTrigger, {"size": 5}, "size is 5"),
+        (QuoineSilentBookTrigger, {"seconds": 0.1}, "seconds is 0.1: give a number of seconds, 1 or more"),
+    ],
+)
+def test_wrong_arguments_fail_when_the_dag_is_parsed(
+    kind: type[BaseEventTrigger], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(QuoineInputError, match=words):
+        kind(**{"pair": "btcjpy", **given})
+
+
+def waiting(condition: str = "price_crossed", **arguments: Any) -> BaseTrigger:
+    """A sensor's trigger, made as the triggerer does."""
+    given: dict[str, Any] = {
+        "pair": "btcjpy",
+        "condition": condition,
+        "arguments": arguments or {"level": "600", "direction": "up", "price": "last_trade"},
+        "quoine_conn_id": "quoine_default",
+    }
+    path, stored = QuoineMarketConditionTrigger(**given).serialize()
+    assert path == "airflow_provider_quoine.triggers.market_events.QuoineMarketConditionTrigger"
+    assert stored == given
+    return QuoineMarketConditionTrigger(**json.loads(json.dumps(stored)))
+
+
+async def events_of(trigger: BaseTrigger) -> list[dict[str, Any]]:
+    return [event.payload async for event in trigger.run()]
+
+
+@pytest.mark.parametrize("path", [["601"], ["598", "599", "601"]])
+def test_a_wait_ends_when_the_condition_is_true_also_at_once(market: SandboxServer, path: list[str]) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        task = asyncio.create_task(events_of(waiting()))
+        await prices(market, *path)
+        return await task
+
+    (event,) = asyncio.run(scenario())
+    assert event["status"] == "success"
+    assert (event["seen"]["event"], event["seen"]["price"]) == ("price_crossed", "601")
+    json.dumps(event, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"), [({}, "has no Pusher key"), ({"pusher_key": "another-key"}, "Check the Pusher key")]
+)
+def test_a_wait_that_cannot_be_is_an_error_in_words(
+    market: SandboxServer, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], words: str
+) -> None:
+    given = {"pusher_host": "127.0.0.1", "pusher_port": market.port, "pusher_tls": False, **extra}
+    monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps({"conn_type": "quoine", "extra": given}))
+    (event,) = asyncio.run(events_of(waiting()))
+    assert event["status"] == "error"
+    assert words in event["message"]
+    assert "another-key" not in event["message"]
+
+
+def test_cancelling_a_wait_leaves_nothing(market: SandboxServer) -> None:
+    async def scenario() -> None:
+        task = asyncio.create_task(events_of(waiting("book_silent", seconds=100.0)))
+        await heard(market, ASKS)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
+
+    asyncio.run(scenario())

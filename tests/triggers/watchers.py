@@ -1,0 +1,126 @@
+"""Watchers as the triggerer runs them: on Airflow's own shared streams, against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Hashable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger
+from airflow.triggers.shared_stream import SharedStreamManager
+
+from airflow_provider_quoine.exchange.conditions import MarketView
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from tests.exchange.streams import until
+
+TRADES = "executions_cash_btcjpy"
+BIDS = "price_ladders_cash_btcjpy_buy"
+ASKS = "price_ladders_cash_btcjpy_sell"
+
+Event = dict[str, Any]
+
+
+def made_again(trigger: BaseEventTrigger) -> BaseEventTrigger:
+    """Make a trigger as the triggerer does: from what was stored of it."""
+    _, arguments = trigger.serialize()
+    return type(trigger)(**json.loads(json.dumps(arguments)))
+
+
+@dataclass
+class Watched:
+    """
+    Watchers at work.
+
+    :param manager: Airflow's, of their shared streams.
+    :param events: each one's events so far.
+    :param views: all that came on their streams, by stream; what is here is already in the watchers' queues.
+    """
+
+    manager: SharedStreamManager
+    events: list[list[Event]]
+    views: dict[Hashable, list[MarketView]] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def watching(*triggers: BaseEventTrigger, queue_size: int = 1024, pause: float = 0) -> AsyncIterator[Watched]:
+    """
+    Run watchers, each made again from what it serializes.
+
+    :param queue_size: how many items Airflow keeps for one that is slow.
+    :param pause: seconds that whoever takes an event is busy with it.
+    """
+    watched = Watched(SharedStreamManager(max_subscriber_queue=queue_size), [[] for _ in triggers])
+
+    async def watch(number: int, trigger: BaseEventTrigger) -> None:
+        async with subscribed(watched.manager, number, trigger) as stream:
+            async for event in trigger.filter_shared_stream(stream):
+                watched.events[number].append(json.loads(json.dumps(event.payload, allow_nan=False)))
+                await asyncio.sleep(pause)
+
+    async def record(number: int, trigger: BaseEventTrigger) -> None:
+        views = watched.views.setdefault(trigger.shared_stream_key(), [])
+        async with subscribed(watched.manager, number, trigger) as stream:
+            async for each in stream:
+                views.extend(each)
+
+    tasks = [asyncio.create_task(watch(number, made_again(one))) for number, one in enumerate(triggers)]
+    streams = {one.shared_stream_key(): one for one in triggers}
+    tasks += [asyncio.create_task(record(-number, one)) for number, one in enumerate(streams.values(), start=1)]
+    await until(lambda: len(watched.views) == len(streams))
+    try:
+        yield watched
+        # One that failed would have been started again by Airflow, for ever.
+        assert [task for task in tasks if task.done()] == []
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def subscribed(
+    manager: SharedStreamManager, number: int, trigger: BaseEventTrigger
+) -> AsyncIterator[AsyncIterator[Any]]:
+    """Subscribe as the triggerer does."""
+    key = trigger.shared_stream_key()
+    try:
+        yield manager.subscribe(trigger_id=number, trigger=trigger, key=key)
+    finally:
+        await manager.unsubscribe(number, key)
+
+
+def trade(price: str = "600", quantity: str = "1") -> Mapping[str, Any]:
+    """Data of a trade."""
+    return {"id": 90001, "price": price, "quantity": quantity, "taker_side": "sell", "created_at": 1473000000}
+
+
+async def heard(sandbox: SandboxServer, channel: str) -> None:
+    """Wait until somebody listens to a channel."""
+    await until(lambda: channel in sandbox.control.state(requests=1)["stream"]["channels"])
+
+
+async def trades(sandbox: SandboxServer, *each: Mapping[str, Any]) -> None:
+    """Publish trades of BTC/JPY once somebody listens."""
+    await heard(sandbox, TRADES)
+    for one in each:
+        await asyncio.to_thread(sandbox.control.publish, TRADES, "created", one)
+
+
+async def prices(sandbox: SandboxServer, *each: str) -> None:
+    """Publish trades of BTC/JPY at these prices."""
+    await trades(sandbox, *(trade(price) for price in each))
+
+
+async def book(sandbox: SandboxServer, watched: Watched, bid: str, ask: str = "700") -> None:
+    """Publish both sides of BTC/JPY's book, of one row each, and wait until it has been looked at."""
+    (views,) = (views for key, views in watched.views.items() if "book" in str(key))
+    await heard(sandbox, BIDS)
+    await heard(sandbox, ASKS)
+    for channel, price in ((BIDS, bid), (ASKS, ask)):
+        await asyncio.to_thread(sandbox.control.publish, channel, "updated", [[price, "1"]])
+    prices = Decimal(bid), Decimal(ask)
+    await until(lambda: views and (views[-1].best_bid, views[-1].best_ask) == prices)
