@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 
 SECRET_VARIABLE = "QUOINE_SANDBOX_VENDOR_SECRET"
+PUSHER_SECRET_VARIABLE = "QUOINE_SANDBOX_PUSHER_SECRET"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="quoine-sandbox",
         description="The Quoine exchange's partner API and stream on localhost. It is no exchange and holds no money.",
-        epilog=f"The vendor's API secret is read from {SECRET_VARIABLE}; without it one is made and shown once.",
+        epilog=f"The vendor's API secret is read from {SECRET_VARIABLE}, and the Pusher app's from "
+        f"{PUSHER_SECRET_VARIABLE}; without them, they are made and shown once.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -32,6 +34,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--market-rate", type=float, default=2.0, metavar="N", help="events per second and market channel")
     add("--seed", type=int, default=1, metavar="N", help="seed of the market's random walk")
     add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="app key of the stream")
+    add("--pusher-app-id", default="1", metavar="ID", help="app id of Pusher's HTTP API, which publishes events")
     add("--code-digits", type=int, default=5, metavar="N", help="digits of an authentication code")
     add("--verbose", action="store_true", help="one line per request on standard error, without secrets")
     return parser.parse_args(argv)
@@ -54,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         return _fail(f"{', '.join(missing)} not installed: pip install 'airflow-provider-quoine[sandbox]'")
     from airflow_provider_quoine.sandbox.server import Sandbox
-    from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret
+    from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret, new_pusher_secret
 
-    given = os.environ.get(SECRET_VARIABLE)
+    given, pusher_given = os.environ.get(SECRET_VARIABLE), os.environ.get(PUSHER_SECRET_VARIABLE)
     try:
         settings = SandboxSettings(
             host=args.host,
@@ -64,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             vendor_id=args.vendor_id,
             vendor_secret=given or new_api_secret(),
             pusher_key=args.pusher_key,
+            pusher_app_id=args.pusher_app_id,
+            pusher_secret=pusher_given or new_pusher_secret(),
             pace=None if args.manual else args.pace,
             limit=args.limit,
             window=args.window,
@@ -81,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [
         "This is a sandbox, no exchange, no money.",
         f"Listening on {sandbox.url} (open it in a browser); Ctrl-C stops it.",
+        f"Pusher's libraries publish as app {settings.pusher_app_id}, key {settings.pusher_key}, "
+        + (f"secret as in {PUSHER_SECRET_VARIABLE}." if pusher_given else f"secret {settings.pusher_secret}"),
     ]
     if given:
         lines.append(f"The vendor {settings.vendor_id} signs with the secret in {SECRET_VARIABLE}.")

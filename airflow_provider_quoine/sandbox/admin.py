@@ -17,15 +17,9 @@ from airflow_provider_quoine.sandbox.faults import Fault
 from airflow_provider_quoine.sandbox.lives import Life
 from airflow_provider_quoine.sandbox.refusals import Refusal
 from airflow_provider_quoine.sandbox.rest import TheExchange, exchange_of
-from airflow_provider_quoine.sandbox.stream import Stream
+from airflow_provider_quoine.sandbox.stream import stream_of
 
 router = APIRouter()
-
-
-def stream_of(request: Request) -> Stream:
-    """Find the stream that a request is about."""
-    stream: Stream = request.app.state.stream
-    return stream
 
 
 class Pace(BaseModel):

@@ -17,8 +17,8 @@ from airflow_provider_quoine.sandbox.sockets import reset_socket
 logger = logging.getLogger(__name__)
 
 _GARBAGE = b'\xff\xfe{"id": <html>'
-# What is not the exchange's is neither counted nor recorded: the page and the controls.
-_OUTSIDE = ("/_sandbox/", "/favicon.ico")
+# What is not the partner API's is neither counted nor recorded: the page, the controls, and Pusher's HTTP API.
+_OUTSIDE = ("/_sandbox/", "/apps/", "/favicon.ico")
 
 
 @dataclass

@@ -17,7 +17,8 @@ from airflow_provider_quoine.sandbox.sockets import deafen, reset_socket
 if TYPE_CHECKING:
     from airflow_provider_quoine.sandbox.stream import Stream
 
-_CHANNEL = re.compile(r"[-a-zA-Z0-9_=@,.;]{1,164}")
+#: A channel's name (pusher notes, "Protocol 7").
+CHANNEL = re.compile(r"[-a-zA-Z0-9_=@,.;]{1,164}")
 _BACKLOG = 10_000  # frames that may wait for a slow client
 
 
@@ -54,6 +55,7 @@ class PusherConnection:
         self._transport: asyncio.Transport = websocket.state.transport
         self._frames: asyncio.Queue[str | int] = asyncio.Queue(maxsize=_BACKLOG)
         self._silent = False
+        self.socket_id = f"{secrets.randbelow(10**6)}.{secrets.randbelow(10**9)}"
         self.channels: set[str] = set()
 
     async def serve(self) -> None:
@@ -119,9 +121,8 @@ class PusherConnection:
         elif version != "7":
             self._error("Unsupported protocol version", 4007)
         elif not self._struck("connect"):
-            socket_id = f"{secrets.randbelow(10**6)}.{secrets.randbelow(10**9)}"
             timeout = self._stream.settings.activity_timeout
-            established = json.dumps({"socket_id": socket_id, "activity_timeout": timeout})
+            established = json.dumps({"socket_id": self.socket_id, "activity_timeout": timeout})
             self.send(frame("pusher:connection_established", established))
 
     def _error(self, message: str, code: int | None = None) -> None:
@@ -199,7 +200,7 @@ class PusherConnection:
 
 def _names_channel(data: Any) -> bool:
     channel = data.get("channel") if isinstance(data, dict) else None
-    return isinstance(channel, str) and _CHANNEL.fullmatch(channel) is not None
+    return isinstance(channel, str) and CHANNEL.fullmatch(channel) is not None
 
 
 _HANDLERS: dict[str, Callable[[PusherConnection, Any], None]] = {

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_quoine.sandbox import admin, rest, stream
+from airflow_provider_quoine.sandbox import admin, publishing, rest, stream
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.sandbox.exchange import Exchange
 from airflow_provider_quoine.sandbox.gate import Gate, refusal_response
@@ -92,6 +92,7 @@ class Sandbox(uvicorn.Server):
         app.include_router(admin.router)
         app.include_router(rest.router)
         app.include_router(stream.router)
+        app.include_router(publishing.router)
         app.add_exception_handler(Refusal, _on_refusal)
         app.add_exception_handler(HTTPException, _on_http_exception)
         app.add_middleware(Gate, exchange=self.exchange)
@@ -179,6 +180,8 @@ class SandboxServer:
         self.url = self._sandbox.url
         self.port = self._sandbox.port
         self.pusher_key = self.settings.pusher_key
+        self.pusher_app_id = self.settings.pusher_app_id
+        self.pusher_secret = self.settings.pusher_secret
         self.vendor_id = self.settings.vendor_id
         self.vendor_secret = self.settings.vendor_secret
         self.control = SandboxControl(self.url)

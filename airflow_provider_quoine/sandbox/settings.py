@@ -24,6 +24,15 @@ def new_api_secret() -> str:
     return base64.b64encode(secrets.token_bytes(37)).decode("ascii")
 
 
+def new_pusher_secret() -> str:
+    """
+    Make a Pusher app secret.
+
+    :return: 20 hexadecimal digits, as those of the hosted service
+    """
+    return secrets.token_hex(10)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SandboxSettings:
     """
@@ -34,6 +43,8 @@ class SandboxSettings:
     :param vendor_id: api_id of the vendor, whose key signs onboarding (facts, "Who signs")
     :param vendor_secret: the vendor's API secret, at least 32 bytes as RFC 7518 3.2 demands for HS256
     :param pusher_key: the app key in the stream's address
+    :param pusher_app_id: number of the app in the addresses of Pusher's HTTP API
+    :param pusher_secret: the app secret, which signs what is published through it
     :param pace: seconds per step of a user's or withdrawal's life; None moves them by hand only
     :param limit: requests per ``window`` and client address (api-reference, "Rate limiting")
     :param window: seconds of the sliding window
@@ -57,6 +68,8 @@ class SandboxSettings:
     vendor_id: str = "7"
     vendor_secret: str = field(default_factory=new_api_secret, repr=False)
     pusher_key: str = "quoine-sandbox"
+    pusher_app_id: str = "1"
+    pusher_secret: str = field(default_factory=new_pusher_secret, repr=False)
     pace: float | None = 5.0
     limit: int = 300
     window: float = 300.0
@@ -79,6 +92,8 @@ class SandboxSettings:
             raise ValueError("The vendor secret is too short: give at least 32 bytes (RFC 7518 3.2), or none")
         if not self.vendor_id or not self.pusher_key:
             raise ValueError("The vendor id and the Pusher key must not be empty")
+        if not self.pusher_app_id.isdecimal() or not self.pusher_secret:
+            raise ValueError("The Pusher app id must be a number, and the Pusher secret must not be empty")
         if not 0 <= self.port <= 65535:
             raise ValueError("The port must be 0 to 65535")
         if self.limit < 1 or self.window <= 0:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
 from starlette.websockets import WebSocket
 
 from airflow_provider_quoine.sandbox.exchange import Exchange
@@ -86,18 +87,20 @@ class Stream:
             if channel in self._feeds:
                 self._feeds.pop(channel).cancel()
 
-    def publish(self, channel: str, event: str, data: str) -> int:
+    def publish(self, channel: str, event: str, data: str, *, except_for: str | None = None) -> int:
         """
         Send an event to all subscribers of a channel, written once for all of them.
 
         :param channel: its name
         :param event: the event's
         :param data: the data, a string
-        :return: how many subscribers there are
+        :param except_for: socket_id of a connection that does not get it
+        :return: how many subscribers get it
         """
-        subscribers = self._channels.get(channel, ())
+        everybody = self._channels.get(channel, ())
+        subscribers = [connection for connection in everybody if connection.socket_id != except_for]
         text = frame(event, data, channel) if subscribers else ""
-        for connection in tuple(subscribers):
+        for connection in subscribers:
             connection.send(text)
         self._events += bool(subscribers)
         return len(subscribers)
@@ -146,6 +149,10 @@ class Stream:
             feed.cancel()
         await asyncio.gather(*feeds, return_exceptions=True)
 
+    def subscribers(self) -> dict[str, int]:
+        """Count the subscribers of every channel that has one."""
+        return {channel: len(subscribers) for channel, subscribers in sorted(self._channels.items())}
+
     def figures(self) -> dict[str, Any]:
         """
         Tell of the stream.
@@ -158,6 +165,15 @@ class Stream:
             "connections": len(self._connections),
             "connections_total": self._total,
             "connections_max": self._most,
-            "channels": {channel: len(subscribers) for channel, subscribers in sorted(self._channels.items())},
+            "channels": self.subscribers(),
             "events": self._events,
         }
+
+
+def stream_of(request: Request) -> Stream:
+    """Find the stream that a request is about."""
+    stream: Stream = request.app.state.stream
+    return stream
+
+
+TheStream = Annotated[Stream, Depends(stream_of)]

@@ -38,3 +38,10 @@ def by_hand() -> Iterator[Partner]:
     """Call a sandbox in which nothing moves by itself, and no two codes are the same by chance."""
     with SandboxServer(SandboxSettings(pace=None, code_digits=12)) as server:
         yield Partner(server)
+
+
+@pytest.fixture
+def quiet() -> Iterator[SandboxServer]:
+    """A sandbox whose market is silent, so that a test says every event itself."""
+    with SandboxServer(SandboxSettings(market_rate=0)) as server:
+        yield server

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from pusher import Pusher  # type: ignore[import-untyped]
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 
@@ -26,7 +27,7 @@ def started(*arguments: str, secret: str | None = None) -> Iterator[tuple[subpro
     """Start the program and read what it says until it listens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QUOINE_")}
     if secret:
-        environment["QUOINE_SANDBOX_VENDOR_SECRET"] = secret
+        environment |= {f"QUOINE_SANDBOX_{whose}_SECRET": secret for whose in ("VENDOR", "PUSHER")}
     with subprocess.Popen(
         [*PROGRAM, "--port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -35,7 +36,7 @@ def started(*arguments: str, secret: str | None = None) -> Iterator[tuple[subpro
         env=environment,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3 if secret else 4)]
+        lines = [process.stdout.readline() for _ in range(4 if secret else 5)]
         try:
             yield process, lines
         finally:
@@ -61,11 +62,21 @@ def test_it_says_what_it_is_serves_and_ends_cleanly(number: signal.Signals) -> N
 
 def test_it_prints_a_connection_to_paste_once() -> None:
     with started() as (_, lines):
-        name, _, value = lines[3].strip().partition("=")
+        name, _, value = lines[4].strip().partition("=")
         connection = json.loads(value.strip("'"))
         assert name == "AIRFLOW_CONN_QUOINE_DEFAULT"
         assert connection["host"] == url_in(lines)
         assert len(connection["password"]) > 40
+
+
+def test_it_prints_what_the_official_pusher_library_publishes_with() -> None:
+    with started("--pusher-app-id", "42") as (_, lines):
+        found = re.fullmatch(r"Pusher's libraries publish as app (\d+), key (\S+), secret (\S+)\n", lines[2])
+        assert found, lines
+        app_id, key, secret = found.groups()
+        port = int(url_in(lines).rpartition(":")[2])
+        pusher = Pusher(app_id=app_id, key=key, secret=secret, host="127.0.0.1", port=port, ssl=False)
+        assert (app_id, pusher.trigger("news", "said", "hello")) == ("42", {})
 
 
 def test_a_given_secret_is_never_printed() -> None:
@@ -109,6 +120,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         (("--limit", "0"), "limit"),
         (("--port", "99999"), "port"),
         (("--code-digits", "1"), "4 to 12"),
+        (("--pusher-app-id", "mine"), "app id must be a number"),
     ],
 )
 def test_a_setting_out_of_range_is_one_clear_line(arguments: tuple[str, ...], words: str) -> None:
