@@ -74,7 +74,7 @@ class SandboxControl:
 
         :param kind: what goes wrong
         :param endpoint: as the reference writes it (``POST /btc_withdrawals/``), or ``stream``
-        :param parameters: times, when, request_contains, seconds, status, body, content_type, code, message, abrupt
+        :param parameters: times, when, and those that the kind takes
         """
         place = {} if endpoint is None else {"endpoint": endpoint}
         answer: dict[str, Any] = self._call("POST", "faults", {"kind": kind, **place, **parameters})

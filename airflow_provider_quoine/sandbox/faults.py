@@ -18,7 +18,7 @@ ENDPOINTS = (
 )
 _PATTERNS = tuple((re.compile(re.sub(r":\w+", "[^/]+", endpoint)), endpoint) for endpoint in ENDPOINTS)
 
-When = Literal["before", "after", "now", "connect", "subscribe"]
+When = Literal["before", "after", "now", "handshake", "connect", "subscribe"]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,14 @@ KINDS = {
     "garbage": Kind("rest", ("after", "before")),
     "truncated": Kind("rest", ("after",)),
     "close": Kind("stream", _STREAM, frozenset({"code", "abrupt"})),
-    "pusher_error": Kind("stream", _STREAM, frozenset({"code", "message"}), frozenset({"message"})),
-    "silence": Kind("stream", _STREAM),
-    "refuse_subscription": Kind("stream", ("subscribe",)),
+    "pusher_error": Kind("stream", _STREAM, frozenset({"code", "message", "keep_open"}), frozenset({"message"})),
+    "silence": Kind("stream", (*_STREAM, "handshake")),
+    "refuse_handshake": Kind("stream", ("handshake",), frozenset({"status"}), frozenset({"status"})),
+    "frame": Kind("stream", _STREAM, frozenset({"text"}), frozenset({"text"})),
+    "object_data": Kind("stream", ("subscribe", "connect")),
+    "delay_subscription": Kind("stream", ("subscribe",), frozenset({"seconds"}), frozenset({"seconds"})),
+    "ignore_subscription": Kind("stream", ("subscribe",)),
+    "refuse_subscription": Kind("stream", ("subscribe",), frozenset({"internal"})),
 }
 
 
@@ -68,12 +73,15 @@ class Fault(BaseModel):
     :param request_contains: text that the body of a request must have for an endpoint's fault to befall it, so that a
         fault meets one of many who ask at the same time
     :param seconds: how long the delay or the refusal lasts
-    :param status: HTTP status of the answer
+    :param status: HTTP status of the answer, or of the refused WebSocket handshake
     :param body: its body
     :param content_type: its media type
     :param code: Pusher error or WebSocket close code; None sends none
     :param message: the Pusher error's words
     :param abrupt: reset the stream's socket, with no closing handshake
+    :param keep_open: send a Pusher error's words only, and leave the connection open whatever the code says
+    :param text: a frame, sent as it is ahead of what the client waits for
+    :param internal: name the event ``pusher_internal:subscription_error``, as some servers do
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -90,6 +98,9 @@ class Fault(BaseModel):
     code: int | None = None
     message: str = ""
     abrupt: bool = False
+    keep_open: bool = False
+    text: str = ""
+    internal: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +120,7 @@ class Fault(BaseModel):
 
     @property
     def target(self) -> str:
-        """What it waits for: an endpoint, ``stream connect`` or ``stream subscribe``."""
+        """What it waits for: an endpoint, or ``stream`` and the moment, as in ``stream connect``."""
         return f"stream {self.when}" if self.endpoint == "stream" else str(self.endpoint)
 
 

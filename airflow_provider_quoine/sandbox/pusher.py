@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from airflow_provider_quoine.sandbox.faults import Fault
@@ -27,7 +28,8 @@ def frame(event: str, data: Any, channel: str | None = None) -> str:
     Write one message.
 
     :param event: event name
-    :param data: a JSON string, or for ``pusher:error`` an object (pusher notes, "Protocol 7")
+    :param data: a JSON string, or for ``pusher:error`` an object (pusher notes, "Protocol 7"); some servers send
+        objects elsewhere too
     :param channel: channel name, if it belongs to one
     """
     place = {} if channel is None else {"channel": channel}
@@ -56,10 +58,15 @@ class PusherConnection:
         self._frames: asyncio.Queue[str | int] = asyncio.Queue(maxsize=_BACKLOG)
         self._silent = False
         self.socket_id = f"{secrets.randbelow(10**6)}.{secrets.randbelow(10**9)}"
+        self._delayed: dict[str, asyncio.TimerHandle] = {}
         self.channels: set[str] = set()
 
     async def serve(self) -> None:
         """Serve the client until one side goes."""
+        fault = self._stream.faults.take("stream handshake")
+        if fault is not None:
+            await self._fail_handshake(fault)
+            return
         await self._websocket.accept()
         writer = asyncio.create_task(self._write())
         self._stream.join(self)
@@ -68,8 +75,18 @@ class PusherConnection:
             await self._read()
         finally:
             self._stream.leave(self)
+            for delayed in self._delayed.values():
+                delayed.cancel()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+
+    async def _fail_handshake(self, fault: Fault) -> None:
+        if fault.kind == "refuse_handshake":
+            await self._websocket.send_denial_response(Response(status_code=fault.status))
+            return
+        deafen(self._transport)
+        while (await self._websocket.receive())["type"] != "websocket.disconnect":
+            pass
 
     def send(self, text: str) -> None:
         """
@@ -121,14 +138,16 @@ class PusherConnection:
         elif version != "7":
             self._error("Unsupported protocol version", 4007)
         elif not self._struck("connect"):
-            timeout = self._stream.settings.activity_timeout
-            established = json.dumps({"socket_id": self.socket_id, "activity_timeout": timeout})
-            self.send(frame("pusher:connection_established", established))
+            self._establish()
 
-    def _error(self, message: str, code: int | None = None) -> None:
+    def _establish(self, *, as_object: bool = False) -> None:
+        data = {"socket_id": self.socket_id, "activity_timeout": self._stream.settings.activity_timeout}
+        self.send(frame("pusher:connection_established", data if as_object else json.dumps(data)))
+
+    def _error(self, message: str, code: int | None = None, *, keep_open: bool = False) -> None:
         """Send ``pusher:error``, and close the connection where the code says so."""
         self.send(frame("pusher:error", {"message": message, "code": code}))
-        if code is not None and _closes(code):
+        if code is not None and _closes(code) and not keep_open:
             self._put(code)
 
     def _struck(self, moment: str, channel: str = "") -> bool:
@@ -144,20 +163,46 @@ class PusherConnection:
         :param fault: of the stream
         :param channel: the channel that was asked for, if one was
         """
-        if fault.kind == "silence":
-            self._silent = True
-            deafen(self._transport)
-        elif fault.kind == "pusher_error":
-            self._error(fault.message, fault.code)
-        elif fault.kind == "refuse_subscription":
-            refused = {"type": "ServerError", "error": "The subscription was refused", "status": 503}
-            self.send(frame("pusher:subscription_error", refused, channel))
-        elif fault.abrupt:
+        _FAULTS[fault.kind](self, fault, channel)
+
+    def _strike_silence(self, _: Fault, __: str) -> None:
+        self._silent = True
+        deafen(self._transport)
+
+    def _strike_close(self, fault: Fault, _: str) -> None:
+        if fault.abrupt:
             reset_socket(self._transport)
         elif fault.code is None:
             self._transport.close()
         else:
             self._put(fault.code)
+
+    def _strike_pusher_error(self, fault: Fault, _: str) -> None:
+        self._error(fault.message, fault.code, keep_open=fault.keep_open)
+
+    def _strike_frame(self, fault: Fault, channel: str) -> None:
+        self.send(fault.text)
+        if fault.when == "connect":
+            self._establish()
+        elif fault.when == "subscribe":
+            self._confirm(channel)
+
+    def _strike_object_data(self, fault: Fault, channel: str) -> None:
+        if fault.when == "connect":
+            self._establish(as_object=True)
+        else:
+            self._confirm(channel, as_object=True)
+
+    def _strike_delay_subscription(self, fault: Fault, channel: str) -> None:
+        confirm = asyncio.get_running_loop().call_later(fault.seconds, self._confirm, channel)
+        self._delayed[channel] = confirm
+
+    def _strike_ignore_subscription(self, _: Fault, __: str) -> None:
+        """Do nothing: no answer comes, and no event."""
+
+    def _strike_refuse_subscription(self, fault: Fault, channel: str) -> None:
+        refused = {"type": "ServerError", "error": "The subscription was refused", "status": 503}
+        self.send(frame(f"pusher{'_internal' * fault.internal}:subscription_error", refused, channel))
 
     def _handle(self, text: str | None) -> None:
         try:
@@ -175,26 +220,33 @@ class PusherConnection:
             handle(self, data)
 
     def _ping(self, _: Any) -> None:
+        self._stream.pings += 1
         self.send(frame("pusher:pong", "{}"))
 
     def _pong(self, _: Any) -> None:
         """Any message counts as life; a pong is nothing more."""
+        self._stream.pongs += 1
 
     def _subscribe(self, data: dict[str, Any]) -> None:
         channel = data["channel"]
-        if channel in self.channels:
+        if channel in self.channels or channel in self._delayed:
             self._error(f"Existing subscription to channel {channel}")
-        elif self._struck("subscribe", channel):
-            pass
-        elif channel.startswith(("private-", "presence-")):
+        elif not self._struck("subscribe", channel):
+            self._confirm(channel)
+
+    def _confirm(self, channel: str, *, as_object: bool = False) -> None:
+        self._delayed.pop(channel, None)
+        if channel.startswith(("private-", "presence-")):
             # The exchange has no private channel, so no signature for one can be right.
             refused = {"type": "AuthError", "error": "Invalid signature", "status": 401}
             self.send(frame("pusher:subscription_error", refused, channel))
         else:
-            self.send(frame("pusher_internal:subscription_succeeded", "{}", channel))
+            self.send(frame("pusher_internal:subscription_succeeded", {} if as_object else "{}", channel))
             self._stream.subscribe(self, channel)
 
     def _unsubscribe(self, data: dict[str, Any]) -> None:
+        if delayed := self._delayed.pop(data["channel"], None):
+            delayed.cancel()
         self._stream.unsubscribe(self, data["channel"])
 
 
@@ -210,3 +262,13 @@ _HANDLERS: dict[str, Callable[[PusherConnection, Any], None]] = {
     "pusher:unsubscribe": PusherConnection._unsubscribe,
 }
 _OF_A_CHANNEL = frozenset({"pusher:subscribe", "pusher:unsubscribe"})
+_FAULTS: dict[str, Callable[[PusherConnection, Fault, str], None]] = {
+    "silence": PusherConnection._strike_silence,
+    "close": PusherConnection._strike_close,
+    "pusher_error": PusherConnection._strike_pusher_error,
+    "frame": PusherConnection._strike_frame,
+    "object_data": PusherConnection._strike_object_data,
+    "delay_subscription": PusherConnection._strike_delay_subscription,
+    "ignore_subscription": PusherConnection._strike_ignore_subscription,
+    "refuse_subscription": PusherConnection._strike_refuse_subscription,
+}

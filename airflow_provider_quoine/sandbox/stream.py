@@ -43,6 +43,8 @@ class Stream:
         self._channels: defaultdict[str, set[PusherConnection]] = defaultdict(set)
         self._feeds: dict[str, asyncio.Task[None]] = {}
         self._total = self._most = self._events = 0
+        #: How many pings and pongs came from clients.
+        self.pings = self.pongs = 0
 
     @property
     def faults(self) -> Faults:
@@ -157,7 +159,8 @@ class Stream:
         """
         Tell of the stream.
 
-        :return: market rate and channels that run, connections now, ever and at most, subscribers by channel, events
+        :return: market rate and channels that run, connections now, ever and at most, subscribers by channel, events,
+            pings and pongs of clients
         """
         return {
             "market_rate": self.market_rate,
@@ -167,6 +170,8 @@ class Stream:
             "connections_max": self._most,
             "channels": self.subscribers(),
             "events": self._events,
+            "pings": self.pings,
+            "pongs": self.pongs,
         }
 
 

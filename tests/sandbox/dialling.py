@@ -16,9 +16,11 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 BUY, SELL = "price_ladders_cash_btcjpy_buy", "price_ladders_cash_btcjpy_sell"
 
 
-def dial(sandbox: SandboxServer, *, key: str | None = None, query: str = "?protocol=7") -> ClientConnection:
+def dial(
+    sandbox: SandboxServer, *, key: str | None = None, query: str = "?protocol=7", open_timeout: float = 10
+) -> ClientConnection:
     address = f"ws://127.0.0.1:{sandbox.port}/app/{key or sandbox.pusher_key}{query}"
-    return connect(address, open_timeout=10, close_timeout=1, proxy=None)
+    return connect(address, open_timeout=open_timeout, close_timeout=1, proxy=None)
 
 
 def hear(client: ClientConnection, timeout: float = 10) -> dict[str, Any]:

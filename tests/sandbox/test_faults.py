@@ -178,6 +178,8 @@ def test_a_fault_can_be_meant_for_one_request_among_many(by_hand: Partner, user:
         ({"kind": "delay", "endpoint": GET}, "needs"),
         ({"kind": "drop_after", "endpoint": GET, "seconds": 1}, "takes"),
         ({"kind": "silence", "endpoint": "stream", "request_contains": "1"}, "takes"),
+        ({"kind": "frame", "endpoint": "stream"}, "needs"),
+        ({"kind": "object_data", "endpoint": "stream", "when": "now"}, "when of object_data must be one of"),
         ({"kind": "garbage", "endpoint": GET, "times": 0}, "greater than or equal to 1"),
     ],
 )
