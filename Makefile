@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 2
 READY := $(VENV)/.ready
 PORT ?=
 ONCE ?=
+CLIENTS := tests/clients/node_modules/.ready
 
-.PHONY: help demo test test-cluster lint docs build bench lock clean
+.PHONY: help demo test test-cluster test-clients lint docs build bench lock clean
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ test: $(READY) ## Run all tests, the whole chain on a real Airflow included
 
 test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-server)
 	$(BIN)/python -m pytest -m cluster
+
+test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients that are not ours (needs node and npm)
+	$(BIN)/python -m pytest -m clients
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check
@@ -48,7 +52,7 @@ lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
 		--no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.txt
 
 clean: ## Remove all that was made, the environment included
-	rm -rf $(VENV) .demo build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # setuptools goes first: pysher comes as source only, and is built by the locked setuptools instead of a fetched one.
 $(VENV)/.locked: requirements-dev.txt
@@ -68,4 +72,11 @@ $(VENV)/.locked: requirements-dev.txt
 $(READY): $(VENV)/.locked setup.cfg pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . > $(VENV)/editable.log 2>&1 || \
 		{ echo "Could not install this package: see $(VENV)/editable.log" >&2; exit 1; }
+	@touch $@
+
+$(CLIENTS): tests/clients/package-lock.json
+	@{ command -v node && command -v npm; } > /dev/null || \
+		{ echo "node or npm is missing: on Debian, apt-get install nodejs npm" >&2; exit 1; }
+	@npm ci --prefix tests/clients --no-audit --no-fund --loglevel=error > $(VENV)/npm.log 2>&1 || \
+		{ echo "Could not install what tests/clients/package-lock.json names (no network?): see $(VENV)/npm.log" >&2; exit 1; }
 	@touch $@

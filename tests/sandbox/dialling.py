@@ -1,4 +1,4 @@
-"""A client of the stream on the websockets library, which is not ours: it hears frames, and says what it is told to."""
+"""The stream's two other ends on libraries that are not ours: a client on websockets, and Pusher's own for servers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pusher import Pusher
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -57,3 +58,8 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)
+
+
+def publisher(sandbox: SandboxServer, **changes: Any) -> Pusher:
+    given = {"app_id": sandbox.pusher_app_id, "key": sandbox.pusher_key, "secret": sandbox.pusher_secret}
+    return Pusher(**{**given, **changes}, host="127.0.0.1", port=sandbox.port, ssl=False, timeout=10)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from pusher import Pusher  # type: ignore[import-untyped]
+from pusher import Pusher
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 

@@ -10,18 +10,12 @@ from typing import Any
 
 import pytest
 import requests
-from pusher import Pusher  # type: ignore[import-untyped]
-from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus  # type: ignore[import-untyped]
+from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.sandbox.dialling import BUY, SELL, dial, hear, subscribe
+from tests.sandbox.dialling import BUY, SELL, dial, hear, publisher, subscribe
 
 TRADES = "executions_cash_btcjpy"
-
-
-def publisher(sandbox: SandboxServer, **changes: Any) -> Pusher:
-    given = {"app_id": sandbox.pusher_app_id, "key": sandbox.pusher_key, "secret": sandbox.pusher_secret}
-    return Pusher(**{**given, **changes}, host="127.0.0.1", port=sandbox.port, ssl=False, timeout=10)
 
 
 def send(

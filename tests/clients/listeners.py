@@ -1,0 +1,213 @@
+"""Three clients of the stream, each on a library that is not ours, behind one face: all that they heard, in a list."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from airflow_provider_quoine.exchange.errors import QuoineStreamError
+from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from tests.sandbox.dialling import dial, eventually, hear, say
+
+FOLDER = Path(__file__).parent
+
+
+class Heard(NamedTuple):
+    """An event; its data decoded, since pusher-js hands it out so."""
+
+    channel: str
+    event: str
+    data: Any
+
+
+def decoded(data: str) -> Any:
+    """Decode as pusher-js does: what is no JSON stays as it is."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
+
+
+class Listener(ABC):
+    """
+    A client within a ``with`` block: connected and subscribed at its beginning, gone at its end.
+
+    :param sandbox: whose stream it hears
+    :param channels: what it subscribes to
+    """
+
+    def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
+        self.sandbox = sandbox
+        self.channels = tuple(channels)
+        self.heard: list[Heard] = []
+        self.refused: list[str] = []
+        self._thread = threading.Thread(target=self.listen, name=type(self).__name__)
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Put what comes into :attr:`heard`, until told to stop."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let :meth:`listen` end."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether every channel is subscribed, on the present connection."""
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        eventually(lambda: self.ready or bool(self.refused))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+
+class PusherJs(Listener):
+    """The official client: pusher-js, in a Node of its own."""
+
+    def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
+        super().__init__(sandbox, channels)
+        node = shutil.which("node")
+        assert node, "node is missing: on Debian, apt-get install nodejs npm"
+        assert (FOLDER / "node_modules").is_dir(), "pusher-js is missing: run these tests by make test-clients"
+        self.errors: list[int | None] = []
+        self.state = "connecting"
+        self._subscribed: set[str] = set()
+        where = json.dumps({"key": sandbox.pusher_key, "port": sandbox.port})
+        command = [node, str(FOLDER / "pusher_client.js"), where]
+        self._node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for channel in self.channels:
+            self.order("subscribe", channel)
+
+    def order(self, what: str, channel: str) -> None:
+        """Tell it to subscribe or unsubscribe."""
+        assert self._node.stdin is not None
+        self._node.stdin.write(json.dumps({what: channel}) + "\n")
+        self._node.stdin.flush()
+
+    def listen(self) -> None:
+        assert self._node.stdout is not None
+        for line in self._node.stdout:
+            self._take(json.loads(line))
+
+    def _take(self, told: dict[str, Any]) -> None:
+        if "state" in told:
+            self.state = told["state"]
+            self._subscribed.clear()
+        elif "error" in told:
+            self.errors.append(told["code"])
+        elif told["event"] == "pusher:subscription_succeeded":
+            self._subscribed.add(told["channel"])
+        elif told["event"] == "pusher:subscription_error":
+            self.refused.append(told["channel"])
+        else:
+            self.heard.append(Heard(told["channel"], told["event"], told["data"]))
+
+    @property
+    def ready(self) -> bool:
+        assert self._node.poll() is None, "Node ended by itself"
+        return self._subscribed == set(self.channels)
+
+    def stop(self) -> None:
+        assert self._node.stdin is not None
+        self._node.stdin.close()
+        self._node.wait(timeout=30)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(exc_type, exc, traceback)
+        assert self._node.stdout is not None
+        self._node.stdout.close()
+
+
+class Websockets(Listener):
+    """The least that a client has to do, on the websockets library: it pings in silence, and never reconnects."""
+
+    def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
+        super().__init__(sandbox, channels)
+        self._subscribed: set[str] = set()
+        self._client: ClientConnection
+
+    def listen(self) -> None:
+        with dial(self.sandbox) as self._client:
+            patience = json.loads(hear(self._client)["data"])["activity_timeout"]
+            for channel in self.channels:
+                say(self._client, "pusher:subscribe", channel=channel)
+            while True:
+                try:
+                    self._take(hear(self._client, timeout=patience))
+                except TimeoutError:
+                    say(self._client, "pusher:ping")
+                except ConnectionClosed:
+                    return
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["event"] == "pusher_internal:subscription_succeeded":
+            self._subscribed.add(message["channel"])
+        elif message["event"] == "pusher:subscription_error":
+            self.refused.append(message["channel"])
+        elif message["event"] == "pusher:ping":
+            say(self._client, "pusher:pong")
+        elif not message["event"].startswith("pusher:"):
+            self.heard.append(Heard(message["channel"], message["event"], decoded(message["data"])))
+
+    @property
+    def ready(self) -> bool:
+        return self._subscribed == set(self.channels)
+
+    def stop(self) -> None:
+        self._client.close()
+
+
+class Ours(Listener):
+    """pysher, under our supervision."""
+
+    def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
+        super().__init__(sandbox, channels)
+        self._loop = asyncio.new_event_loop()
+        endpoint = PusherEndpoint(key=sandbox.pusher_key, host="127.0.0.1", port=sandbox.port, tls=False)
+        self._stream = PusherStream(endpoint=endpoint, channels=self.channels, queue_size=10_000)
+        self._task = self._loop.create_task(self._listen())
+
+    def listen(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._settle())
+
+    async def _settle(self) -> None:
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        try:
+            async with self._stream:
+                async for event in self._stream:
+                    self.heard.append(Heard(event.channel, event.event, decoded(event.data)))
+        except QuoineStreamError as refusal:
+            self.refused.append(str(refusal))
+            await asyncio.Event().wait()  # stop() ends it
+
+    @property
+    def ready(self) -> bool:
+        return self._thread.is_alive() and self._stream.connections > 0 and self._stream.problem is None
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._task.cancel)
