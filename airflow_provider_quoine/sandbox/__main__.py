@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 SECRET_VARIABLE = "QUOINE_SANDBOX_VENDOR_SECRET"
 PUSHER_SECRET_VARIABLE = "QUOINE_SANDBOX_PUSHER_SECRET"
@@ -33,6 +34,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--window", type=float, default=300.0, metavar="SECONDS", help="length of that window")
     add("--market-rate", type=float, default=2.0, metavar="N", help="events per second and market channel")
     add("--seed", type=int, default=1, metavar="N", help="seed of the market's random walk")
+    add("--replay", type=Path, nargs="+", default=(), metavar="FILE", help="raw captures, in place of the random walk")
+    add("--replay-speed", type=float, default=1.0, metavar="N", help="times as fast as they were received")
     add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="app key of the stream")
     add("--pusher-app-id", default="1", metavar="ID", help="app id of Pusher's HTTP API, which publishes events")
     add("--code-digits", type=int, default=5, metavar="N", help="digits of an authentication code")
@@ -74,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             window=args.window,
             market_rate=args.market_rate,
             seed=args.seed,
+            replay=tuple(args.replay),
+            replay_speed=args.replay_speed,
             code_digits=args.code_digits,
         )
         sandbox = Sandbox(settings)
@@ -89,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Pusher's libraries publish as app {settings.pusher_app_id}, key {settings.pusher_key}, "
         + (f"secret as in {PUSHER_SECRET_VARIABLE}." if pusher_given else f"secret {settings.pusher_secret}"),
     ]
+    if replay := sandbox.stream.figures()["replay"]:
+        lines.append(f"The first subscription starts the replay of {replay['events']} events.")
     if given:
         lines.append(f"The vendor {settings.vendor_id} signs with the secret in {SECRET_VARIABLE}.")
     else:

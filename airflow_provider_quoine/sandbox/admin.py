@@ -34,6 +34,12 @@ class MarketRate(BaseModel):
     per_second: Annotated[float, Field(ge=0, le=1000)]
 
 
+class ReplaySpeed(BaseModel):
+    """How many times as fast as it was received; None leaves it as it is set."""
+
+    speed: Annotated[float, Field(gt=0)] | None = None
+
+
 class Event(BaseModel):
     """One exact event; data that is no str goes out as JSON."""
 
@@ -125,6 +131,12 @@ async def set_market_rate(request: Request, order: MarketRate) -> dict[str, Any]
     return {"market_rate": order.per_second}
 
 
+@router.post("/_sandbox/replay")
+async def replay(request: Request, order: ReplaySpeed) -> dict[str, Any]:
+    """Replay the raw captures that the sandbox was started with from their beginning."""
+    return {"events": stream_of(request).replay(order.speed)}
+
+
 @router.post("/_sandbox/publish")
 async def publish(request: Request, order: Event) -> dict[str, Any]:
     """Publish one exact event to whoever is subscribed."""
@@ -155,5 +167,5 @@ async def clear_faults(exchange: TheExchange) -> dict[str, Any]:
 async def reset(request: Request, exchange: TheExchange) -> dict[str, Any]:
     """Forget everything; open stream connections stay."""
     exchange.reset()
-    stream_of(request).set_market_rate(exchange.settings.market_rate)
+    stream_of(request).reset()
     return {"reset": True}

@@ -131,6 +131,15 @@ class SandboxControl:
         """
         self._call("POST", "market_rate", {"per_second": per_second})
 
+    def replay(self, *, speed: float | None = None) -> int:
+        """
+        Replay the raw captures that the sandbox was started with, from their beginning and at once.
+
+        :param speed: how many times as fast as they were received; None leaves it as it is set
+        :return: how many events they hold
+        """
+        return int(self._call("POST", "replay", {"speed": speed})["events"])
+
     def publish(self, channel: str, event: str, data: Any) -> int:
         """
         Publish one exact event.

@@ -84,7 +84,7 @@ class PusherConnection:
         if fault.kind == "refuse_handshake":
             await self._websocket.send_denial_response(Response(status_code=fault.status))
             return
-        deafen(self._transport)
+        # Silence: a handshake that is not answered until the client has gone.
         while (await self._websocket.receive())["type"] != "websocket.disconnect":
             pass
 

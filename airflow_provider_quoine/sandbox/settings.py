@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal
 
 Clock = Callable[[], float]
@@ -56,6 +57,9 @@ class SandboxSettings:
     :param minimum: smallest withdrawal in bitcoin (a refusal below a minimum is on record, its size is not)
     :param market_rate: events per second on every market channel that has a subscriber; 0 is a silent market
     :param seed: seed of the market's random walk
+    :param replay: raw captures (JSON Lines, packed if they end in ``.gz``) that are played in place of that walk
+    :param replay_speed: how many times as fast as they were received
+    :param replay_lead: seconds from the first subscription to one of their channels until they begin
     :param activity_timeout: seconds of silence after which a client has to ping (Pusher protocol 7)
     :param pong_timeout: seconds that it has beyond that before it is closed with 4201
     :param withdrawal_amounts: whether a withdrawal's amount is a JSON number or string (facts, Withdrawals)
@@ -80,6 +84,9 @@ class SandboxSettings:
     minimum: Decimal = Decimal("0.0001")
     market_rate: float = 2.0
     seed: int = 1
+    replay: tuple[Path, ...] = ()
+    replay_speed: float = 1.0
+    replay_lead: float = 1.0
     activity_timeout: int = 120
     pong_timeout: float = 30.0
     withdrawal_amounts: NumberForm = "number"
@@ -100,5 +107,7 @@ class SandboxSettings:
             raise ValueError("The limit must be at least 1 and the window longer than 0 seconds")
         if (self.pace is not None and self.pace < 0) or self.market_rate < 0:
             raise ValueError("The pace and the market rate must be 0 or more")
+        if not self.replay_speed > 0 or self.replay_lead < 0:
+            raise ValueError("The replay's speed must be more than 0, and its lead 0 seconds or more")
         if not 4 <= self.code_digits <= 12:
             raise ValueError("The authentication code must have 4 to 12 digits")

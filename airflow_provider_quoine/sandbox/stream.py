@@ -15,6 +15,8 @@ from airflow_provider_quoine.sandbox.exchange import Exchange
 from airflow_provider_quoine.sandbox.faults import Fault, Faults
 from airflow_provider_quoine.sandbox.market import market_channels
 from airflow_provider_quoine.sandbox.pusher import PusherConnection, frame
+from airflow_provider_quoine.sandbox.refusals import Refusal
+from airflow_provider_quoine.sandbox.replay import Replay
 
 router = APIRouter()
 
@@ -36,8 +38,10 @@ class Stream:
         self.settings = exchange.settings
         self.market_rate = self.settings.market_rate
         self._exchange = exchange
-        self._market = market_channels(
-            seed=self.settings.seed, clock=self.settings.clock, form=self.settings.market_amounts
+        paths, settings = self.settings.replay, self.settings
+        self._replay = Replay(paths=paths, publish=self.publish) if paths else None
+        self._market = (
+            {} if paths else market_channels(seed=settings.seed, clock=settings.clock, form=settings.market_amounts)
         )
         self._connections: set[PusherConnection] = set()
         self._channels: defaultdict[str, set[PusherConnection]] = defaultdict(set)
@@ -74,6 +78,8 @@ class Stream:
         self._channels[channel].add(connection)
         if channel in self._market and channel not in self._feeds:
             self._start(channel)
+        if self._replay is not None and not self._replay.begun and channel in self._replay.channels:
+            self._replay.start(after=self.settings.replay_lead, speed=self.settings.replay_speed)
 
     def unsubscribe(self, connection: PusherConnection, channel: str) -> None:
         """
@@ -132,6 +138,25 @@ class Stream:
             self.publish(channel, market.event, market.make())
             due += interval
 
+    def replay(self, speed: float | None) -> int:
+        """
+        Replay the raw captures from their beginning, now.
+
+        :param speed: how many times as fast as they were received; None leaves it as it is set
+        :return: how many events there are
+        :raises Refusal: 409 when the sandbox was started without any
+        """
+        if self._replay is None:
+            raise Refusal(409, {"message": "Nothing to replay: start the sandbox with --replay FILE"})
+        self._replay.start(after=0, speed=speed or self.settings.replay_speed)
+        return self._replay.events
+
+    def reset(self) -> None:
+        """Set the market back to its beginning; connections stay."""
+        self.set_market_rate(self.settings.market_rate)
+        if self._replay is not None:
+            self._replay.stop()
+
     def strike(self, fault: Fault) -> int:
         """
         Let a fault befall every open connection at once.
@@ -150,6 +175,8 @@ class Stream:
         for feed in feeds:
             feed.cancel()
         await asyncio.gather(*feeds, return_exceptions=True)
+        if self._replay is not None:
+            await self._replay.close()
 
     def subscribers(self) -> dict[str, int]:
         """Count the subscribers of every channel that has one."""
@@ -160,7 +187,7 @@ class Stream:
         Tell of the stream.
 
         :return: market rate and channels that run, connections now, ever and at most, subscribers by channel, events,
-            pings and pongs of clients
+            pings and pongs of clients; how far the replay is, if there is one
         """
         return {
             "market_rate": self.market_rate,
@@ -172,6 +199,7 @@ class Stream:
             "events": self._events,
             "pings": self.pings,
             "pongs": self.pongs,
+            "replay": self._replay and self._replay.figures(),
         }
 
 

@@ -54,7 +54,7 @@ def drain(client: ClientConnection) -> Exception:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from pusher import Pusher
@@ -108,6 +109,15 @@ def failed(*arguments: str, **environment: str) -> str:
     return result.stderr
 
 
+def test_a_capture_is_named_in_words_before_it_is_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "raw.jsonl"
+    event = {"type": "event", "received_at": "2026-03-01T00:00:00Z", "channel": "c", "event": "e", "data": ""}
+    path.write_text(json.dumps(event))
+    with started("--replay", str(path), str(path), "--replay-speed", "2") as (_, lines):
+        assert lines[3] == "The first subscription starts the replay of 2 events.\n"
+        assert SandboxControl(url_in(lines)).replay() == 2
+
+
 def test_a_port_in_use_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot listen: Address already in use" in failed("--port", str(taken.getsockname()[1]))
@@ -121,6 +131,8 @@ def test_a_port_in_use_is_one_clear_line() -> None:
         (("--port", "99999"), "port"),
         (("--code-digits", "1"), "4 to 12"),
         (("--pusher-app-id", "mine"), "app id must be a number"),
+        (("--replay-speed", "0"), "speed must be more than 0"),
+        (("--replay", "nowhere.jsonl"), "nowhere.jsonl: No such file or directory"),
     ],
 )
 def test_a_setting_out_of_range_is_one_clear_line(arguments: tuple[str, ...], words: str) -> None:

@@ -163,7 +163,7 @@ def test_data_can_be_an_object_where_it_should_be_a_string(quiet: SandboxServer)
 
 
 def test_a_subscription_is_confirmed_late_and_nothing_comes_before(quiet: SandboxServer) -> None:
-    quiet.control.fault("delay_subscription", "stream", seconds=0.5)
+    quiet.control.fault("delay_subscription", "stream", seconds=1.5)
     with dial(quiet) as client:
         hear(client)
         asked_at = time.monotonic()
@@ -171,17 +171,33 @@ def test_a_subscription_is_confirmed_late_and_nothing_comes_before(quiet: Sandbo
         assert subscribe(client, BUY)["event"] == "pusher:error"  # it is asked for already
         assert quiet.control.publish(BUY, "updated", []) == 0
         assert hear(client)["event"] == "pusher_internal:subscription_succeeded"
-        assert time.monotonic() - asked_at >= 0.5
+        assert time.monotonic() - asked_at >= 1.5
         assert quiet.control.publish(BUY, "updated", []) == 1
 
 
 def test_a_late_subscription_can_be_taken_back(quiet: SandboxServer) -> None:
-    quiet.control.fault("delay_subscription", "stream", seconds=600)
+    for seconds in (0.2, 0.6):
+        quiet.control.fault("delay_subscription", "stream", seconds=seconds)
     with dial(quiet) as client:
         hear(client)
         say(client, "pusher:subscribe", channel=BUY)
         say(client, "pusher:unsubscribe", channel=BUY)
+        assert subscribe(client, SELL)["channel"] == SELL  # by then the other would have been confirmed
+        assert quiet.control.publish(BUY, "updated", []) == 0
         assert subscribe(client, BUY)["event"] == "pusher_internal:subscription_succeeded"
+
+
+def test_a_late_subscription_goes_with_its_client(quiet: SandboxServer) -> None:
+    for seconds in (0.2, 0.6):
+        quiet.control.fault("delay_subscription", "stream", seconds=seconds)
+    with dial(quiet) as client:
+        hear(client)
+        with dial(quiet) as leaver:
+            hear(leaver)
+            say(leaver, "pusher:subscribe", channel=BUY)
+            eventually(lambda: len(quiet.control.state()["faults"]) == 1)
+        assert subscribe(client, SELL)["channel"] == SELL
+        assert quiet.control.state()["stream"]["channels"] == {SELL: 1}
 
 
 def test_a_subscription_is_never_confirmed(quiet: SandboxServer) -> None:
