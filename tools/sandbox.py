@@ -59,7 +59,11 @@ class SandboxProcess:
 
     def __enter__(self) -> SandboxProcess:
         command = [sys.executable, "-m", "airflow_provider_quoine.sandbox", "--port", str(self._port), *self._options]
-        env = os.environ | {"QUOINE_SANDBOX_VENDOR_SECRET": self.vendor_secret, "PYTHONUNBUFFERED": "1"}
+        secrets_given = {
+            "QUOINE_SANDBOX_VENDOR_SECRET": self.vendor_secret,
+            "QUOINE_SANDBOX_PUSHER_SECRET": secrets.token_urlsafe(48),
+        }
+        env = os.environ | {**secrets_given, "PYTHONUNBUFFERED": "1"}
         self._process = KeptProcess(command, env=env, cwd=self._folder, console=self.console)
         try:
             wait_for("the sandbox", self._serves, timeout=SECONDS_TO_START, pause=0.1)

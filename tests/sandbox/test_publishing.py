@@ -195,6 +195,11 @@ def test_an_event_is_taken_strictly(quiet: SandboxServer, body: bytes, status: i
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
+def test_a_parameter_sent_twice_is_refused(quiet: SandboxServer) -> None:
+    answer = send(quiet, method="GET", path="/apps/1/channels", info=["subscription_count"] * 2)
+    assert (answer.status_code, "sent twice" in answer.text) == (400, True)
+
+
 def test_a_batch_holds_at_most_10_events(quiet: SandboxServer) -> None:
     batch = json.dumps({"batch": [json.loads(event())] * 11}).encode()
     assert send(quiet, batch, path="/apps/1/batch_events").status_code == 400
