@@ -265,8 +265,10 @@ class PusherSupervisor:
 
     def _note_loss(self, lost: ConnectionLostError) -> None:
         since = lost.since or time.monotonic()
+        # A refusal for good is an error, which its receivers tell, and nothing that is tried again here.
+        told = self._down_since or after(lost.code) is After.GIVE_UP
         log.log(
-            logging.DEBUG if self._down_since else logging.WARNING,
+            logging.DEBUG if told else logging.WARNING,
             "No stream from %s: %s. It is tried again until it is back.",
             self.where,
             lost,

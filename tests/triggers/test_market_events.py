@@ -304,6 +304,7 @@ def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
     told = [record.getMessage() for record in caplog.records if record.name == market_events.__name__]
     assert len(told) == 2
     assert all(words in each for each in told)
+    assert [record for record in our_records(caplog) if record.levelno > logging.INFO] == []
     assert [record for record in our_records(caplog) if "another-key" in record.getMessage()] == []
 
 
