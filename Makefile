@@ -47,7 +47,7 @@ bench: $(READY) ## Measure beside other ways, an hour on a quiet machine (needs 
 	$(BIN)/python -W ignore -m benchmarks.poller
 
 lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
-	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --quiet --upgrade --universal \
+	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet --upgrade --universal \
 		--python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.txt
 

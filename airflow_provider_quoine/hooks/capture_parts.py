@@ -1,0 +1,199 @@
+"""
+The parts of a capture: what each holds, and how two records of the same window become one.
+
+A capture is cut into windows of time, counted from when it began, and each window is one part, one file. A part
+speaks of its own window only. It says when somebody listened (its stretches), and of which times rows may be missing
+(its gaps). So whoever goes on with a capture, or runs beside another, reads the part that is there and merges: of the
+time it listened itself its own rows count, of all other time those that are there. No row is doubled by that, and
+none that somebody has is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+NOT_RUNNING = "the capture was not running"
+"""Reason of the gaps that nobody listened in."""
+
+
+class Span(NamedTuple):
+    """A stretch of time without its beginning and with its end: a snapshot belongs to the time before it."""
+
+    since: datetime
+    until: datetime
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether a moment is in it."""
+        return self.since < moment <= self.until
+
+
+class Gap(NamedTuple):
+    """
+    A time of which rows may be missing; both ends are part of it.
+
+    :param reason: in words.
+    """
+
+    since: datetime
+    until: datetime
+    reason: str
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return (self.until - self.since).total_seconds()
+
+
+class Stretch(NamedTuple):
+    """
+    A time in which somebody listened, as :class:`Span`.
+
+    :param reconnects: how often the connection was made again in it.
+    :param dropped: events that came and were not taken, because the capture was too slow.
+    :param skipped: snapshots left out because they were in doubt.
+    """
+
+    since: datetime
+    until: datetime
+    reconnects: int = 0
+    dropped: int = 0
+    skipped: int = 0
+
+
+class Row(NamedTuple):
+    """
+    A row.
+
+    :param at: the moment that places it in time.
+    :param line: its JSON, without a line's end.
+    """
+
+    at: datetime
+    line: bytes
+
+
+@dataclass(kw_only=True)
+class Part:
+    """
+    What is known of one window.
+
+    :param window: its number.
+    """
+
+    window: int
+    rows: list[Row] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    stretches: list[Stretch] = field(default_factory=list)
+
+    @property
+    def gap_seconds(self) -> float:
+        """All its gaps together; they do not overlap once it is merged."""
+        return sum(gap.seconds for gap in self.gaps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """
+    The windows of a capture.
+
+    :param began_at: aware, UTC.
+    :param ends_at: end of the last window, which may be shorter than the others.
+    :param length: of a window.
+    """
+
+    began_at: datetime
+    ends_at: datetime
+    length: timedelta
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return -((self.began_at - self.ends_at) // self.length)
+
+    def number_of(self, moment: datetime) -> int:
+        """Return the window that a moment is in; one before the beginning or after the end is in the nearest."""
+        number = -((self.began_at - moment) // self.length) - 1
+        return min(max(number, 0), self.count - 1)
+
+    def span(self, number: int) -> Span:
+        """Return a window's time."""
+        since = self.began_at + number * self.length
+        return Span(since, min(since + self.length, self.ends_at))
+
+
+_Piece = TypeVar("_Piece", Gap, Stretch)
+
+
+def within(pieces: Iterable[_Piece], span: Span) -> list[_Piece]:
+    """Return what of some pieces lies in a span."""
+    found = []
+    for piece in pieces:
+        since, until = max(piece.since, span.since), min(piece.until, span.until)
+        if since < until or (since == until == piece.since == piece.until and span.holds(since)):
+            found.append(piece._replace(since=since, until=until))
+    return found
+
+
+def outside(pieces: Iterable[_Piece], spans: Iterable[Stretch | Gap]) -> list[_Piece]:
+    """Return what of some pieces lies in none of the spans."""
+    rest = list(pieces)
+    for since, until, *_ in spans:
+        rest = [left for piece in rest for left in _without(piece, Span(since, until))]
+    return rest
+
+
+def _without(piece: _Piece, span: Span) -> list[_Piece]:
+    if piece.since == piece.until:
+        return [] if span.holds(piece.since) else [piece]
+    ends = ((piece.since, min(piece.until, span.since)), (max(piece.since, span.until), piece.until))
+    return [piece._replace(since=since, until=until) for since, until in ends if since < until]
+
+
+def disjoint(gaps: Iterable[Gap]) -> list[Gap]:
+    """Return gaps that cover the same time, in order, none over another; of two the one that began earlier stays."""
+    found: list[Gap] = []
+    for gap in sorted(gaps):
+        since = max(gap.since, found[-1].until) if found else gap.since
+        if gap.until < since or (found and gap.until == found[-1].until):
+            continue
+        if found and found[-1].until == since and found[-1].reason == gap.reason:
+            found[-1] = found[-1]._replace(until=gap.until)
+        else:
+            found.append(gap._replace(since=since))
+    return found
+
+
+def merge(there: Part, own: Part) -> Part:
+    """
+    Make one part of two records of the same window.
+
+    :param there: what is stored.
+    :param own: what is added. Of the time of its own stretches it replaces what is there.
+    """
+    listened = [Span(since, until) for since, until, *_ in own.stretches]
+    kept = [row for row in there.rows if not any(span.holds(row.at) for span in listened)]
+    return Part(
+        window=own.window,
+        rows=sorted(kept + own.rows, key=lambda row: row.at),
+        gaps=disjoint(outside(there.gaps, own.stretches) + own.gaps),
+        stretches=sorted(outside(there.stretches, own.stretches) + own.stretches),
+    )
+
+
+def with_silence_stated(part: Part, span: Span) -> Part:
+    """
+    State as gaps where nobody listened.
+
+    :param part: is left as it is.
+    :param span: the time to account for.
+    """
+    silent = outside([Gap(*span, NOT_RUNNING)], part.stretches)
+    return Part(
+        window=part.window,
+        rows=part.rows,
+        gaps=disjoint([*part.gaps, *outside(silent, part.gaps)]),
+        stretches=part.stretches,
+    )
