@@ -45,6 +45,7 @@ build: $(READY) ## Make wheel and sdist in dist/
 bench: $(READY) ## Measure beside other ways, an hour on a quiet machine (needs redis-server)
 	$(BIN)/python -W ignore -m benchmarks.budget
 	$(BIN)/python -W ignore -m benchmarks.poller
+	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
 
 lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
 	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet --upgrade --universal \

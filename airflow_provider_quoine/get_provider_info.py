@@ -66,9 +66,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks", "quoine"),
-        "operators": _modules("operators", "onboarding", "withdrawals", "authorization", "market_data"),
+        "operators": _modules("operators", "onboarding", "withdrawals", "authorization", "market_data", "capture"),
         "sensors": _modules("sensors", "onboarding", "withdrawals", "market_events"),
-        "triggers": _modules("triggers", "polling", "market_data", "market_events"),
+        "triggers": _modules("triggers", "polling", "market_data", "market_events", "capture"),
         "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
         "config": {

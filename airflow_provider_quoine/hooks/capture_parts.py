@@ -171,13 +171,15 @@ def merge(there: Part, own: Part) -> Part:
     Make one part of two records of the same window.
 
     :param there: what is stored.
-    :param own: what is added. Of the time of its own stretches it replaces what is there.
+    :param own: what is added. Of the time of its own stretches it replaces what is there; a row of other time is
+        added once, however often it is tried.
     """
     listened = [Span(since, until) for since, until, *_ in own.stretches]
     kept = [row for row in there.rows if not any(span.holds(row.at) for span in listened)]
+    known = set(kept)
     return Part(
         window=own.window,
-        rows=sorted(kept + own.rows, key=lambda row: row.at),
+        rows=sorted([*kept, *(row for row in own.rows if row not in known)], key=lambda row: row.at),
         gaps=disjoint(outside(there.gaps, own.stretches) + own.gaps),
         stretches=sorted(outside(there.stretches, own.stretches) + own.stretches),
     )

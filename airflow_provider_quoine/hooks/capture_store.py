@@ -76,8 +76,6 @@ def _form(name: str, stream: str) -> _Form:
         return _Form(write=write_lines, read=read_lines)
     if name == "jsonl.gz":
         return _Form(write=write_packed_lines, read=read_packed_lines)
-    if name != "parquet":
-        raise QuoineInputError(f"The format {name!r} is none: give one of {', '.join(FORMATS)}.")
     try:
         from airflow_provider_quoine.hooks.capture_parquet import read_parquet, write_parquet
     except ImportError as error:

@@ -136,18 +136,17 @@ class SnapshotTrigger(StreamTrigger):
 
     async def _payloads(self) -> AsyncIterator[dict[str, Any]]:
         schedule, subject, on_doubt = self._plan()
-        # The time-out stands inside: closing the stream must not turn a snapshot into a time-out.
+        if schedule is None:
+            # The stream is left before the event: whoever waits for one only does not come back.
+            yield await self._once(subject, on_doubt)
+            return
         async with await self._stream(subject.channels) as stream:
             sampler = Sampler(subject, stream, on_doubt=on_doubt)
             try:
                 async with asyncio.timeout(self.timeout):
                     await sampler.pull_first()
-                    first = None if schedule else await self._first(sampler)
             except TimeoutError:
                 yield {"status": "timeout", "message": sampler.silence(self.timeout)}
-                return
-            if schedule is None:
-                yield self._success(first, stream)
                 return
             taken = 0
             async for snapshot in self._by_time(sampler, schedule):
@@ -155,6 +154,17 @@ class SnapshotTrigger(StreamTrigger):
                 yield self._success(snapshot, stream)
             if not taken:
                 yield {"status": "timeout", "message": f"No {subject.what} was due and without doubt until the end."}
+
+    async def _once(self, subject: Subject, on_doubt: OnDoubt) -> dict[str, Any]:
+        # The time-out stands inside: closing the stream must not turn a snapshot into a time-out.
+        async with await self._stream(subject.channels) as stream:
+            sampler = Sampler(subject, stream, on_doubt=on_doubt)
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await sampler.pull_first()
+                    return self._success(await self._first(sampler), stream)
+            except TimeoutError:
+                return {"status": "timeout", "message": sampler.silence(self.timeout)}
 
     async def _first(self, sampler: Sampler) -> Any:
         while True:
@@ -255,10 +265,11 @@ class QuoineExecutionsTrigger(StreamTrigger):
 
     async def _payloads(self) -> AsyncIterator[dict[str, Any]]:
         schedule, channel = self._plan()
+        if schedule is None:
+            # As above.
+            yield await self._next(channel)
+            return
         async with await self._stream([channel], queue_size=MOST_EXECUTIONS) as stream:
-            if schedule is None:
-                yield await self._next(stream, channel)
-                return
             dropped, number = 0, schedule.next_after(datetime.now(UTC))
             while schedule.count is None or number <= schedule.count:
                 due_at = schedule.due_at(number)
@@ -267,23 +278,19 @@ class QuoineExecutionsTrigger(StreamTrigger):
                 yield self._success(found, stream, dropped) | {"due_at": due_at.isoformat()}
                 number = max(number + 1, schedule.next_after(datetime.now(UTC)))
 
-    async def _next(self, stream: PusherStream, channel: str) -> dict[str, Any]:
+    async def _next(self, channel: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = []
-        try:
-            async with asyncio.timeout(self.timeout):
-                while len(found) < (self.count or 1):
-                    found.append(execution_row(await anext(stream)))
-        except TimeoutError:
-            words = (
-                f"{len(found)} of {self.count} executions of {self.pair} came within {self.timeout:g} s on {channel}."
-            )
-            if stream.problem:
-                words += f" There is no connection: {stream.problem}."
-            return {
-                "status": "timeout",
-                "message": f"{words} A quiet pair needs a longer time-out; a misspelt pair gives no error either.",
-            }
-        return self._success(found, stream, 0)
+        async with await self._stream([channel], queue_size=MOST_EXECUTIONS) as stream:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    while len(found) < (self.count or 1):
+                        found.append(execution_row(await anext(stream)))
+                return self._success(found, stream, 0)
+            except TimeoutError:
+                few = f"{len(found)} of {self.count} executions came within {self.timeout:g} s on {channel}."
+                outage = f"There is no connection: {stream.problem}. " if stream.problem else ""
+                advice = "A quiet pair needs a longer time-out; a misspelt pair gives no error either, only silence."
+                return {"status": "timeout", "message": f"{few} {outage}{advice}"}
 
     async def _until(self, stream: PusherStream, due_at: datetime) -> tuple[int, list[dict[str, Any]]]:
         came, found = 0, deque[dict[str, Any]](maxlen=MOST_EXECUTIONS)

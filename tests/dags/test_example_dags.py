@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +67,20 @@ def test_order_book_snapshot(run_dag: RunDag, exchange: SandboxControl) -> None:
     book = results["snapshot"]
     assert book["bids"]
     assert book["asks"]
+
+
+def test_capture_order_books(run_dag: RunDag, exchange: SandboxControl, tmp_path: Path) -> None:
+    conf = {"pairs": ["btcjpy", "ethbtc"], "path": str(tmp_path), "minutes": 0.05, "interval": 0.2}
+    state, _, _ = run_dag("quoine_capture_order_books", conf)
+    assert state == "success"
+    files = sorted(tmp_path.glob("quoine_capture_order_books/*/capture/*/*.jsonl.gz"))
+    assert [path.name.rpartition("_2")[0] for path in files] == ["order_book_btcjpy", "order_book_ethbtc"]
+    for path in files:
+        *lines, last = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        rows = [line for line in lines if line["type"] == "order_book"]
+        assert len(rows) == last["rows"] > 0
+    # One connection for both.
+    assert exchange.state()["stream"]["connections_max"] <= 2
 
 
 def code_of(exchange: SandboxControl) -> Answer:

@@ -261,11 +261,6 @@ def test_parquet_without_pyarrow_says_what_to_install(store_of: Stores, monkeypa
         store_of(file_format="parquet")
 
 
-def test_an_unknown_format_is_refused(store_of: Stores) -> None:
-    with pytest.raises(QuoineInputError, match=r"jsonl, jsonl.gz, parquet"):
-        store_of(file_format="csv")
-
-
 def test_names_are_safe_and_of_one_id_only() -> None:
     given = ["daily", "manual__2026-01-02T03:04:05+00:00", "a/b", "a_b", "a:b", "..", ".", "日本", "x" * 300, "x" * 301]
     made = [path_name(text) for text in given]

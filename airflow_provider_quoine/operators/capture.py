@@ -1,0 +1,265 @@
+"""Operators that capture the market streams into files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_quoine.hooks.capture_store import path_name
+from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+STATE_KEY = "quoine_capture"
+"""Key in the task state store under which a capture that has not succeeded yet keeps when it began."""
+
+
+class CaptureOperator(BaseOperator):
+    """
+    What the capture operators share: where the files go, and that a retry goes on with the same capture.
+
+    :param path: folder under which each run and task gets its own: a local path or any URI that Airflow's
+        ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there.
+    :param duration: seconds.
+    :param part_seconds: of one file. It is in memory until it is written.
+    :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
+    :param quoine_conn_id: connection that names the stream.
+    """
+
+    template_fields: Sequence[str] = ("quoine_conn_id", "path", "duration", "part_seconds", "file_format")
+    ui_color = "#dcfce7"
+    stream = ""
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        duration: float | str | None,
+        part_seconds: float | str = 60,
+        file_format: str = "jsonl",
+        quoine_conn_id: str = "quoine_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.duration = duration
+        self.part_seconds = part_seconds
+        self.file_format = file_format
+        self.quoine_conn_id = quoine_conn_id
+
+    def execute(self, context: Context) -> None:
+        """
+        Check the input, and go over to the triggerer.
+
+        :raises AirflowFailException: on wrong input, which no retry would mend.
+        """
+        store: Any = context["task_state_store"]
+        now = datetime.now(UTC).replace(microsecond=0)
+        kept: dict[str, str] = store.get(STATE_KEY) or {"began_at": now.isoformat()}
+        with without_retry():
+            given = self._given(datetime.fromisoformat(kept["began_at"]))
+            trigger = QuoineCaptureTrigger(
+                quoine_conn_id=self.quoine_conn_id,
+                stream=self.stream,
+                folder=self._folder(context["ti"]),
+                file_format=self.file_format,
+                began_at=kept["began_at"],
+                part_seconds=_number(self.part_seconds),
+                **given,
+            )
+            trigger.check()
+        store.set(STATE_KEY, kept)
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    @abstractmethod
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        """Return the trigger's arguments that are of this stream: what is captured, and how long."""
+
+    def _folder(self, ti: Any) -> str:
+        names = [path_name(name) for name in (ti.dag_id, ti.run_id, ti.task_id)]
+        if ti.map_index >= 0:
+            names.append(str(ti.map_index))
+        return "/".join([self.path.rstrip("/"), *names])
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """
+        Return the summary.
+
+        :param event: the trigger's.
+        :raises AirflowFailException: on what no retry would mend.
+        :raises AirflowException: if the capture failed; a retry goes on where its files end.
+        """
+        match event:
+            case {"status": "success", "path": str(path), **summary}:
+                # What is cleared from now on is a new capture.
+                context["task_state_store"].delete(STATE_KEY)
+                return {"path": path, **{str(name): value for name, value in summary.items()}}
+            case {"status": "empty", "message": str(message)}:
+                context["task_state_store"].delete(STATE_KEY)
+                raise AirflowException(message)
+            case {"status": "refused", "message": str(message)}:
+                raise AirflowFailException(message)
+            case {"status": "error", "message": str(message)}:
+                raise AirflowException(message)
+            case _:
+                raise AirflowException(
+                    f"The capture's trigger sent {event!r:.200}, which is no summary. Scheduler, triggerer and workers "
+                    "must run the same version of airflow-provider-quoine."
+                )
+
+
+class SnapshotCaptureOperator(CaptureOperator):
+    """
+    What the captures by time share. Of ``interval``, ``count`` and ``duration`` give two.
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    :param interval: seconds between two rows.
+    :param count: number of rows.
+    :param on_doubt: what to do with a snapshot that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
+    """
+
+    template_fields = (*CaptureOperator.template_fields, "pair", "interval", "count")
+
+    def __init__(
+        self,
+        *,
+        pair: str,
+        interval: float | str | None = None,
+        count: int | str | None = None,
+        duration: float | str | None = None,
+        on_doubt: str = "mark",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(duration=duration, **kwargs)
+        self.pair = pair
+        self.interval = interval
+        self.count = count
+        self.on_doubt = on_doubt
+
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        from airflow_provider_quoine.exchange.errors import QuoineInputError
+        from airflow_provider_quoine.hooks.schedule import Schedule
+
+        schedule = Schedule.of(
+            began_at=began_at,
+            interval=_number(self.interval),
+            count=_number(self.count),
+            duration=_number(self.duration),
+        )
+        if schedule.ends_at is None:
+            raise QuoineInputError("A capture needs an end: give a duration or a count beside the interval.")
+        return {
+            "pair": self.pair,
+            "interval": schedule.interval.total_seconds(),
+            "duration": (schedule.ends_at - began_at).total_seconds(),
+            "on_doubt": self.on_doubt,
+        }
+
+
+class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
+    """
+    Capture the order book of a pair by time: a row every ``interval``, in quiet markets too (api-reference II).
+
+    Waits in the triggerer and holds no worker slot. Of ``interval``, ``count`` and ``duration`` give two.
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    :param path: folder under which each run and task gets its own: a local path or any URI that Airflow's
+        ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there.
+    :param interval: seconds between two rows.
+    :param count: number of rows.
+    :param duration: seconds.
+    :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
+    :param on_doubt: what to do with a book that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
+    :param part_seconds: of one file. It is in memory until it is written.
+    :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
+    :param quoine_conn_id: connection that names the stream.
+    :return: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``reconnects``,
+        ``dropped``, ``skipped``, ``from``, ``until``.
+    """
+
+    stream = "order_book"
+
+    def __init__(self, *, depth: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.depth = depth
+
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        return super()._given(began_at) | {"depth": self.depth}
+
+
+class QuoineCaptureProductOperator(SnapshotCaptureOperator):
+    """
+    Capture the ticker of a product by time: a row every ``interval``, in quiet markets too (api-reference II).
+
+    Its other arguments and its result are those of :class:`QuoineCaptureOrderBookOperator`.
+
+    :param product_id: the exchange's number of the pair's product; may be left out where it is on record.
+    """
+
+    stream = "product"
+
+    def __init__(self, *, product_id: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.product_id = product_id
+
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        return super()._given(began_at) | {"product_id": self.product_id}
+
+
+class QuoineCaptureExecutionsOperator(CaptureOperator):
+    """
+    Capture the executions of a pair, every one (api-reference II).
+
+    Its arguments are ``pair``, ``duration`` and those of :class:`QuoineCaptureOrderBookOperator` that say where to and
+    how, and its result is the same; ``dropped`` counts those that came faster than they could be taken.
+
+    :param pair: currency pair code without separator, such as ``btcjpy``.
+    """
+
+    template_fields = (*CaptureOperator.template_fields, "pair")
+    stream = "execution"
+
+    def __init__(self, *, pair: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pair = pair
+
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        return {"pair": self.pair, "duration": _number(self.duration)}
+
+
+class QuoineCaptureEventsOperator(CaptureOperator):
+    """
+    Capture every event of some channels as it came, which the sandbox can replay.
+
+    Its arguments are ``channels``, ``duration`` and those of :class:`QuoineCaptureOrderBookOperator` that say where to
+    and how, and its result is the same; ``dropped`` counts events that came faster than they could be taken.
+
+    :param channels: names of channels, such as ``price_ladders_cash_btcjpy_buy``.
+    """
+
+    template_fields = (*CaptureOperator.template_fields, "channels")
+    stream = "event"
+
+    def __init__(self, *, channels: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def _given(self, began_at: datetime) -> dict[str, Any]:
+        return {"channels": list(self.channels), "duration": _number(self.duration)}
+
+
+def _number(given: Any) -> Any:
+    """Read a number that a template wrote; anything else is checked as it is."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return int(given) if given.isdecimal() else float(given)
+    except ValueError:
+        return given

@@ -1,0 +1,30 @@
+"""A process that runs one capture trigger as a triggerer does, to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from functools import partial
+
+from airflow_provider_quoine.exchange import pusher
+from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
+
+
+async def run(trigger: QuoineCaptureTrigger) -> None:
+    """Say what its event says."""
+    async for event in trigger.run():
+        print(json.dumps(event.payload), flush=True)
+
+
+def main() -> None:
+    """Say when it is loaded, take the trigger's arguments and the stream's patience as lines of JSON, and run it."""
+    print("ready", flush=True)
+    arguments, timing = (json.loads(sys.stdin.readline()) for _ in range(2))
+    # A trigger has no setting for its patience, and a dead connection is missed after a minute only.
+    pusher.StreamTiming = partial(pusher.StreamTiming, **timing)  # type: ignore[assignment,misc]
+    asyncio.run(run(QuoineCaptureTrigger(**arguments)))
+
+
+if __name__ == "__main__":
+    main()
