@@ -163,6 +163,26 @@ def test_a_raw_capture_has_every_event_as_it_came(market: SandboxServer, begin: 
     assert [row["received_at"] for row in rows] == sorted(row["received_at"] for row in rows)
 
 
+@pytest.mark.parametrize("file_format", ["jsonl", "jsonl.gz"])
+def test_a_raw_capture_is_the_same_again_when_the_sandbox_replays_it(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    channels = ["executions_cash_btcjpy", "product_cash_btcjpy_5"]
+    first = begin("event", channels=channels, file_format=file_format)
+    asyncio.run(event_of(first))
+    with SandboxServer(SandboxSettings(replay=tuple(files(first)))) as again:
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", again.airflow_connection())
+        second = begin(
+            "event", channels=channels, file_format=file_format, folder=f"{first.folder}-again", duration=5.0
+        )
+        asyncio.run(event_of(second))
+    events = [
+        [(row["channel"], row["event"], row["data"]) for row in lines(trigger, "event")] for trigger in (first, second)
+    ]
+    assert events[0] == events[1]
+    assert events[0]
+
+
 def test_a_stopped_capture_keeps_its_unfinished_part_and_goes_on_there(market: SandboxServer, begin: Begin) -> None:
     trigger = begin(duration=6.0, part_seconds=3.0)
 
