@@ -61,6 +61,11 @@ from airflow_provider_quoine.exchange.transport import NotConnectedError, Transp
 MAX_ANSWER_BYTES = 1024 * 1024
 """No answer of this API comes near it; what is longer is cut and, as a success, unreadable."""
 
+_HEADERS = {
+    **requests.utils.default_headers(),
+    "User-Agent": f"airflow-provider-quoine/{__version__}",
+    "Accept": "application/json",
+}
 _READ_BYTES = 64 * 1024
 _LOST = (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError)
 _READ_ADVICE = "This call only reads: nothing was changed at the exchange, and it can be repeated."
@@ -122,9 +127,6 @@ class QuoineClient:
         self._auth = auth
         self._timeouts = (connect_timeout, read_timeout)
         self._verify = verify
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"airflow-provider-quoine/{__version__}"
-        self._session.headers["Accept"] = "application/json"
         self._reads = Transport()
         self._attempts = Attempts(
             budget=budget, priority=priority, read_attempts=read_attempts, patience=patience, observer=observer
@@ -141,7 +143,6 @@ class QuoineClient:
     def close(self) -> None:
         """Close the connections that are kept for reads."""
         self._reads.close()
-        self._session.close()
 
     def take_slot(self) -> float:
         """
@@ -297,16 +298,14 @@ class QuoineClient:
         data: str | Mapping[str, str] | None,
         files: Mapping[str, tuple[str, bytes, str]] | None,
     ) -> Result:
-        request = self._session.prepare_request(
-            requests.Request(
-                endpoint.method,
-                self._base_url + endpoint.path,
-                headers={"Content-Type": "application/json"} if isinstance(data, str) else None,
-                data=data,
-                files=files,
-                auth=self._auth,
-            )
-        )
+        request = requests.Request(
+            endpoint.method,
+            self._base_url + endpoint.path,
+            headers={**_HEADERS, "Content-Type": "application/json"} if isinstance(data, str) else _HEADERS,
+            data=data,
+            files=files,
+            auth=self._auth,
+        ).prepare()
         scrub = answers.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
         transport = Transport(before_send=before_send) if endpoint.writes else self._reads
         # Raised after the block, so that no error carries another one that holds the request.
@@ -339,7 +338,8 @@ class QuoineClient:
     @cached_property
     def _environment(self) -> Mapping[str, Any]:
         # Once, because to look for proxies costs a tenth of a request.
-        return self._session.merge_environment_settings(self._base_url, {}, True, self._verify, None)
+        with requests.Session() as session:
+            return session.merge_environment_settings(self._base_url, {}, True, self._verify, None)
 
 
 def _check_base_url(base_url: str) -> str:
