@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from airflow_provider_quoine.exchange.budget import BudgetStoreError
@@ -14,27 +15,45 @@ from airflow_provider_quoine.exchange.budget_ledger import LONGEST_PAUSE, Ledger
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from redis import ConnectionPool
+    from redis.connection import ConnectionInterface
 
 ANSWER_WITHIN = 1.0
 """Seconds for Redis to be connected to, and to answer."""
 
-_REPLACE = """
-local book = redis.call('GET', KEYS[1]) or ''
+_STAMP_BYTES = 16
+"""Random, before the book: another stamp means that somebody has changed it."""
+
+_REPLACE = f"""
 local now = redis.call('TIME')
-if redis.sha1hex(book) ~= ARGV[1] then return {0, now[1], now[2], book} end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return {1, now[1], now[2], ''}
+if redis.call('GETRANGE', KEYS[1], 0, {_STAMP_BYTES - 1}) == ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+    return now
+end
+return {{now[1], now[2], redis.call('GET', KEYS[1]) or ''}}
 """
 
 Result = TypeVar("Result")
+
+
+@dataclass(kw_only=True, eq=False)
+class _Link:
+    """
+    A connection, used by one thread at a time.
+
+    :param known: stamp and book as they were left last: while nobody else has changed them, one question is enough.
+    """
+
+    connection: ConnectionInterface
+    known: bytes | None = None
 
 
 class RedisStore:
     """
     A book in Redis. Its clock is Redis' own, the same for every host.
 
-    A process that is killed leaves nothing locked: it has replaced the book, or it has not.
+    A process that is killed leaves nothing locked: it has replaced the book, or it has not. It speaks over redis-py's
+    connections but not by its client, which takes longer over a slot than Redis does.
 
     :param url: ``redis://``, ``rediss://`` or ``unix://``, as the ``redis`` package knows them; may hold a password.
     :param key: of the book.
@@ -43,62 +62,91 @@ class RedisStore:
     """
 
     def __init__(self, *, url: str, key: str, rules: Rules) -> None:
-        self._redis = _connect(url)
+        self._pool = _pool(url)
         parts = urlsplit(url)
         self._where = f"{parts.hostname or ''}:{parts.port or 6379}" if parts.scheme != "unix" else parts.path
         self._key = key
         self._keep_ms = int(1000 * (rules.span + LONGEST_PAUSE))
-        self._replace = self._redis.register_script(_REPLACE)
         self._ahead = time.time() - _since_boot()
-        self._known: bytes | None = None
+        self._pid = os.getpid()
+        self._idle: list[_Link] = []
 
     def __str__(self) -> str:
         return f"Redis at {self._where}"
 
     def clock(self) -> float:
-        """Estimate Redis' time from its last answer; before that, it is this host's."""
+        """Estimate Redis' time from its answers; before the first, it is this host's."""
         return _since_boot() + self._ahead
 
     def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
         """See :meth:`~airflow_provider_quoine.exchange.budget.BudgetStore.transact`."""
         from redis import RedisError
 
-        # The book as it was left last: while nobody else has changed it, one question is enough.
-        known, self._known = self._known, None
+        link = self._link()
         deadline = time.monotonic() + ANSWER_WITHIN
         try:
             while True:
-                expected, book, result = "", b"", None
-                if known is not None:
-                    ledger = _book(known)
+                stamp, left, result = b"none", b"", None
+                if (known := link.known) is not None:
+                    ledger = _book(known[_STAMP_BYTES:])
                     result = change(ledger, self.clock())
-                    expected, book = hashlib.sha1(known, usedforsecurity=False).hexdigest(), ledger.to_bytes()
-                done, seconds, micros, current = self._replace(keys=[self._key], args=[expected, book, self._keep_ms])
-                self._ahead = int(seconds) + int(micros) / 1e6 - _since_boot()
-                if done:
-                    self._known = book
+                    stamp, left = known[:_STAMP_BYTES], os.urandom(_STAMP_BYTES) + ledger.to_bytes()
+                asked = _since_boot()
+                seconds, micros, *current = self._replace(link.connection, stamp, left)
+                self._set_clock(int(seconds) + int(micros) / 1e6, asked, _since_boot())
+                if not current:
+                    link.known = left
+                    self._idle.append(link)
                     return cast("Result", result)
                 if time.monotonic() > deadline:
                     raise BudgetStoreError(f"others were faster for {ANSWER_WITHIN:g} s")
                 if known is not None:
                     time.sleep(random.uniform(0, 0.002))  # noqa: S311 - no secret
-                known = current
+                link.known = current[0]
         except (RedisError, OSError) as error:
             # Without its text, which may quote the URL.
             raise BudgetStoreError(type(error).__name__) from None
 
+    def _set_clock(self, said: float, asked: float, answered: float) -> None:
+        # Redis said it in between. What was estimated from quicker answers stays, as long as that may be true: so it
+        # is no matter how long this process was held up before it read this one.
+        self._ahead = max(said - answered, min(self._ahead, said - asked))
 
-def _book(known: bytes | None) -> Ledger:
+    def _link(self) -> _Link:
+        if self._pid != os.getpid():
+            # After a fork: the parent goes on speaking over these.
+            self._pid, self._idle = os.getpid(), []
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Link(connection=self._pool.make_connection())
+
+    def _replace(self, connection: ConnectionInterface, stamp: bytes, left: bytes) -> list[Any]:
+        from redis import ConnectionError as NotConnected
+
+        try:
+            return self._eval(connection, stamp, left)
+        except NotConnected:
+            # Redis closes what was idle for long, or has started anew. If the book was replaced, its stamp tells.
+            return self._eval(connection, stamp, left)
+
+    def _eval(self, connection: ConnectionInterface, stamp: bytes, left: bytes) -> list[Any]:
+        # The text each time, because Redis may have forgotten it; it is short.
+        connection.send_command("EVAL", _REPLACE, 1, self._key, stamp, left, self._keep_ms)  # type: ignore[no-untyped-call]
+        return cast("list[Any]", connection.read_response())
+
+
+def _book(written: bytes) -> Ledger:
     try:
-        return Ledger.from_bytes(known) if known else Ledger()
+        return Ledger.from_bytes(written) if written else Ledger()
     except ValueError:
         # Somebody wrote something else there.
         return Ledger()
 
 
-def _connect(url: str) -> Redis:
+def _pool(url: str) -> ConnectionPool:
     try:
-        from redis import Redis
+        from redis import ConnectionPool
         from redis.backoff import NoBackoff
         from redis.retry import Retry
     except ImportError:
@@ -107,7 +155,7 @@ def _connect(url: str) -> Redis:
             "pip install 'airflow-provider-quoine[redis]'."
         ) from None
     try:
-        return Redis.from_url(
+        return ConnectionPool.from_url(
             url,
             socket_connect_timeout=ANSWER_WITHIN,
             socket_timeout=ANSWER_WITHIN,

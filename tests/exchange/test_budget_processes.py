@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_quoine.exchange.budget import Priority
 from airflow_provider_quoine.exchange.budget_file import HALF_BYTES
 from airflow_provider_quoine.exchange.budget_ledger import Rules
+from airflow_provider_quoine.exchange.budget_redis import RedisStore
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError
 from tests.exchange.sharers import Sharer, busiest, open_budget, open_store, until
 
@@ -237,6 +239,42 @@ def test_redis_gone_leaves_the_own_shares_and_redis_back_is_taken_up(
     assert len(back) > len(gone)
     for sharer in sharers:
         assert len(sharer.said) == 2, sharer.said
+
+
+@pytest.mark.cluster
+def test_a_connection_that_redis_has_closed_is_made_anew_without_a_word(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    from redis import Redis
+
+    budget = open_budget(redis.url, RULES)
+    budget.acquire(priority=NORMAL)
+    with Redis.from_url(redis.url) as client:
+        assert client.client_kill_filter(_type="normal", skipme=True) == 1
+    budget.acquire(priority=NORMAL)
+    assert warnings(caplog) == []
+    assert open_store(redis.url, RULES).transact(lambda ledger, _: len(ledger.times)) == 2
+
+
+@pytest.mark.cluster
+def test_the_clock_of_redis_is_known_however_late_its_answers_are_read(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(redis.url, RULES)
+    began = time.time()
+    store.transact(lambda ledger, _: None)
+    assert isinstance(store, RedisStore)
+    answer = store._replace
+
+    def late(*given: Any) -> list[Any]:
+        try:
+            return answer(*given)
+        finally:
+            time.sleep(0.3)
+
+    monkeypatch.setattr(store, "_replace", late)
+    store.transact(lambda ledger, _: None)
+    assert abs(store.clock() - time.time()) < 0.1 + (time.time() - began - 0.3)
 
 
 def test_redis_that_was_never_there_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
