@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow_provider_quoine.exchange.budget import BudgetStore, Priority, RequestBudget
+from airflow_provider_quoine.exchange.budget import BudgetStore, BudgetStoreError, Priority, RequestBudget
 from airflow_provider_quoine.exchange.budget_file import FileStore
-from airflow_provider_quoine.exchange.budget_ledger import Rules
+from airflow_provider_quoine.exchange.budget_ledger import Ledger, Rules
 from airflow_provider_quoine.exchange.budget_redis import RedisStore
 
 ROOT = Path(__file__).resolve().parents[2]
+
+Result = TypeVar("Result")
 
 
 def open_store(where: str, rules: Rules) -> BudgetStore:
@@ -31,9 +33,40 @@ def open_budget(where: str, rules: Rules) -> RequestBudget:
     return RequestBudget(store=open_store(where, rules), rules=rules)
 
 
+class Watched(threading.local):
+    """
+    A book that tells when this thread changed it last, by the book's own time; nothing if it could not be had.
+
+    After a slot was taken, that is its time: exact, however long the process is held up before it does something else.
+    """
+
+    def __init__(self, store: BudgetStore) -> None:
+        self._store = store
+        self.changed_at: list[float] = []
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def clock(self) -> float:
+        return self._store.clock()
+
+    def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
+        def watched(ledger: Ledger, now: float) -> Result:
+            self.changed_at = [now]
+            return change(ledger, now)
+
+        try:
+            return self._store.transact(watched)
+        except BudgetStoreError:
+            self.changed_at = []
+            raise
+
+
 class Sharer:
     """
     A process that takes as many slots as it gets.
+
+    It keeps when it had each slot by this host's monotonic clock in ``taken``, and by the book's in ``slots``.
 
     :param where: path or Redis URL.
     :param priority: of all its calls.
@@ -43,7 +76,9 @@ class Sharer:
         told = json.dumps({"where": where, "rules": vars(rules), "priority": priority})
         command = [sys.executable, "-m", "tests.exchange.sharers", told]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.rules = rules
         self.taken: list[float] = []
+        self.slots: list[float] = []
         self.said: list[str] = []
         self._threads = [threading.Thread(target=read) for read in (self._read_slots, self._read_log)]
 
@@ -66,7 +101,9 @@ class Sharer:
         for line in self.process.stdout:
             # The last line of a killed process may be half a number.
             if line.endswith(";\n"):
-                self.taken.append(float(line[:-2]))
+                taken, *slots = map(float, line[:-2].split())
+                self.taken.append(taken)
+                self.slots += slots
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
@@ -96,10 +133,12 @@ def _main(told: dict[str, Any]) -> None:
     import logging
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    budget = open_budget(told["where"], Rules(**told["rules"]))
+    rules = Rules(**told["rules"])
+    store = Watched(open_store(told["where"], rules))
+    budget = RequestBudget(store=store, rules=rules)
     while True:
         budget.acquire(priority=Priority(told["priority"]))
-        sys.stdout.write(f"{time.monotonic()};\n")
+        sys.stdout.write(f"{time.monotonic()} {' '.join(map(str, store.changed_at))};\n")
         sys.stdout.flush()
 
 
