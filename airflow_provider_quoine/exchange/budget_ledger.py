@@ -14,6 +14,8 @@ Three rules decide over a slot:
   the longest time has one.
 - *The room for the urgent.* Only they take the last hundredth of the limit, and polling takes slots at an even pace. So
   the slots of a window become free one by one, and whoever is urgent waits for one of them, not for a whole window.
+  What is neither may take an equal part of a window as fast as it likes, and more at polling's pace: however much
+  faster one sharer is than another, it does not empty a window that has just become free.
 """
 
 from __future__ import annotations
@@ -185,7 +187,8 @@ class Ledger:
         if passed is not None:
             queue.remove(passed)
             queue.insert(0, passed)
-        wait = self._ready_at(ticket, queue, ticket == passed, rules) - now
+        in_part_at = self._in_part_at(ticket.priority, sharer, rules)
+        wait = self._ready_at(ticket, queue, in_part_at, ticket == passed, rules) - now
         if wait > 0:
             wait = min(wait, LOOK_EVERY)
             ticket = replace(ticket, back_by=now + wait + GRACE)
@@ -194,7 +197,7 @@ class Ledger:
         self.tickets = others
         self._count_ahead(ticket, others, ticket == passed)
         self._serve(ticket, now)
-        if ticket.priority == Priority.POLLING:
+        if in_part_at > now:
             late = (rules.reserve or 1) * rules.slot_seconds
             self.polling_due = max(self.polling_due, now - late) + rules.slot_seconds
         self.count(sharer=sharer, now=now)
@@ -254,7 +257,20 @@ class Ledger:
         served_at[ticket.priority] = now
         self.turns, self.served_at = tuple(turns), tuple(served_at)
 
-    def _ready_at(self, ticket: Ticket, queue: list[Ticket], was_passed_over: bool, rules: Rules) -> float:
+    def _in_part_at(self, priority: int, sharer: int, rules: Rules) -> float:
+        # When a slot needs no pace, because its sharer has no more than the others may have.
+        if priority != Priority.NORMAL:
+            return math.inf if priority == Priority.POLLING else 0.0
+        sharers = self.sharers.tolist()
+        part = math.ceil((rules.limit - rules.reserve) / len({*sharers, sharer}))
+        if sharers.count(sharer) < part:
+            return 0.0
+        own = [time for time, each in zip(self.times, sharers, strict=True) if each == sharer]
+        return own[-part] + rules.span
+
+    def _ready_at(
+        self, ticket: Ticket, queue: list[Ticket], in_part_at: float, was_passed_over: bool, rules: Rules
+    ) -> float:
         # When as many slots are free as those ahead and this one need.
         rank = queue.index(ticket)
         first = ticket.priority == Priority.URGENT or was_passed_over
@@ -263,9 +279,9 @@ class Ledger:
         must_go = len(self.times) - room + rank
         if must_go >= 0 and self.times:
             at = max(at, self.times[min(must_go, len(self.times) - 1)] + rules.span)
-        if ticket.priority == Priority.POLLING and not was_passed_over:
-            ahead = sum(each.priority == Priority.POLLING for each in queue[:rank])
-            at = max(at, self.polling_due + ahead * rules.slot_seconds)
+        if not was_passed_over:
+            ahead = sum(each.priority == ticket.priority for each in queue[:rank])
+            at = max(at, min(in_part_at, self.polling_due + ahead * rules.slot_seconds))
         return at
 
     _HEAD = struct.Struct("<QddQQ3Q3dII")

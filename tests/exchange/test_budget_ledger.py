@@ -118,13 +118,26 @@ def test_the_allowed_rate_is_used(priority: Priority) -> None:
     assert len(exchange.taken) >= 0.97 * 900
 
 
-def test_sharers_get_the_same_however_many_of_their_threads_wait() -> None:
+@pytest.mark.parametrize(("priority", "ratio"), [(NORMAL, 1.25), (POLLING, 1.05)])
+def test_sharers_get_the_same_however_many_of_their_threads_wait(priority: Priority, ratio: float) -> None:
     exchange = Exchange(Rules(limit=300, window=300))
-    crowd = [Caller(sharer=0, priority=POLLING, number=nth, at=1000.0) for nth in range(10)]
-    alone = Caller(sharer=1, priority=POLLING, number=99, at=1000.0)
+    crowd = [Caller(sharer=0, priority=priority, number=nth, at=1000.0) for nth in range(10)]
+    alone = Caller(sharer=1, priority=priority, number=99, at=1000.0)
     exchange.run([*crowd, alone], until=1600.0)
     got = Counter(caller.sharer for _, caller in exchange.taken)
-    assert max(got.values()) / min(got.values()) <= 1.05
+    assert max(got.values()) / min(got.values()) <= ratio
+
+
+def test_who_alone_asks_has_all_there_is_though_others_have_asked_lately() -> None:
+    exchange = Exchange(Rules(limit=300, window=300))
+    others = callers(*[NORMAL] * 3)
+    for other in others:
+        exchange.ask(other)
+    alone = Caller(sharer=9, priority=NORMAL, number=9, at=1000.0)
+    exchange.run([alone], until=1001.0)
+    assert len(alone.waits) >= 297 / 4
+    exchange.run([alone], until=1290.0)
+    assert len(alone.waits) == 294
 
 
 def test_polling_takes_its_slots_at_an_even_pace_without_a_burst_at_start() -> None:
