@@ -14,7 +14,6 @@ from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
 from airflow_provider_quoine.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.budget import RequestBudget
     from airflow_provider_quoine.exchange.client import QuoineClient
     from airflow_provider_quoine.exchange.models import UserCredentials
     from airflow_provider_quoine.exchange.pusher import PusherEndpoint
@@ -55,15 +54,6 @@ class QuoineHook(BaseHook):
         :raises QuoineInputError: naming the field that is wrong.
         """
         return ConnectionSettings.from_connection(self.get_connection(self.quoine_conn_id))
-
-    @cached_property
-    def budget(self) -> RequestBudget:
-        """
-        The request budget that this connection shares with everybody who asks the same exchange.
-
-        :raises QuoineInputError: if the connection, the credentials' Variable or a budget setting is wrong.
-        """
-        return budget_of(self.settings, api_id=self._credentials().api_id)
 
     def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """

@@ -6,9 +6,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,49 +21,17 @@ from airflow_provider_quoine.exchange.budget_ledger import Rules
 from airflow_provider_quoine.exchange.budget_redis import RedisStore
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError
 from tests.exchange.sharers import Sharer, Watched, busiest, open_budget, open_store, until
+from tools.redis_server import RedisServer
 
 RULES = Rules(limit=100, window=2.0)
 NORMAL, POLLING = Priority.NORMAL, Priority.POLLING
 
 
-class RedisServer:
-    """A real Redis that keeps nothing on the disk, on a port of its own."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            pytest.fail("There is no redis-server: apt-get install redis-server")
-        options = ["--port", str(self.port), "--save", "", "--bind", "127.0.0.1"]
-        self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        until(self._answers)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     """A Redis that runs."""
-    server = RedisServer()
-    server.start()
-    yield server
-    server.stop()
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["file", pytest.param("redis", marks=pytest.mark.cluster)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.observability import stats
 
+from airflow_provider_quoine.exchange.budget import RequestBudget
 from airflow_provider_quoine.exchange.budget_ledger import LIMIT, MARGIN, WINDOW, Priority, Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineServiceUnavailableError
 from airflow_provider_quoine.get_provider_info import OPTIONS
@@ -29,6 +30,12 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "quoine_default", **
     return QuoineHook(conn_id)
 
 
+def budget_of(hook: QuoineHook) -> RequestBudget:
+    with hook.get_conn() as client:
+        assert client.budget is not None
+        return client.budget
+
+
 def books(home: Path) -> list[str]:
     return sorted(path.name for path in (home / "quoine-budget").iterdir())
 
@@ -36,7 +43,7 @@ def books(home: Path) -> list[str]:
 def test_without_any_setting_there_is_the_limit_of_the_reference_in_a_file_at_home(
     monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    budget = connect(monkeypatch).budget
+    budget = budget_of(connect(monkeypatch))
     budget.acquire(priority=Priority.NORMAL)
     assert budget.rules == Rules(limit=LIMIT, window=WINDOW, margin=MARGIN)
     (book,) = books(home)
@@ -54,45 +61,45 @@ def test_all_keys_and_connections_of_a_base_url_share_one_budget(monkeypatch: py
     one, two = connect(monkeypatch, "one"), connect(monkeypatch, "two", login="8", host="https://A.example/")
     other = connect(monkeypatch, "other", host="https://b.example")
     for hook in (one, two, other):
-        hook.budget.acquire(priority=Priority.NORMAL)
-    assert one.budget is two.budget
+        budget_of(hook).acquire(priority=Priority.NORMAL)
+    assert budget_of(one) is budget_of(two)
     assert len(books(home)) == 2
 
 
 def test_a_budget_per_key_is_a_setting(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("AIRFLOW__QUOINE__BUDGET_SCOPE", "key")
     for conn_id, login in (("one", "7"), ("two", "8"), ("three", "7")):
-        connect(monkeypatch, conn_id, login=login).budget.acquire(priority=Priority.NORMAL)
+        budget_of(connect(monkeypatch, conn_id, login=login)).acquire(priority=Priority.NORMAL)
     assert len(books(home)) == 2
 
 
 def test_a_scope_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__QUOINE__BUDGET_SCOPE", "planet")
     with pytest.raises(QuoineInputError, match=r"budget_scope is 'planet': set it to address"):
-        _ = connect(monkeypatch).budget
+        connect(monkeypatch).get_conn()
 
 
 def test_the_connection_goes_before_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__QUOINE__REQUEST_LIMIT", "600")
     monkeypatch.setenv("AIRFLOW__QUOINE__REQUEST_WINDOW", "60")
     monkeypatch.setenv("AIRFLOW__QUOINE__BUDGET_MARGIN", "0.1")
-    assert connect(monkeypatch).budget.rules == Rules(limit=600, window=60, margin=0.1)
+    assert budget_of(connect(monkeypatch)).rules == Rules(limit=600, window=60, margin=0.1)
     hook = connect(monkeypatch, extra={"request_limit": 30, "request_window": 5.5})
-    assert hook.budget.rules == Rules(limit=30, window=5.5, margin=0.1)
+    assert budget_of(hook).rules == Rules(limit=30, window=5.5, margin=0.1)
 
 
 def test_a_redis_url_in_the_configuration_is_where_the_book_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__QUOINE__BUDGET_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
-    budget = connect(monkeypatch).budget
+    budget = budget_of(connect(monkeypatch))
     assert str(budget._store) == "Redis at 127.0.0.1:1"
 
 
 def test_a_redis_connection_is_where_the_book_is(monkeypatch: pytest.MonkeyPatch) -> None:
     redis = {"conn_type": "redis", "host": "127.0.0.2", "port": 1, "login": "u/", "password": "p@s", "extra": {"db": 3}}
     monkeypatch.setenv("AIRFLOW_CONN_BUDGET", json.dumps(redis))
-    budget = connect(monkeypatch, extra={"budget_redis_conn_id": "budget"}).budget
+    budget = budget_of(connect(monkeypatch, extra={"budget_redis_conn_id": "budget"}))
     assert str(budget._store) == "Redis at 127.0.0.2:1"
-    kept = budget._store._redis.connection_pool.connection_kwargs  # type: ignore[attr-defined]
+    kept = budget._store._pool.connection_kwargs  # type: ignore[attr-defined]
     assert (kept["username"], kept["password"], kept["db"]) == ("u/", "p@s", 3)
 
 
@@ -140,7 +147,7 @@ def test_the_test_of_a_connection_does_not_wait_for_a_pause_of_minutes(
     monkeypatch.setattr("airflow_provider_quoine.hooks.quoine.FORM_PATIENCE", 0.2)
     key = {"login": sandbox.vendor_id, "password": sandbox.vendor_secret}
     hook = connect(monkeypatch, **key, host=sandbox.url)
-    hook.budget.pause(300)
+    budget_of(hook).pause(300)
     fine, words = hook.test_connection()
     assert not fine
     assert "429 has paused everybody" in words
