@@ -123,18 +123,20 @@ class RequestBudget:
         """
         Give nobody a slot for so long: a 429 has come.
 
-        Several at once pause once, until the last one's end.
+        Several at once pause once, until the last one's end; the first is told of.
 
         :param seconds: from now; an hour at most is believed.
         """
         seconds = min(max(seconds, 0.0), LONGEST_PAUSE)
-        log.warning("The exchange says that the request limit is used up: nobody asks it for %.0f s.", seconds)
-        self._observer.paused(seconds)
 
-        def pause(ledger: Ledger, now: float) -> None:
+        def pause(ledger: Ledger, now: float) -> bool:
+            begins = ledger.paused_until <= now
             ledger.pause(until=now + seconds)
+            return begins
 
-        self._either(pause, lambda: self._share.pause(seconds))
+        if self._either(pause, lambda: pause(self._share.ledger, self._store.clock())):
+            log.warning("The exchange says that the request limit is used up: nobody asks it for %.0f s.", seconds)
+            self._observer.paused(seconds)
 
     def count_late(self) -> None:
         """
@@ -161,7 +163,8 @@ class RequestBudget:
         self._memory = Ledger()
         self._share = OwnShare(clock=self._store.clock, rules=self.rules, sharer=self._sharer)
         self._failing = False
-        self._executor: ThreadPoolExecutor | None = None
+        # One of its own: the event loop's default one may be busy with requests.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="quoine-budget")
 
     def _new_wait(self, priority: Priority, patience: float) -> _Wait:
         return _Wait(priority=priority, number=secrets.randbits(63), began=time.monotonic(), patience=patience)
@@ -169,11 +172,7 @@ class RequestBudget:
     def _threads(self) -> ThreadPoolExecutor:
         if self._pid != os.getpid():
             self._begin()
-        # One of its own: the event loop's default one may be busy with requests.
-        with self._lock:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="quoine-budget")
-            return self._executor
+        return self._executor
 
     def _ask(self, wait: _Wait) -> float:
         def ask(ledger: Ledger, now: float) -> tuple[float, Ticket]:

@@ -67,7 +67,3 @@ class OwnShare:
         """Count a slot as taken."""
         self._last = self._clock()
         self.ledger.count(sharer=self._sharer, now=self._last)
-
-    def pause(self, seconds: float) -> None:
-        """Give no slot for so long."""
-        self.ledger.pause(until=self._clock() + seconds)

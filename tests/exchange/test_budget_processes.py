@@ -253,7 +253,7 @@ def test_a_url_that_is_none_is_refused() -> None:
         open_budget("redis://host:port/x", RULES)
 
 
-def test_a_pause_in_one_process_holds_the_others(where: str) -> None:
+def test_a_pause_in_one_process_holds_the_others(where: str, caplog: pytest.LogCaptureFixture) -> None:
     sharers = [Sharer(where, RULES, priority=POLLING) for _ in range(3)]
     marks: list[float] = []
 
@@ -262,6 +262,7 @@ def test_a_pause_in_one_process_holds_the_others(where: str) -> None:
         budget.pause(2.0)
         marks.append(time.monotonic())
         budget.pause(2.0)
+        assert len(warnings(caplog)) == 1
 
     taken = run(sharers, 4.0, meanwhile=pause)
     # A process may have taken its slot and not yet written its line.
