@@ -35,8 +35,13 @@ SURE_AFTER = 3
 """
 Visits in a row that end with one of :data:`DOUBTFUL` until it is final (decided).
 
-A rotated key is taken up by then, and Airflow calls a connection or Variable missing also while its API server does
-not answer.
+A rotated key is taken up by then.
+"""
+
+SURE_SECONDS = 300.0
+"""
+Seconds that these visits span at least (decided): Airflow calls a connection or Variable missing also while it cannot
+look it up, and where few wait three visits are over in a moment.
 """
 
 DOUBTFUL = (QuoineUnauthorizedError, QuoineInputError, AirflowNotFoundException)
@@ -62,6 +67,7 @@ class _Waiter:
     :param visit: under way now.
     :param asking: whether that has taken its slot; then it runs to its end, whatever becomes of the waiter.
     :param doubts: visits in a row that ended doubtfully.
+    :param doubted_at: when the first of these began.
     :param said: what its log said last, and when.
     """
 
@@ -71,6 +77,7 @@ class _Waiter:
     visit: asyncio.Task[None] | None = None
     asking: bool = False
     doubts: int = 0
+    doubted_at: float = 0.0
     said: tuple[str, float] = ("", 0.0)
 
 
@@ -202,10 +209,14 @@ class _Poller:
                 self._clients.put(one)
         except DOUBTFUL as error:
             self._clients.forget(key)
+            waiter.doubted_at = waiter.doubted_at if waiter.doubts else visited_at
             waiter.doubts += 1
-            if waiter.doubts >= SURE_AFTER:
+            if waiter.doubts >= SURE_AFTER and visited_at - waiter.doubted_at >= SURE_SECONDS:
                 raise
-            problem = f"{error} Connection and Variables are read anew for the next look; the third in a row is final."
+            problem = (
+                f"{error} Connection and Variables are read anew for the next look; it is final when it stays so for "
+                f"{SURE_AFTER} looks and {_span(SURE_SECONDS)}."
+            )
             return visited_at, Look(progress=Progress.WAITING, state=NO_ANSWER, problem=problem)
         waiter.doubts = 0
         return visited_at, look

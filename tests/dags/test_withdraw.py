@@ -14,6 +14,7 @@ from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.hooks.send_once import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
+from airflow_provider_quoine.triggers import poller
 from tests.dags.one_task import OneTask, set_connection
 
 POST, CODE = "POST /btc_withdrawals/", "GET /users/:user_id/auth_code"
@@ -361,8 +362,11 @@ def test_a_withdrawal_that_is_not_paid_out_fails_and_is_never_sent_again(
     assert posts(exchange) == 1
 
 
-def test_a_refusal_while_it_waits_is_retried_and_nothing_is_sent_again(exchange: SandboxControl, code: str) -> None:
-    # The poller takes up a rotated key: the third in a row is final.
+def test_a_refusal_while_it_waits_is_retried_and_nothing_is_sent_again(
+    exchange: SandboxControl, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The poller takes up a rotated key: the third in a row is final, after some minutes.
+    monkeypatch.setattr(poller, "SURE_SECONDS", 0.0)
     exchange.fault("status", "GET /btc_withdrawals/:id", status=401, body="Nonce is too small", times=3)
     task = withdraw("_waiting")
     task.step()

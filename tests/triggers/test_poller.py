@@ -89,6 +89,12 @@ def waiting(monkeypatch: pytest.MonkeyPatch, withdrawals: int, **settings: Any) 
         yield made
 
 
+@pytest.fixture(autouse=True)
+def soon_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three visits in a row are enough."""
+    monkeypatch.setattr(poller, "SURE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiting]:
     """Three pending withdrawals."""
@@ -267,6 +273,20 @@ def test_a_key_that_stays_refused_ends_the_wait_and_says_so(three: Waiting) -> N
     assert "HTTP 401" in refused["error"]
     assert "wrong-" not in refused["error"]
     assert len(three.control.state()["requests"]) == poller.SURE_AFTER
+
+
+def test_many_quick_refusals_are_not_final(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "SURE_SECONDS", 300.0)
+    three.connect("quoine_default", password="wrong-" * 8)
+
+    async def scenario() -> Event:
+        task = three.wait(three.ids[0])
+        await until(lambda: len(three.control.state()["requests"]) > 2 * poller.SURE_AFTER)
+        three.connect("quoine_default")
+        await three.processed(three.ids[0])
+        return await task
+
+    assert run(scenario())["progress"] == "done"
 
 
 def test_a_changed_key_is_taken_up_by_those_who_wait(three: Waiting) -> None:
