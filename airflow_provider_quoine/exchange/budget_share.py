@@ -37,7 +37,8 @@ class OwnShare:
         self.ledger = Ledger.from_bytes(seen.to_bytes())
         self._known = len(self.ledger.times)
         self._parts = 2 * max(FEWEST_SHARERS, len(set(self.ledger.sharers)))
-        self._last = 0.0
+        # Who has not seen the book is new, as each task is. Were its first slot free, so would be those of all tasks.
+        self._last = 0.0 if seen.times else self._clock()
 
     @property
     def slot_seconds(self) -> float:

@@ -175,6 +175,14 @@ def test_a_place_for_no_book_leaves_the_own_share(tmp_path: Path, caplog: pytest
     assert len(warnings(caplog)) == 1
 
 
+def test_many_short_tasks_without_a_book_do_not_each_have_a_slot_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for _ in range(3):
+        budget = open_budget(str(tmp_path / "file" / "book"), Rules(limit=300, window=300.0))
+        with pytest.raises(QuoineBudgetError):
+            budget.acquire(priority=Priority.URGENT, patience=0.1)
+
+
 @pytest.mark.cluster
 def test_redis_gone_leaves_the_own_shares_and_redis_back_is_taken_up(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
