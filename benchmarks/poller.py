@@ -317,7 +317,7 @@ def _figures(
         "ends not noticed": float(len(ended.keys() - seen["noticed"].keys())),
         "median time to notice, s": statistics.median(delays),
         "longest time to notice, s": delays[-1],
-        "longest time to notice, rounds": delays[-1] / statistics.mean(gaps),
+        "longest time to notice, rounds": delays[-1] / max(gaps),
         **{name: value for name, value in seen.items() if isinstance(value, float)},
     }
 
