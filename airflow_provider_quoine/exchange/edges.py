@@ -24,7 +24,8 @@ class Edges:
 
     def __init__(self, *, pair: str, condition: Condition, cooldown: float) -> None:
         self.pair = pair
-        self._condition = condition
+        self._conditions = condition.one_way
+        self._memory = condition.memory
         self._cooldown = cooldown
         self._held: dict[Condition, bool] = {}
         self._unbroken: Hashable = None
@@ -43,12 +44,12 @@ class Edges:
             self._began = view.clock
         if view.heard < self._began:
             view = dataclasses.replace(view, heard=self._began)
-        if view.unbroken != self._unbroken and self._condition.memory is Memory.UNBROKEN:
+        if view.unbroken != self._unbroken and self._memory is Memory.UNBROKEN:
             self._held.clear()
         self._unbroken = view.unbroken
         self._missed += view.missed
         # All are judged, for what each remembers. No two come true at once: at the level, one of them held before.
-        came_true = [each for each in self._condition.one_way if self._comes_true(each, view)]
+        came_true = [each for each in self._conditions if self._comes_true(each, view)]
         if not came_true:
             return None
         if view.clock < self._ready_at:
@@ -66,4 +67,4 @@ class Edges:
             return False
         held_before = self._held.get(condition)
         self._held[condition] = holds
-        return holds and (held_before is False or condition.memory is Memory.NONE)
+        return holds and (held_before is False or self._memory is Memory.NONE)
