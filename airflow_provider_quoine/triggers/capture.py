@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 QUEUE = 10_000
 """Events that wait for a loop that is busy; beyond it the oldest is dropped, and counted."""
 
-MOST_WINDOWS = 100_000
+MOST_WINDOWS = 20_000
 """Parts of one capture at most."""
 
 
@@ -55,7 +55,7 @@ class QuoineCaptureTrigger(BaseTrigger):
 
     Its one event is ``{"status": "success", "path": pattern of the files, "files": number, "rows": number, "gaps":
     number, "gap_seconds": seconds, "reconnects": number, "dropped": number, "skipped": number, "from": time, "until":
-    time}``; the same with ``empty`` and a ``message`` if not one snapshot was there; or ``{"status": "refused" |
+    time}``; ``empty`` with a ``message`` if not one snapshot was there; or ``{"status": "refused" |
     "error", "message": words}``. Nothing in it is secret.
 
     Started again with the same arguments it goes on where the files end, and states the time between as a gap.
@@ -167,9 +167,11 @@ class QuoineCaptureTrigger(BaseTrigger):
             await writer.open(datetime.now(UTC))
             if datetime.now(UTC) < windows.ends_at:
                 silence = await self._listen(windows, writer)
+            elif not writer.kept:
+                message = "The time of the capture was over before anything was written. The next try begins a new one."
+                return {"status": "empty", "message": message}
             else:
-                writer.finish()
-                await writer.run()
+                await writer.finish(writer.run())
         except QuoineError as error:
             if not writer.kept:
                 raise

@@ -66,8 +66,7 @@ class CaptureRun:
             if not writing.done():
                 await listening
                 await closing
-                self._writer.finish()
-            await writing
+            await self._writer.finish(writing)
         except BaseException:
             await self._stop(tasks, writing)
             raise

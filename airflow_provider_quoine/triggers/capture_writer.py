@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -17,7 +16,7 @@ from airflow_provider_quoine.hooks.capture_parts import Gap, Part, Row, Stretch,
 from airflow_provider_quoine.hooks.capture_store import totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from airflow_provider_quoine.hooks.capture_parts import Windows
     from airflow_provider_quoine.hooks.capture_store import Kept, PartStore
@@ -86,7 +85,7 @@ class CaptureWriter:
         self._failures = self._refusals = 0
         self._stir = asyncio.Event()
         self._closed: set[int] = set()
-        self._give_up_at = math.inf
+        self._all_told = False
         self._thread = ThreadPoolExecutor(1, "quoine-capture")
         self._context = contextvars.copy_context()
 
@@ -99,7 +98,7 @@ class CaptureWriter:
         """
         while True:
             try:
-                self.kept = await self._on_thread(self._store.open)
+                unstated = await self._on_thread(partial(self._take_up, now))
                 break
             except QuoineInputError:
                 raise
@@ -112,14 +111,20 @@ class CaptureWriter:
                     ) from error
                 await asyncio.sleep(FIRST_WAIT * self._failures)
         self._failures = 0
-        for window in range(self._windows.count):
-            span = self._windows.span(window)
-            kept = self.kept.get(window)
-            told: list[Stretch | Gap] = [*kept.stretches, *kept.gaps] if kept else []
-            if span.until <= now:
-                self._closed.add(window)
-                if outside([Gap(*span, "")], told):
-                    self._ask(window, span.until)
+        for window in unstated:
+            self._ask(window, self._windows.span(window).until)
+
+    def _take_up(self, now: datetime) -> list[int]:
+        """Read what is there; return the windows that are over and say nothing of some of their time."""
+        self.kept = self._store.open()
+        over = self._windows.number_of(now) + (now >= self._windows.ends_at)
+        self._closed.update(range(over))
+        spans = [(window, self._windows.span(window), self.kept.get(window)) for window in range(over)]
+        return [
+            window
+            for window, span, kept in spans
+            if kept is None or outside([Gap(*span, "")], [*kept.stretches, *kept.gaps])
+        ]
 
     def add_row(self, row: Row) -> None:
         """Take a row; one of a window that was written already is added to it."""
@@ -153,26 +158,39 @@ class CaptureWriter:
         self._due[window] = self._loop.time() + wait, span.until
         self._stir.set()
 
-    def finish(self) -> None:
-        """Let :meth:`run` end when all is written."""
-        self._give_up_at = self._loop.time() + LAST_PATIENCE
+    async def finish(self, running: Awaitable[None]) -> None:
+        """
+        Wait until all is written.
+
+        :param running: :meth:`run`.
+        :raises QuoineInputError: if a file that is no part is in the way.
+        :raises QuoineStorageError: if the store refuses for good, or still takes nothing long after the end.
+        """
+        self._all_told = True
         self._stir.set()
+        try:
+            async with asyncio.timeout(LAST_PATIENCE):
+                await running
+        except TimeoutError:
+            rows = sum(len(part.rows) for part in self._pending.values())
+            raise QuoineStorageError(
+                f"{rows} rows could not be written within {LAST_PATIENCE:g} s after the capture's end: "
+                f"{self.problem or 'the store does not answer'}."
+            ) from None
 
     async def run(self) -> None:
         """
         Write what is due, until all is.
 
         :raises QuoineInputError: if a file that is no part is in the way.
-        :raises QuoineStorageError: if the store refuses for good, or still does not answer long after the end.
+        :raises QuoineStorageError: if the store refuses for good.
         """
-        while self._due or self._give_up_at == math.inf:
+        while self._due or not self._all_told:
             window = await self._next()
             if window is None:
                 continue
             await self._write(window)
             if self.problem:
-                if self._loop.time() > self._give_up_at:
-                    raise QuoineStorageError(f"The store still refuses after the capture's end: {self.problem}.")
                 await asyncio.sleep(self._back_off())
         await self._on_thread(self._sweep)
 

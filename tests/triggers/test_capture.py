@@ -273,14 +273,32 @@ def test_a_silence_that_is_missed_late_is_stated_in_the_files_that_were_written_
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
-def test_a_capture_whose_time_is_over_only_states_what_is_missing(
+def test_a_capture_that_is_taken_up_after_its_time_only_states_what_is_missing(
     market: SandboxServer, begin: Begin, file_format: str
 ) -> None:
-    began_at = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-    event = asyncio.run(event_of(begin("execution", began_at=began_at, file_format=file_format)))
-    assert (event["status"], event["files"], event["rows"], event["gap_seconds"]) == ("success", 4, 0, 2.0)
-    assert event["gaps"] == 1
-    assert market.control.state()["stream"]["connections_total"] == 0
+    trigger = begin("execution", duration=1.5, file_format=file_format)
+
+    async def scenario() -> dict[str, Any]:
+        task = asyncio.create_task(event_of(trigger))
+        await written(trigger, 1)
+        await stop(task)
+        await until(lambda: datetime.now(UTC) > datetime.fromisoformat(trigger.began_at) + timedelta(seconds=1.5))
+        connections = market.control.state()["stream"]["connections_total"]
+        event = await event_of(trigger)
+        assert market.control.state()["stream"]["connections_total"] == connections
+        return event
+
+    event = asyncio.run(scenario())
+    assert (event["status"], event["files"]) == ("success", 3)
+    assert event["gap_seconds"] > 0.2
+
+
+def test_a_capture_of_which_nothing_was_written_in_its_time_is_to_begin_anew(
+    market: SandboxServer, begin: Begin
+) -> None:
+    event = asyncio.run(event_of(begin("execution", began_at="2026-01-02T03:04:05+00:00")))
+    assert event["status"] == "empty"
+    assert "begins a new one" in event["message"]
 
 
 def test_a_capture_of_a_silent_pair_says_that_it_is_empty(market: SandboxServer, begin: Begin) -> None:
@@ -455,3 +473,15 @@ def test_a_store_that_refuses_for_good_fails_with_what_was_kept_where(
     assert event["status"] == "error"
     assert "refuses for good: PermissionError: Access denied" in event["message"]
     assert f"{len(lines(trigger, 'order_book'))} rows in {len(files(trigger))} files were kept" in event["message"]
+
+
+def test_a_store_that_does_not_answer_ends_the_capture_after_a_last_patience(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture_writer, "LAST_PATIENCE", 0.5)
+    trigger, gate = begin(duration=1.0), threading.Event()
+    monkeypatch.setattr(PartStore, "write", lambda *args, **kwargs: gate.wait(LIMIT))
+    event = asyncio.run(event_of(trigger))
+    gate.set()
+    assert event["status"] == "error"
+    assert "does not answer" in event["message"]
