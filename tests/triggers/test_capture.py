@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -251,6 +252,38 @@ def test_a_lost_connection_is_a_gap_and_books_are_stale_until_both_sides_are_fre
     assert len(reasons) == 2
 
 
+def test_what_falls_due_while_the_triggerer_is_held_up_is_a_gap(market: SandboxServer, begin: Begin) -> None:
+    trigger = begin()
+
+    async def scenario() -> dict[str, Any]:
+        task = asyncio.create_task(event_of(trigger))
+        await written(trigger, 2)
+        time.sleep(0.5)  # noqa: ASYNC251 - a trigger of somebody else's that does so
+        return await task
+
+    check(trigger, asyncio.run(scenario()))
+    assert "the triggerer was held up" in {gap["reason"] for gap in lines(trigger, "gap")}
+
+
+def test_a_snapshot_that_cannot_be_read_is_a_gap_and_the_next_is_none(market: SandboxServer, begin: Begin) -> None:
+    trigger = begin("product")
+
+    async def scenario() -> dict[str, Any]:
+        await asyncio.to_thread(market.control.market_rate, 0)
+        task = asyncio.create_task(event_of(trigger))
+        await until(lambda: market.control.publish("product_cash_btcjpy_5", "updated", "[]"))
+        await written(trigger, 2)
+        await asyncio.to_thread(market.control.publish, "product_cash_btcjpy_5", "updated", {"id": 5})
+        return await task
+
+    event = asyncio.run(scenario())
+    unread = [gap["until"] for gap in lines(trigger, "gap") if gap["reason"] == "what was there could not be read"]
+    rows = [row["due_at"] for row in lines(trigger, "product")]
+    assert unread
+    assert event["rows"] == len(rows) > 0
+    assert max(unread) < min(rows)
+
+
 def test_a_silence_that_is_missed_late_is_stated_in_the_files_that_were_written_before(
     market: SandboxServer, begin: Begin
 ) -> None:
@@ -421,8 +454,9 @@ def test_a_store_that_fails_for_a_while_costs_no_row(
     assert ["could not be written" in words for words in said] == [True, False]
 
 
+@pytest.mark.parametrize("seconds", [2, 6])
 def test_a_store_that_is_gone_for_longer_than_there_is_room_is_a_stated_gap(
-    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(capture_writer, "FIRST_WAIT", 0.05)
     monkeypatch.setattr(capture_writer, "MOST_BYTES", 20_000)
@@ -440,7 +474,7 @@ def test_a_store_that_is_gone_for_longer_than_there_is_room_is_a_stated_gap(
         await written(trigger, 1)
         gone.set()
         began_at = datetime.now(UTC)
-        await until(lambda: datetime.now(UTC) > began_at + timedelta(seconds=2))
+        await until(lambda: datetime.now(UTC) > began_at + timedelta(seconds=seconds))
         gone.clear()
         return await task
 
