@@ -65,7 +65,7 @@ def demo(*, port: int, once: bool, console: Console) -> bool:
         stack.enter_context(airflow)
         console.print(f"Airflow is at {airflow.url}")
         airflow.api.create_connection("quoine_default", sandbox.connection)
-        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents))
+        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents, captures=place / "captures"))
         play(story, console)
         for table in exchange_tables(sandbox.control.state(requests=1)):
             console.print(table)

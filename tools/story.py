@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
@@ -51,7 +52,7 @@ class Run:
     """
 
     dag_id: str
-    conf: dict[str, str]
+    conf: dict[str, Any]
     after: str | None = None
     started_by: str | None = None
     users: int = 0
@@ -61,15 +62,17 @@ class Run:
     tasks: list[dict[str, Any]] = field(default_factory=list)
 
 
-def runs_of(documents: dict[str, str]) -> list[Run]:
+def runs_of(documents: dict[str, str], *, captures: Path) -> list[Run]:
     """
     List the runs of the story, in the order in which they start.
 
     :param documents: form field → path, as :func:`tools.documents.write_documents` returns them
+    :param captures: folder for what is captured
     """
     onboard, withdraw = "quoine_onboard_user", "quoine_withdraw_bitcoin"
     chained = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
     by_hand = {"user_id": "", "amount": "0.5", "address": ADDRESS}
+    capture = {"pairs": ["ethjpy"], "path": str(captures), "minutes": 0.2, "interval": 0.5}
     payment = {"payment_reference": "invoice-117", "user_id": "", "amount": "0.125", "address": ADDRESS}
     return [
         Run(
@@ -80,6 +83,7 @@ def runs_of(documents: dict[str, str]) -> list[Run]:
         ),
         Run(dag_id=onboard, conf=TARO | documents, users=1),
         Run(dag_id="quoine_order_book_snapshot", conf={"pair": "btcusd"}, after=onboard),
+        Run(dag_id="quoine_capture_order_books", conf=capture, after=onboard),
         Run(dag_id="quoine_wait_for_price", conf={"pair": "btcjpy", "level": "50000"}, after=onboard),
         Run(dag_id=withdraw, conf=by_hand, after=onboard, withdrawals=("0.5",)),
         # After the one before, because a user's newest code is the only one that is right.

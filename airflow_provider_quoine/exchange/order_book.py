@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.exact_json import plain_number
@@ -20,6 +21,9 @@ from airflow_provider_quoine.exchange.market import (
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.pusher import StreamEvent
+
+SIDES_KEPT = 128
+"""Parsed sides that are kept, for the many who take a snapshot of the same pair at the same moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,15 +183,16 @@ class OrderBook:
             pair=self.pair,
             taken_at=taken_at,
             due_at=due_at or taken_at,
-            bids=_best_first(bids, descending=True)[:depth],
-            asks=_best_first(asks, descending=False)[:depth],
+            bids=_best_first(bids.data, descending=True)[:depth],
+            asks=_best_first(asks.data, descending=False)[:depth],
             bids_received_at=bids.received_at,
             asks_received_at=asks.received_at,
             stale=not self.complete if stale is None else stale,
         )
 
 
-def _best_first(event: StreamEvent, *, descending: bool) -> tuple[PriceLevel, ...]:
+@lru_cache(maxsize=SIDES_KEPT)
+def _best_first(data: str, *, descending: bool) -> tuple[PriceLevel, ...]:
     # The exchange sends them so already; a book whose best price is not its first row would misprice all below.
-    levels = decode_price_ladder(event.data)
+    levels = decode_price_ladder(data)
     return tuple(sorted(levels, key=lambda level: level.price, reverse=descending))

@@ -62,10 +62,11 @@ class CaptureRun:
         tasks = [asyncio.ensure_future(work) for work in (listen(), self._close_windows(), self._writer.run())]
         listening, closing, writing = tasks
         try:
-            await asyncio.wait({listening, writing}, return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
-                await listening
-                await closing
+            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in first:
+                task.result()
+            await listening
+            await closing
             await self._writer.finish(writing)
         except BaseException:
             await self._stop(tasks, writing)

@@ -48,7 +48,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         airflow.api.create_connection("quoine_default", sandbox.connection)
         # First: Airflow starts a watcher when it reads the file of an unpaused DAG, which it does twice a minute.
         airflow.api.unpause(WATCHER)
-        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents))
+        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents, captures=folder / "captures"))
         story.play(lambda: None)
         crossing = cross_the_level(airflow, sandbox)
         yield Played(airflow=airflow, sandbox=sandbox, story=story, crossing=crossing, folder=folder)

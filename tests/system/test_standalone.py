@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import re
@@ -53,6 +54,18 @@ def test_the_snapshot_has_both_sides(played: Played) -> None:
     snapshot = played.airflow.api.xcom(run.dag_id, run.run_id, "snapshot")
     assert snapshot["bids"]
     assert snapshot["asks"]
+
+
+def test_a_capture_is_in_its_files_and_only_its_summary_in_airflow(played: Played) -> None:
+    run = played.story.run("quoine_capture_order_books")
+    assert run.run_id is not None
+    (path,) = (played.folder / "captures").glob("quoine_capture_order_books/*/capture/0/*.jsonl.gz")
+    *lines, last = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    assert last["rows"] == len([line for line in lines if line["type"] == "order_book"]) > 0
+    result = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances/capture/xcomEntries/return_value"
+    summary = played.airflow.api.call("GET", result, deserialize="true", map_index="0")["value"]
+    assert summary["path"] == str(path).replace("_000000.", "_*.")
+    assert (summary["files"], summary["rows"]) == (1, last["rows"])
 
 
 def test_a_level_crossed_once_started_one_run_that_knows_why(played: Played) -> None:
