@@ -118,8 +118,13 @@ def age(received_at: datetime, due_at: datetime) -> float:
     return max(0.0, (due_at - received_at).total_seconds())
 
 
+@lru_cache(maxsize=SIDES_KEPT)
+def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((plain_number(level.price), plain_number(level.quantity)) for level in levels)
+
+
 def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
-    return [[plain_number(level.price), plain_number(level.quantity)] for level in levels]
+    return [[*row] for row in _plain_rows(levels)]
 
 
 def _plain(number: Decimal | None) -> str | None:

@@ -124,7 +124,8 @@ class PusherStream:
             return str(self._share.failure)
         if self._hub and self._hub.supervisor.problem:
             return self._hub.supervisor.problem
-        told = (each.problem for each in self._share.subscriptions if not each.confirmed and each.problem)
+        subscriptions = self._share.subscriptions.values()
+        told = (each.problem for each in subscriptions if not each.confirmed and each.problem)
         return next(told, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:
@@ -154,8 +155,8 @@ class PusherStream:
 
         :param channel: one of this stream's.
         """
-        feeds = (each.feed for each in self._share.subscriptions if each.feed.channel == channel)
-        return next((feed.newest_event() for feed in feeds), None)
+        subscription = self._share.subscriptions.get(channel)
+        return subscription.feed.newest_event() if subscription else None
 
     async def news(self) -> None:
         """

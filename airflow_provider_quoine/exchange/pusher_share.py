@@ -28,8 +28,8 @@ class Share:
     def __init__(self, channels: Collection[str], queue_size: int | None) -> None:
         self.channels = tuple(sorted(set(channels)))
         self.queue = None if queue_size is None else EventQueue(queue_size)
-        self.subscriptions: tuple[Subscription, ...] = ()
-        """Of its channels, in their order; empty before it joined and after it failed."""
+        self.subscriptions: dict[str, Subscription] = {}
+        """By channel; empty before it joined and after it failed."""
         self.woken = asyncio.Event()
         self.failure: QuoineStreamError | None = None
         self.gaps: list[StreamGap] = []
@@ -41,7 +41,7 @@ class Share:
     @property
     def confirmed(self) -> bool:
         """Whether all its channels are subscribed on the present connection."""
-        return bool(self.subscriptions) and all(subscription.confirmed for subscription in self.subscriptions)
+        return bool(self.subscriptions) and all(each.confirmed for each in self.subscriptions.values())
 
     @property
     def gap_seconds(self) -> float:
@@ -119,11 +119,11 @@ class Share:
     @property
     def _told(self) -> int:
         """How much there was to tell so far."""
-        return self._changes + sum(subscription.feed.count for subscription in self.subscriptions)
+        return self._changes + sum(each.feed.count for each in self.subscriptions.values())
 
     async def _wait_for_more_than(self, told: int) -> None:
         self.woken.clear()
-        for subscription in self.subscriptions:
+        for subscription in self.subscriptions.values():
             subscription.feed.wanted = True
         # Asked again, because what came before the thread could see that it is wanted wakes nobody.
         if self._told == told:

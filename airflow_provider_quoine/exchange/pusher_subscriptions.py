@@ -95,12 +95,12 @@ class Subscriptions:
             subscription.feed.listeners[share.woken] = None
             if share.queue is not None:
                 subscription.feed.queues += (share.queue,)
-            share.subscriptions += (subscription,)
+            share.subscriptions[channel] = subscription
         share.note_confirmation()
 
     def remove(self, share: Share) -> None:
         """Let go of a share's channels; who lets go of one as the last ends its subscription."""
-        for subscription in share.subscriptions:
+        for subscription in share.subscriptions.values():
             feed = subscription.feed
             del subscription.shares[share], feed.listeners[share.woken]
             feed.queues = tuple(queue for queue in feed.queues if queue is not share.queue)
@@ -109,7 +109,7 @@ class Subscriptions:
                 self._feeds.close(feed.channel)
                 if self._send:
                     self._send("pusher:unsubscribe", feed.channel)
-        share.subscriptions = ()
+        share.subscriptions = {}
 
     def begin(self, send: Send) -> None:
         """Subscribe to every channel on a new connection."""

@@ -90,9 +90,9 @@ def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplo
             open_stream(endpoint) as all_of_it,
             open_stream(endpoint, queue_size=None) as newest,
         ):
-            await until(lambda: newest._share.subscriptions[0].feed.count >= 1)
+            await until(lambda: newest._share.subscriptions["updates"].feed.count >= 1)
             assert await data_of(all_of_it, 1) == ["good"]
-            await until(lambda: newest._share.subscriptions[0].feed.count == 1 + len(broken))
+            await until(lambda: newest._share.subscriptions["updates"].feed.count == 1 + len(broken))
             newest.newest("updates")
             go_on.set()
             assert await data_of(all_of_it, 1) == ["better"]
@@ -120,7 +120,7 @@ def test_a_broken_frame_leaves_the_event_before_it() -> None:
             await until(lambda: stream.newest("updates"))
             before = stream.newest("updates")
             go_on.set()
-            await until(lambda: stream._share.subscriptions[0].feed.count == 2)
+            await until(lambda: stream._share.subscriptions["updates"].feed.count == 2)
             assert stream.newest("updates") is before
 
     go_on = asyncio.Event()
@@ -190,7 +190,7 @@ def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.M
             open_stream(endpoint) as all_of_it,
         ):
             await ready(newest)
-            feed = newest._share.subscriptions[0].feed
+            feed = newest._share.subscriptions["updates"].feed
             monkeypatch.setattr(loop, "call_soon_threadsafe", count)
             go_on[0].set()
             await until(lambda: feed.count == 500)
@@ -233,7 +233,7 @@ def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeyp
         feeds = Feeds(asyncio.get_running_loop())
         feed = feeds.open("updates")
         share = Share(["updates"], None)
-        share.subscriptions = (Subscription(feed, 1.0),)
+        share.subscriptions["updates"] = Subscription(feed, 1.0)
 
         def want(self: Feed, wanted: bool) -> None:
             if wanted and not feed.count:
