@@ -33,7 +33,8 @@ class StreamGap:
     confirmed again.
 
     :param since: UTC.
-    :param until: UTC; None while it is still open. What a jump of the clock would add is not in it.
+    :param until: UTC; None while it is still open. A stream that is left or refused ends its gap. What a jump of the
+        clock would add is not in it.
     :param reason: why the connection was lost, in words.
     """
 

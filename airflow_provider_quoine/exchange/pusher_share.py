@@ -65,16 +65,13 @@ class Share:
         """End the gap, if all is confirmed."""
         if self.confirmed and not self._up:
             self._up = True
-            if self._down_since is not None:
-                began_at, reason = self.gaps[-1].since, self.gaps[-1].reason
-                until = began_at + timedelta(seconds=time.monotonic() - self._down_since)
-                self.gaps[-1] = StreamGap(began_at, until, reason)
-                self._down_since = None
+            self._end_gap()
         self._note_change()
 
     def fail(self, failure: QuoineStreamError) -> None:
-        """End it for good."""
+        """End it for good, and with it its gap."""
         self.failure = self.failure or failure
+        self._end_gap()
         self._note_change()
 
     def raise_failure(self) -> None:
@@ -128,6 +125,12 @@ class Share:
         # Asked again, because what came before the thread could see that it is wanted wakes nobody.
         if self._told == told:
             await self.woken.wait()
+
+    def _end_gap(self) -> None:
+        if self._down_since is not None:
+            gap, seconds = self.gaps[-1], time.monotonic() - self._down_since
+            self.gaps[-1] = StreamGap(gap.since, gap.since + timedelta(seconds=seconds), gap.reason)
+            self._down_since = None
 
     def _note_change(self) -> None:
         self._changes += 1

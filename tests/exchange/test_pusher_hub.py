@@ -23,6 +23,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineSubscriptionRefusedError,
 )
 from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+from airflow_provider_quoine.exchange.pusher_subscriptions import Subscriptions
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.pusher_servers import GREETING, KEY, confirm, greet_and_confirm, send_event, websocket_server
@@ -345,6 +346,39 @@ def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(quiet_s
         assert all("1001" in gap.reason for gap in stream.gaps)
 
     asyncio.run(scenario())
+
+
+def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
+    async def scenario() -> None:
+        async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=60, longest_wait=120) as stream:
+            await ready(stream)
+            await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
+            await until(lambda: stream.gaps)
+            assert stream.gaps[0].until is None
+        (gap,) = stream.gaps
+        assert gap.until is not None
+        assert stream.gap_seconds == (gap.until - gap.since).total_seconds()
+
+    asyncio.run(scenario())
+
+
+def test_a_defect_of_our_own_reaches_all_instead_of_leaving_them_waiting(
+    quiet_sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: Subscriptions) -> None:
+        raise KeyError("a defect")
+
+    async def scenario() -> None:
+        endpoint = endpoint_of(quiet_sandbox)
+        async with open_stream(endpoint, BIDS) as first, open_stream(endpoint, ASKS) as second:
+            await ready(first)
+            monkeypatch.setattr(Subscriptions, "check", fail)
+            await control(quiet_sandbox.control.fault, "pusher_error", "stream", code=4301, message="look")
+            for stream in (first, second):
+                assert "a defect" in str(await refused(stream))
+
+    asyncio.run(scenario())
+    assert "defect of this package" in caplog.text
 
 
 def test_one_that_is_cancelled_while_joining_takes_nothing_from_the_others(quiet_sandbox: SandboxServer) -> None:
