@@ -77,13 +77,17 @@ class PusherStream:
         self._timing = timing or StreamTiming()
         self._share = Share(channels, queue_size)
         self._hub: StreamHub | None = None
-        self._connections_before = 0
+        self._connections_before = self._connection_left = 0
         self._handed_out = 0
 
     @property
     def connection(self) -> int:
-        """Number of the present connection, or else of the latest; 0 before the first. Events carry theirs."""
-        return self._hub.supervisor.connections if self._hub else 0
+        """
+        Number of the present connection, or else of the latest; 0 before the first. Events carry theirs.
+
+        A stream that has left stays at the one that it left.
+        """
+        return self._hub.supervisor.connections if self._hub else self._connection_left
 
     @property
     def connections(self) -> int:
@@ -144,7 +148,8 @@ class PusherStream:
     ) -> None:
         """Leave; if it was the last, the connection's thread, socket and task are gone on return."""
         if self._hub:
-            await self._hub.leave(self._share)
+            hub, self._connection_left, self._hub = self._hub, self.connection, None
+            await hub.leave(self._share)
 
     def newest(self, channel: str) -> StreamEvent | None:
         """

@@ -348,6 +348,21 @@ def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(quiet_s
     asyncio.run(scenario())
 
 
+def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer) -> None:
+    async def scenario() -> None:
+        endpoint = endpoint_of(quiet_sandbox)
+        async with open_stream(endpoint, BIDS) as stays:
+            async with open_stream(endpoint, BIDS) as leaves:
+                await ready(leaves)
+            await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
+            await until(lambda: stays.connections == 2 and stays.confirmed)
+            assert (leaves.connection, leaves.connections, leaves.reconnects, leaves.gaps) == (1, 1, 0, ())
+            with pytest.raises(QuoineStreamError, match="closed by its own user"):
+                await leaves.news()
+
+    asyncio.run(scenario())
+
+
 def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
     async def scenario() -> None:
         async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=60, longest_wait=120) as stream:
