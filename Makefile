@@ -46,6 +46,7 @@ bench: $(READY) ## Measure beside other ways, an hour on a quiet machine (needs 
 	$(BIN)/python -W ignore -m benchmarks.budget
 	$(BIN)/python -W ignore -m benchmarks.poller
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
+	$(BIN)/python -W ignore -m benchmarks.streams
 
 lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
 	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet --upgrade --universal \

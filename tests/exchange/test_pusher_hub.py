@@ -487,6 +487,24 @@ def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(quiet_sandbox: San
     asyncio.run(scenario())
 
 
+def test_the_end_of_the_loop_is_the_end_of_its_streams(quiet_sandbox: SandboxServer) -> None:
+    async def use() -> None:
+        async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
+            await ready(stream)
+            confirmed.set()
+            await anext(stream)
+
+    async def scenario() -> None:
+        users.extend(asyncio.create_task(use()) for _ in range(3))
+        await asyncio.wait_for(confirmed.wait(), LIMIT)
+
+    users: list[asyncio.Task[None]] = []
+    confirmed = asyncio.Event()
+    asyncio.run(scenario())
+    assert all(user.cancelled() for user in users)
+    assert stream_threads() == []
+
+
 def test_turns_go_round_and_leave_the_loop_to_others_in_between(quiet_sandbox: SandboxServer) -> None:
     order: list[Any] = []
 

@@ -1,0 +1,238 @@
+"""One event loop with many order-book triggers, ours or each with a pysher of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.poller import Collector, _resident_kib
+
+PAIRS = [f"aaa{number:02d}" for number in range(40)]
+SETTLE = 5.0
+"""Seconds in which all get connected; what comes in them is not counted."""
+
+
+def run(pipe: Connection, way: str, port: int, triggers: int, interval: float, seconds: float) -> None:
+    """Let so many triggers take a snapshot every interval, all due at the same moments; tell what that took."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home
+        os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+        extra = {"pusher_key": "key", "pusher_host": "127.0.0.1", "pusher_port": port, "pusher_tls": False}
+        os.environ["AIRFLOW_CONN_EXCHANGE"] = json.dumps({"conn_type": "quoine", "extra": extra})
+        pipe.send(asyncio.run(_run(WAYS[way], port, triggers, interval, seconds)))
+    os._exit(0)
+
+
+async def _watch(seen: list[tuple[float, float, float]], collector: Collector) -> None:
+    """Note how long the loop is held up: in all, by the garbage collector, and by what runs on it."""
+    while True:
+        began, collected, worked = time.perf_counter(), collector.total, time.thread_time()
+        await asyncio.sleep(0.01)
+        lag, by_collector = time.perf_counter() - began - 0.01, collector.total - collected
+        seen.append((lag, by_collector, time.thread_time() - worked - by_collector))
+
+
+async def _run(
+    begin: Callable[..., Coroutine[Any, Any, None]], port: int, triggers: int, interval: float, seconds: float
+) -> dict[str, float]:
+    from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+    # A triggerer has loaded all that looks connections up before its first trigger runs.
+    await QuoineHook("exchange").aget_stream_endpoint()
+    begin_at = datetime.now(UTC) + timedelta(seconds=SETTLE)
+    delays: list[float] = []
+
+    def note(due_at: datetime) -> None:
+        if due_at > begin_at:
+            delays.append((datetime.now(UTC) - due_at).total_seconds())
+
+    # A triggerer's pool of threads is there anyhow.
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.2) for _ in range(40)))
+    gc.collect()
+    memory, threads_before = _resident_kib(), threading.active_count()
+    held_up: list[tuple[float, float, float]] = []
+    tasks = []
+    for number in range(triggers):
+        tasks.append(asyncio.create_task(begin(port, PAIRS[number % len(PAIRS)], interval, begin_at, note)))
+        await asyncio.sleep(0)
+    await asyncio.sleep((begin_at - datetime.now(UTC)).total_seconds())
+    watching = asyncio.create_task(_watch(held_up, Collector()))
+    cpu, began = time.process_time(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    cpu, took = time.process_time() - cpu, time.perf_counter() - began
+    names = [thread.name for thread in threading.enumerate()]
+    watching.cancel()
+    failed = [task for task in tasks if task.done()]
+    if failed:
+        failed[0].result()
+        raise RuntimeError("A trigger has ended.")
+    delays.sort()
+    lags, by_collector, by_work = ([1000 * each for each in column] for column in zip(*held_up, strict=True))
+    lags_of_its_own = [lag - collected for lag, collected in zip(lags, by_collector, strict=True)]
+    return {
+        "snapshots/s": len(delays) / took,
+        "processor, %": 100 * cpu / took,
+        "processor per trigger, %": 100 * cpu / took / triggers,
+        "memory, MiB": (_resident_kib() - memory) / 1024,
+        "memory per trigger, KiB": (_resident_kib() - memory) / triggers,
+        "more threads": float(len(names) - threads_before),
+        "longest work between two looks, ms": max(by_work),
+        "longest lag of the loop, ms": max(lags_of_its_own),
+        "the same, collector included, ms": max(lags),
+        "longest garbage collection, ms": max(by_collector),
+        "due to event, p50, ms": 1000 * delays[len(delays) // 2],
+        "due to event, p99, ms": 1000 * delays[int(len(delays) * 0.99)],
+    }
+
+
+async def ours(port: int, pair: str, interval: float, begin_at: datetime, note: Callable[[datetime], None]) -> None:
+    """Run one of our triggers."""
+    from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
+
+    trigger = QuoineOrderBookTrigger(
+        quoine_conn_id="exchange", pair=pair, timeout=60, interval=interval, began_at=begin_at.isoformat()
+    )
+    events: AsyncIterator[Any] = trigger.run()
+    async for event in events:
+        if event.payload["status"] != "success":
+            raise RuntimeError(str(event.payload))
+        note(datetime.fromisoformat(event.payload["snapshot"]["due_at"]))
+
+
+async def pysher_each(
+    port: int, pair: str, interval: float, begin_at: datetime, note: Callable[[datetime], None]
+) -> None:
+    """Do the same with a pysher as it is, as one would write it."""
+    import pysher
+
+    from airflow_provider_quoine.exchange.order_book import OrderBook
+    from airflow_provider_quoine.exchange.pusher import StreamEvent
+
+    book, newest = OrderBook(pair=pair), {}
+    client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
+
+    def keep(channel: str) -> Callable[[str], None]:
+        def callback(data: str) -> None:
+            newest[channel] = StreamEvent(channel, "updated", data, datetime.now(UTC), 1)
+
+        return callback
+
+    def subscribe(_: str) -> None:
+        for channel in book.channels:
+            client.subscribe(channel).bind("updated", keep(channel))
+
+    client.connection.bind("pusher:connection_established", subscribe)
+    client.connect()
+    due_at = begin_at
+    while True:
+        await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds())
+        if len(newest) == len(book.channels):
+            for event in tuple(newest.values()):
+                book.update(event)
+            book.snapshot(datetime.now(UTC), due_at=due_at, stale=False).as_dict()
+            note(due_at)
+        due_at += timedelta(seconds=interval)
+
+
+WAYS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"ours": ours, "pysher each": pysher_each}
+
+
+def probe(pipe: Connection, way: str, port: int) -> None:
+    """Take a snapshot of one book with each of its messages, all others coming too; tell how late each was."""
+    sent_and_arrived: list[tuple[float, float]] = []
+    asyncio.run(PROBES[way](port, sent_and_arrived))
+    by_sending, by_arrival = (sorted(1000 * each for each in delays) for delays in zip(*sent_and_arrived, strict=True))
+    figures = {"snapshots": float(len(by_sending))}
+    for name, delays in (("arrival", by_arrival), ("sending", by_sending)):
+        figures[f"from {name}, p50, ms"] = delays[len(delays) // 2]
+        figures[f"from {name}, p99, ms"] = delays[int(len(delays) * 0.99)]
+    pipe.send(figures)
+    os._exit(0)
+
+
+def _note(book: Any, delays: list[tuple[float, float]], arrived: datetime) -> None:
+    """Take a snapshot as a trigger's event has it; the newest price's fraction says when it was sent."""
+    now = datetime.now(UTC)
+    snapshot = book.snapshot(now).as_dict()
+    done = time.time()
+    newest = max((snapshot["bids_received_at"], snapshot["bids"]), (snapshot["asks_received_at"], snapshot["asks"]))
+    stamps = [quantity for _, quantity in newest[1] if len(quantity.partition(".")[2]) > 2]
+    sent = int(stamps[0].partition(".")[2].ljust(8, "0")) if stamps else 0
+    late = (done * 100_000 - sent) % 100_000_000 / 100_000
+    delays.append((late, done - arrived.timestamp()))
+
+
+async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
+    from airflow_provider_quoine.exchange.order_book import OrderBook
+    from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+
+    endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
+    books = [OrderBook(pair=pair) for pair in PAIRS]
+    others = [channel for book in books[1:] for channel in book.channels]
+    book, end = books[0], time.monotonic() + PROBE_SECONDS
+    async with (
+        PusherStream(endpoint=endpoint, channels=others),
+        PusherStream(endpoint=endpoint, channels=book.channels) as stream,
+    ):
+        while time.monotonic() < end:
+            await stream.news()
+            events = [event for channel in book.channels if (event := stream.newest(channel))]
+            if len(events) < 2:
+                continue
+            for event in events:
+                book.update(event)
+            async with stream.turn():
+                _note(book, delays, max(event.received_at for event in events))
+
+
+async def _probe_pysher(port: int, delays: list[tuple[float, float]]) -> None:
+    import pysher
+
+    from airflow_provider_quoine.exchange.order_book import OrderBook
+    from airflow_provider_quoine.exchange.pusher import StreamEvent
+
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    books = [OrderBook(pair=pair) for pair in PAIRS]
+    book, newest = books[0], {}
+    client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
+
+    def keep(channel: str) -> Callable[[str], None]:
+        def callback(data: str) -> None:
+            newest[channel] = StreamEvent(channel, "updated", data, datetime.now(UTC), 1)
+            if channel in book.channels:
+                loop.call_soon_threadsafe(came.set)
+
+        return callback
+
+    def subscribe(_: str) -> None:
+        for each in books:
+            for channel in each.channels:
+                client.subscribe(channel).bind("updated", keep(channel))
+
+    client.connection.bind("pusher:connection_established", subscribe)
+    client.connect()
+    end = time.monotonic() + PROBE_SECONDS
+    while time.monotonic() < end:
+        await came.wait()
+        came.clear()
+        events = [newest[channel] for channel in book.channels if channel in newest]
+        if len(events) == 2:
+            for event in events:
+                book.update(event)
+            _note(book, delays, max(event.received_at for event in events))
+
+
+PROBE_SECONDS = 10.0
+PROBES: dict[str, Callable[[int, list[tuple[float, float]]], Coroutine[Any, Any, None]]] = {
+    "ours": _probe_ours,
+    "pysher": _probe_pysher,
+}
