@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.poller import Collector, _resident_kib
+from benchmarks.poller import _resident_kib, watch_the_loop
 
 PAIRS = [f"aaa{number:02d}" for number in range(40)]
 SETTLE = 5.0
@@ -30,15 +30,6 @@ def run(pipe: Connection, way: str, port: int, triggers: int, interval: float, s
         os.environ["AIRFLOW_CONN_EXCHANGE"] = json.dumps({"conn_type": "quoine", "extra": extra})
         pipe.send(asyncio.run(_run(WAYS[way], port, triggers, interval, seconds)))
     os._exit(0)
-
-
-async def _watch(seen: list[tuple[float, float, float]], collector: Collector) -> None:
-    """Note how long the loop is held up: in all, by the garbage collector, and by what runs on it."""
-    while True:
-        began, collected, worked = time.perf_counter(), collector.total, time.thread_time()
-        await asyncio.sleep(0.01)
-        lag, by_collector = time.perf_counter() - began - 0.01, collector.total - collected
-        seen.append((lag, by_collector, time.thread_time() - worked - by_collector))
 
 
 async def _run(
@@ -59,13 +50,13 @@ async def _run(
     await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.2) for _ in range(40)))
     gc.collect()
     memory, threads_before = _resident_kib(), threading.active_count()
-    held_up: list[tuple[float, float, float]] = []
+    holds: list[tuple[float, float]] = []
     tasks = []
     for number in range(triggers):
         tasks.append(asyncio.create_task(begin(port, PAIRS[number % len(PAIRS)], interval, begin_at, note)))
         await asyncio.sleep(0)
     await asyncio.sleep((begin_at - datetime.now(UTC)).total_seconds())
-    watching = asyncio.create_task(_watch(held_up, Collector()))
+    watching = asyncio.create_task(watch_the_loop(holds))
     cpu, began = time.process_time(), time.perf_counter()
     await asyncio.sleep(seconds)
     cpu, took = time.process_time() - cpu, time.perf_counter() - began
@@ -76,8 +67,6 @@ async def _run(
         failed[0].result()
         raise RuntimeError("A trigger has ended.")
     delays.sort()
-    lags, by_collector, by_work = ([1000 * each for each in column] for column in zip(*held_up, strict=True))
-    lags_of_its_own = [lag - collected for lag, collected in zip(lags, by_collector, strict=True)]
     return {
         "snapshots/s": len(delays) / took,
         "processor, %": 100 * cpu / took,
@@ -85,10 +74,8 @@ async def _run(
         "memory, MiB": (_resident_kib() - memory) / 1024,
         "memory per trigger, KiB": (_resident_kib() - memory) / triggers,
         "more threads": float(len(names) - threads_before),
-        "longest work between two looks, ms": max(by_work),
-        "longest lag of the loop, ms": max(lags_of_its_own),
-        "the same, collector included, ms": max(lags),
-        "longest garbage collection, ms": max(by_collector),
+        "longest hold of the event loop, ms": max(holds)[0],
+        "longest by this process' work, ms": max(map(min, holds)),
         "due to event, p50, ms": 1000 * delays[len(delays) // 2],
         "due to event, p99, ms": 1000 * delays[int(len(delays) * 0.99)],
     }

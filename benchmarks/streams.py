@@ -55,7 +55,7 @@ def throughput(way: str, seconds: float) -> Figures:
 
 
 def load(way: str, triggers: int, interval: float, seconds: float) -> Figures:
-    """Run triggers on one loop under :data:`TOTAL_RATE`, and an idle loop beside them."""
+    """Run triggers on one loop under :data:`TOTAL_RATE`, and an idle event loop beside them."""
     connections = 1 if way == "ours" else triggers
     with (
         process(stream_feed.serve, None, TOTAL_RATE / connections) as server,
@@ -68,7 +68,7 @@ def load(way: str, triggers: int, interval: float, seconds: float) -> Figures:
         return {
             "connections": float(server.recv()),
             **figures,
-            "longest lag of an idle loop, ms": idle.recv(),
+            "longest hold of an idle event loop, ms": idle.recv(),
         }
 
 

@@ -89,7 +89,11 @@ class OrderBookSnapshot:
         return "stale" if self.stale else "crossed" if self.crossed else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able data: numbers as plain digits in strings, times as ISO 8601 in UTC."""
+        """
+        Return it as JSON-able data: numbers as plain digits in strings, times as ISO 8601 in UTC.
+
+        Its rows may be those of other snapshots of the same book: change none in place.
+        """
         return {
             "pair": self.pair,
             "due_at": self.due_at.isoformat(),
@@ -119,12 +123,13 @@ def age(received_at: datetime, due_at: datetime) -> float:
 
 
 @lru_cache(maxsize=SIDES_KEPT)
-def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((plain_number(level.price), plain_number(level.quantity)) for level in levels)
+def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[list[str], ...]:
+    return tuple([plain_number(level.price), plain_number(level.quantity)] for level in levels)
 
 
 def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
-    return [[*row] for row in _plain_rows(levels)]
+    # The rows are shared: a thousand events with 80 lists each would keep the garbage collector busy.
+    return list(_plain_rows(levels))
 
 
 def _plain(number: Decimal | None) -> str | None:
