@@ -51,7 +51,8 @@ class PusherStream:
     who waits must limit the waiting.
 
     Without a queue it keeps the newest event of each channel (:meth:`newest`, :meth:`news`), at a cost that does not
-    grow with what comes. With one it is also an async iterator of every :class:`StreamEvent`.
+    grow with what comes. With one it is also an async iterator of every
+    :class:`~airflow_provider_quoine.exchange.pusher_events.StreamEvent`.
 
     :param endpoint: where the stream is.
     :param channels: public channels to subscribe to.
