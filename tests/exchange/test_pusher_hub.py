@@ -24,6 +24,7 @@ from airflow_provider_quoine.exchange.errors import (
 )
 from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
 from airflow_provider_quoine.exchange.pusher_subscriptions import Subscriptions
+from airflow_provider_quoine.exchange.pusher_supervisor import PusherSupervisor
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.pusher_servers import GREETING, KEY, confirm, greet_and_confirm, send_event, websocket_server
@@ -141,6 +142,50 @@ def test_one_that_joins_an_open_connection_has_no_gap_and_the_newest_of_what_oth
                 assert (second.connections, second.reconnects, second.gaps, second.gap_seconds) == (1, 0, (), 0.0)
             assert (first.connections, first.reconnects, len(first.gaps)) == (2, 1, 1)
 
+    asyncio.run(scenario())
+
+
+def test_one_that_joins_when_all_is_confirmed_already_knows_it_and_its_losses(quiet_sandbox: SandboxServer) -> None:
+    async def scenario() -> None:
+        endpoint = endpoint_of(quiet_sandbox)
+        async with open_stream(endpoint, BIDS) as first:
+            await ready(first)
+            async with open_stream(endpoint, BIDS, queue_size=None) as second:
+                assert second.confirmed
+                async with asyncio.timeout(LIMIT):
+                    await second.news()
+                await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
+                await until(lambda: second.reconnects == 1 and second.confirmed)
+                assert len(second.gaps) == len(first.gaps) == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_that_gives_up_while_the_first_connection_is_prepared_leaves_it_to_the_others(
+    quiet_sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = PusherSupervisor._prepare
+
+    def slowly(self: PusherSupervisor) -> None:
+        prepared.wait(LIMIT)
+        original(self)
+
+    async def use() -> int:
+        async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
+            await ready(stream)
+            return stream.connection
+
+    async def scenario() -> None:
+        impatient, patient = asyncio.create_task(use()), asyncio.create_task(use())
+        await until(lambda: stream_threads() == ["quoine-stream-sender_0"])
+        impatient.cancel()
+        await asyncio.wait({impatient})
+        assert impatient.cancelled()
+        prepared.set()
+        assert await patient == 1
+
+    prepared = threading.Event()
+    monkeypatch.setattr(PusherSupervisor, "_prepare", slowly)
     asyncio.run(scenario())
 
 
