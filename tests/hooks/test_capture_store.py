@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.hooks.capture_lines import line_of, read_lines, row_of, write_lines
@@ -84,8 +85,12 @@ LINES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=["disk", "memory"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["disk", "memory", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder on a disk, in memory, or in memory without folders: an object store has only what lies in them."""
+    if request.param == "bucket":
+        for name in ("mkdir", "makedirs"):
+            monkeypatch.setattr(MemoryFileSystem, name, lambda *args, **kwargs: None)
     place = tmp_path / "captures" if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
     return f"{place}/dag/run/task"
 
