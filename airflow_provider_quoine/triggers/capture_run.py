@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 GRACE = 0.25
 """Seconds after a window's end until it is written: what is due or came at its end is on its way by then."""
 
-GOODBYE = 10.0
-"""Seconds that writing the unfinished part may take when the capture is stopped."""
+GOODBYE = 6.0
+"""Seconds that writing the unfinished part may take when the capture is stopped: Airflow kills a triggerer after 10."""
 
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"

@@ -206,6 +206,21 @@ def test_a_stopped_capture_keeps_its_unfinished_part_and_goes_on_there(market: S
     assert between["seconds"] >= 0.3
 
 
+def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer, begin: Begin) -> None:
+    trigger = begin(duration=600.0, part_seconds=300.0)
+    tasks = []
+
+    async def triggerer() -> None:
+        tasks.append(asyncio.create_task(event_of(trigger)))
+        await until(lambda: market.control.state()["stream"]["events"] > 20)
+
+    # It stops as Airflow's does: the loop is left, and cancels all that runs on it at once.
+    asyncio.run(triggerer())
+    (unfinished,) = lines(trigger, "part")
+    assert unfinished["rows"] == len(lines(trigger, "order_book")) > 0
+    assert tasks[0].cancelled()
+
+
 def test_two_copies_at_the_same_time_make_one_capture(market: SandboxServer, begin: Begin) -> None:
     trigger = begin(duration=5.0, part_seconds=1.0)
 
