@@ -11,7 +11,7 @@ PORT ?=
 ONCE ?=
 CLIENTS := tests/clients/node_modules/.ready
 
-.PHONY: help demo test test-cluster test-clients lint docs build bench lock clean
+.PHONY: help demo test test-cluster test-clients test-captures lint docs build bench lock clean
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-se
 test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients that are not ours (needs node and npm)
 	$(BIN)/python -m pytest -m clients
 
+test-captures: $(READY) ## Capture for 10 minutes over a bad network, through two kills, and check every file
+	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
+
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -42,10 +45,10 @@ build: $(READY) ## Make wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-bench: $(READY) ## Measure beside other ways, an hour on a quiet machine (needs redis-server)
+bench: $(READY) ## Measure beside other ways, two hours on a quiet machine (needs redis-server)
 	$(BIN)/python -W ignore -m benchmarks.budget
 	$(BIN)/python -W ignore -m benchmarks.poller
-	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
+	$(BIN)/python -W ignore -m benchmarks.captures --minutes 60
 	$(BIN)/python -W ignore -m benchmarks.streams
 
 lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt

@@ -273,11 +273,11 @@ def main() -> None:
     from benchmarks.budget_bases import BASES
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["cost", "hook", "share"], help="all, if none is named")
-    parser.add_argument("--base", action="append", choices=list(BASES), help="all, if none is named")
+    parser.add_argument("--only", action="append", choices=["cost", "hook", "share"], help="may be repeated")
+    parser.add_argument("--base", action="append", choices=list(BASES), metavar="BASE", help="may be repeated")
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
-    what, bases = given.what or ["cost", "hook", "share"], given.base or list(BASES)
+    what, bases = given.only or ["cost", "hook", "share"], given.base or list(BASES)
     with tempfile.TemporaryDirectory() as home, RedisServer() as redis:
         os.environ["AIRFLOW_HOME"] = home
         if "cost" in what:
