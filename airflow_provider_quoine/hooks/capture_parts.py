@@ -118,6 +118,10 @@ class Windows:
         number = -((self.began_at - moment) // self.length) - 1
         return min(max(number, 0), self.count - 1)
 
+    def over(self, moment: datetime) -> int:
+        """Return how many windows are over at a moment."""
+        return self.number_of(moment) + (moment >= self.ends_at)
+
     def span(self, number: int) -> Span:
         """Return a window's time."""
         since = self.began_at + number * self.length

@@ -164,13 +164,14 @@ class QuoineCaptureTrigger(BaseTrigger):
         writer = CaptureWriter(store=store, windows=windows)
         silence = ""
         try:
-            await writer.open(datetime.now(UTC))
+            await writer.open()
             if datetime.now(UTC) < windows.ends_at:
                 silence = await self._listen(windows, writer)
             elif not writer.kept:
                 message = "The time of the capture was over before anything was written. The next try begins a new one."
                 return {"status": "empty", "message": message}
             else:
+                await writer.account(windows.ends_at)
                 await writer.finish(writer.run())
         except QuoineError as error:
             if not writer.kept:
@@ -193,7 +194,10 @@ class QuoineCaptureTrigger(BaseTrigger):
         subject = BY_TIME[self.stream](self) if self.stream in BY_TIME else None
         channels = subject.channels if subject else EVERY[self.stream].channels(self)
         async with PusherStream(endpoint=endpoint, channels=channels, queue_size=None if subject else QUEUE) as stream:
-            run = CaptureRun(kind=self.stream, stream=stream, windows=windows, writer=writer)
+            # One moment for both: a window that ended between two would be nobody's.
+            since = datetime.now(UTC)
+            await writer.account(since)
+            run = CaptureRun(kind=self.stream, stream=stream, windows=windows, writer=writer, since=since)
             if subject is None:
                 await run.run(partial(run.every, partial(EVERY[self.stream].row, self)))
                 return ""

@@ -36,15 +36,18 @@ class CaptureRun:
     :param stream: entered already.
     :param windows: of the capture.
     :param writer: open already.
+    :param since: when the stream was entered; the windows that were over then are accounted for.
     """
 
-    def __init__(self, *, kind: str, stream: PusherStream, windows: Windows, writer: CaptureWriter) -> None:
+    def __init__(
+        self, *, kind: str, stream: PusherStream, windows: Windows, writer: CaptureWriter, since: datetime
+    ) -> None:
         self._kind = kind
         self._stream = stream
         self._windows = windows
         self._writer = writer
-        self._since = datetime.now(UTC)
-        self._window = windows.number_of(self._since)
+        self._since = since
+        self._window = windows.over(since)
         self._gaps: list[Gap] = []
         """Those that are not the stream's."""
         self._stated: dict[tuple[str, int], datetime] = {}

@@ -89,16 +89,16 @@ class CaptureWriter:
         self._thread = ThreadPoolExecutor(1, "quoine-capture")
         self._context = contextvars.copy_context()
 
-    async def open(self, now: datetime) -> None:
+    async def open(self) -> None:
         """
-        See that the store can be written to, take up what is there, and state the time since.
+        See that the store can be written to, and read what is there.
 
         :raises QuoineInputError: if the path is none, or holds a file that is no part.
         :raises QuoineStorageError: if the store refuses.
         """
         while True:
             try:
-                unstated = await self._on_thread(partial(self._take_up, now))
+                self.kept = await self._on_thread(self._store.open)
                 break
             except QuoineInputError:
                 raise
@@ -111,14 +111,20 @@ class CaptureWriter:
                     ) from error
                 await asyncio.sleep(FIRST_WAIT * self._failures)
         self._failures = 0
-        for window in unstated:
+
+    async def account(self, now: datetime) -> None:
+        """
+        State the time in which nobody listened, of all windows that are over.
+
+        :param now: from then on somebody listens.
+        """
+        over = self._windows.over(now)
+        self._closed.update(range(over))
+        for window in await self._on_thread(partial(self._unstated, over)):
             self._ask(window, self._windows.span(window).until)
 
-    def _take_up(self, now: datetime) -> list[int]:
-        """Read what is there; return the windows that are over and say nothing of some of their time."""
-        self.kept = self._store.open()
-        over = self._windows.number_of(now) + (now >= self._windows.ends_at)
-        self._closed.update(range(over))
+    def _unstated(self, over: int) -> list[int]:
+        """Return the windows that are over and say nothing of some of their time."""
         spans = [(window, self._windows.span(window), self.kept.get(window)) for window in range(over)]
         return [
             window

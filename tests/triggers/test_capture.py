@@ -21,6 +21,7 @@ import pytest
 from airflow_provider_quoine.exchange import pusher
 from airflow_provider_quoine.hooks.capture_parts import NOT_RUNNING
 from airflow_provider_quoine.hooks.capture_store import PartStore
+from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers import capture_writer
@@ -185,25 +186,24 @@ def test_a_raw_capture_is_the_same_again_when_the_sandbox_replays_it(
 
 
 def test_a_stopped_capture_keeps_its_unfinished_part_and_goes_on_there(market: SandboxServer, begin: Begin) -> None:
-    trigger = begin(duration=6.0, part_seconds=3.0)
+    trigger = begin(duration=9.0, part_seconds=4.5)
 
     async def scenario() -> dict[str, Any]:
         task = asyncio.create_task(event_of(trigger))
         await until(lambda: market.control.state()["stream"]["events"] > 20)
         await stop(task)
-        (unfinished,) = lines(trigger, "part")
-        assert unfinished["rows"] > 0
         first = lines(trigger, "order_book")
+        assert lines(trigger, "part")[-1]["rows"] > 0
         # The next one finds a market that has moved on.
         await asyncio.sleep(0.3)
         event = await event_of(trigger)
         assert lines(trigger, "order_book")[: len(first)] == first
+        gaps = [gap for gap in lines(trigger, "gap") if gap["reason"] == NOT_RUNNING]
+        assert sum(gap["seconds"] for gap in gaps if gap["from"] >= first[-1]["due_at"]) >= 0.3
         return event
 
     event = asyncio.run(scenario())
     check(trigger, event)
-    (_, between) = [gap for gap in lines(trigger, "gap") if gap["reason"] == NOT_RUNNING]
-    assert between["seconds"] >= 0.3
 
 
 def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer, begin: Begin) -> None:
@@ -219,6 +219,22 @@ def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer,
     (unfinished,) = lines(trigger, "part")
     assert unfinished["rows"] == len(lines(trigger, "order_book")) > 0
     assert tasks[0].cancelled()
+
+
+def test_a_window_that_ends_while_the_connection_is_looked_up_is_stated(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger, look_up = begin(duration=5.0), QuoineHook.aget_stream_endpoint
+    first_is_over = datetime.fromisoformat(trigger.began_at) + timedelta(seconds=trigger.part_seconds)
+
+    async def look_up_late(hook: QuoineHook) -> pusher.PusherEndpoint:
+        await until(lambda: datetime.now(UTC) > first_is_over)
+        return await look_up(hook)
+
+    monkeypatch.setattr(QuoineHook, "aget_stream_endpoint", look_up_late)
+    event = asyncio.run(event_of(trigger))
+    check(trigger, event)
+    assert event["files"] == 10
 
 
 def test_two_copies_at_the_same_time_make_one_capture(market: SandboxServer, begin: Begin) -> None:
