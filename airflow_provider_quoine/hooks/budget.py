@@ -38,7 +38,9 @@ def budget_of(settings: ConnectionSettings, *, api_id: str) -> RequestBudget:
     rules, name, url = _rules(settings), _book_name(settings, api_id), _redis_url(settings)
     known = (rules, name, url, _home())
     if known not in _budgets:
-        _budgets[known] = RequestBudget(store=_store(url, name, rules), rules=rules, observer=BudgetMetrics())
+        budget = RequestBudget(store=_store(url, name, rules), rules=rules, observer=BudgetMetrics())
+        # Another thread may have been faster: two would count as two processes.
+        _budgets.setdefault(known, budget)
     return _budgets[known]
 
 

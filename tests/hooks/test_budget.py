@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.observability import stats
 
-from airflow_provider_quoine.exchange.budget import RequestBudget
+from airflow_provider_quoine.exchange.budget import BudgetStore, RequestBudget
 from airflow_provider_quoine.exchange.budget_ledger import LIMIT, MARGIN, WINDOW, Priority, Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineServiceUnavailableError
 from airflow_provider_quoine.get_provider_info import OPTIONS
+from airflow_provider_quoine.hooks import budget
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 
@@ -64,6 +67,19 @@ def test_all_keys_and_connections_of_a_base_url_share_one_budget(monkeypatch: py
         budget_of(hook).acquire(priority=Priority.NORMAL)
     assert budget_of(one) is budget_of(two)
     assert len(books(home)) == 2
+
+
+def test_threads_that_ask_for_the_first_time_at_once_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook, store, both_make_one = connect(monkeypatch), budget._store, threading.Barrier(2, timeout=30)
+
+    def meet_and_make(*given: Any) -> BudgetStore:
+        both_make_one.wait()
+        return store(*given)
+
+    monkeypatch.setattr(budget, "_store", meet_and_make)
+    with ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(budget_of, [hook, QuoineHook("quoine_default")])
+    assert one is two
 
 
 def test_a_budget_per_key_is_a_setting(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
