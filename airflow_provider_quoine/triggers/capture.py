@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from airflow_provider_quoine.triggers.sampling import OnDoubt, Sampler, Subject,
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.pusher import StreamEvent
+
+log = logging.getLogger(__name__)
 
 QUEUE = 10_000
 """Events that wait for a loop that is busy; beyond it the oldest is dropped, and counted."""
@@ -166,6 +169,12 @@ class QuoineCaptureTrigger(BaseTrigger):
         try:
             await writer.open()
             if datetime.now(UTC) < windows.ends_at:
+                log.info(
+                    "Capturing into %s until %s; %d files are there already.",
+                    store.pattern,
+                    windows.ends_at.isoformat(),
+                    len(writer.kept),
+                )
                 silence = await self._listen(windows, writer)
             elif not writer.kept:
                 message = "The time of the capture was over before anything was written. The next try begins a new one."

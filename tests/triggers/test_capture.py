@@ -108,10 +108,14 @@ async def stop(task: asyncio.Task[dict[str, Any]]) -> None:
         await task
 
 
-def test_order_books_are_captured_by_time_in_parts(market: SandboxServer, begin: Begin) -> None:
+def test_order_books_are_captured_by_time_in_parts(
+    market: SandboxServer, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
     trigger = begin(depth=2)
-    event = asyncio.run(event_of(trigger))
+    with caplog.at_level(logging.INFO, "airflow_provider_quoine"):
+        event = asyncio.run(event_of(trigger))
     check(trigger, event)
+    assert f"Capturing into {event['path']} until {event['until']}" in caplog.text
     assert (event["files"], event["reconnects"], event["dropped"], event["skipped"]) == (4, 0, 0, 0)
     rows = lines(trigger, "order_book")
     assert rows
