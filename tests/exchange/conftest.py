@@ -13,6 +13,8 @@ import pytest
 from airflow_provider_quoine.exchange.auth import ApiAuth
 from airflow_provider_quoine.exchange.client import QuoineClient
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from airflow_provider_quoine.sandbox.settings import SandboxSettings
 
 SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
 
@@ -25,6 +27,13 @@ class Documents(TypedDict):
     id_document: Document
     proof_address: Document
     bank_statement: Document
+
+
+@pytest.fixture
+def quiet_sandbox() -> Iterator[SandboxServer]:
+    """A sandbox where only what a test publishes is sent."""
+    with SandboxServer(SandboxSettings(market_rate=0)) as server:
+        yield server
 
 
 @pytest.fixture

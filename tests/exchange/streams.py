@@ -15,6 +15,10 @@ import pytest
 from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream, StreamEvent, StreamTiming
 from airflow_provider_quoine.sandbox.server import SandboxServer
 
+BIDS = "price_ladders_cash_btcjpy_buy"
+ASKS = "price_ladders_cash_btcjpy_sell"
+"""The two sides of a pair's order book."""
+
 LIMIT = 15.0
 """Seconds after which a test that waits has failed; nothing here takes as long."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.streams import (
+    ASKS,
+    BIDS,
     LIMIT,
     control,
     endpoint_of,
@@ -31,16 +33,6 @@ from tests.exchange.streams import (
     stream_threads,
     until,
 )
-
-BIDS = "price_ladders_cash_btcjpy_buy"
-ASKS = "price_ladders_cash_btcjpy_sell"
-
-
-@pytest.fixture
-def quiet_sandbox() -> Iterator[SandboxServer]:
-    """A sandbox where only what a test publishes is sent."""
-    with SandboxServer(SandboxSettings(market_rate=0)) as server:
-        yield server
 
 
 def test_events_come_as_they_were_sent_from_the_channels_asked_for(quiet_sandbox: SandboxServer) -> None:

@@ -26,9 +26,10 @@ from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
 from airflow_provider_quoine.exchange.pusher_subscriptions import Subscriptions
 from airflow_provider_quoine.exchange.pusher_supervisor import PusherSupervisor
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.pusher_servers import GREETING, KEY, confirm, greet_and_confirm, send_event, websocket_server
 from tests.exchange.streams import (
+    ASKS,
+    BIDS,
     LIMIT,
     control,
     endpoint_of,
@@ -40,16 +41,6 @@ from tests.exchange.streams import (
     stream_threads,
     until,
 )
-
-BIDS = "price_ladders_cash_btcjpy_buy"
-ASKS = "price_ladders_cash_btcjpy_sell"
-
-
-@pytest.fixture
-def quiet_sandbox() -> Iterator[SandboxServer]:
-    """A sandbox where only what a test publishes is sent."""
-    with SandboxServer(SandboxSettings(market_rate=0)) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

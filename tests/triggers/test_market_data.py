@@ -24,10 +24,8 @@ from airflow_provider_quoine.triggers.market_data import (
     QuoineProductTrigger,
     StreamTrigger,
 )
-from tests.exchange.streams import LIMIT, stream_threads, until
+from tests.exchange.streams import ASKS, BIDS, LIMIT, stream_threads, until
 
-BIDS = "price_ladders_cash_btcjpy_buy"
-ASKS = "price_ladders_cash_btcjpy_sell"
 EXECUTIONS = "executions_cash_btcjpy"
 PRODUCT = "product_cash_btcjpy_5"
 

@@ -27,8 +27,8 @@ from airflow_provider_quoine.triggers.market_events import (
     QuoineSilentBookTrigger,
     QuoineSpreadTrigger,
 )
-from tests.exchange.streams import our_records, stream_threads, until
-from tests.triggers.watchers import ASKS, BIDS, TRADES, book, heard, prices, trade, trades, watching
+from tests.exchange.streams import ASKS, BIDS, our_records, stream_threads, until
+from tests.triggers.watchers import TRADES, book, heard, prices, trade, trades, watching
 
 
 @pytest.fixture

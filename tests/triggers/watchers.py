@@ -15,11 +15,9 @@ from airflow.triggers.shared_stream import SharedStreamManager
 
 from airflow_provider_quoine.exchange.conditions import MarketView
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.exchange.streams import until
+from tests.exchange.streams import ASKS, BIDS, until
 
 TRADES = "executions_cash_btcjpy"
-BIDS = "price_ladders_cash_btcjpy_buy"
-ASKS = "price_ladders_cash_btcjpy_sell"
 
 Event = dict[str, Any]
 
