@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_quoine.hooks.capture_store import path_name
-from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.operators.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
 
 if TYPE_CHECKING:
@@ -109,10 +109,7 @@ class CaptureOperator(BaseOperator):
             case {"status": "error", "message": str(message)}:
                 raise AirflowException(message)
             case _:
-                raise AirflowException(
-                    f"The capture's trigger sent {event!r:.200}, which is no summary. Scheduler, triggerer and workers "
-                    "must run the same version of airflow-provider-quoine."
-                )
+                raise unknown_event(event, sender="The capture's trigger", expected="summary")
 
 
 class SnapshotCaptureOperator(CaptureOperator):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.operators.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.market_data import (
     QuoineExecutionsTrigger,
     QuoineOrderBookTrigger,
@@ -77,10 +77,7 @@ class SnapshotOperator(BaseOperator):
             case {"status": "timeout" | "error", "message": str(message)}:
                 raise AirflowException(message)
             case _:
-                raise AirflowException(
-                    f"The stream's trigger sent {event!r:.200}, which is no snapshot. Scheduler, triggerer and "
-                    "workers must run the same version of airflow-provider-quoine."
-                )
+                raise unknown_event(event, sender="The stream's trigger", expected="snapshot")
 
 
 class QuoineOrderBookSnapshotOperator(SnapshotOperator):

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_quoine.exchange.conditions import BookSilent, Direction, PriceReaches, SpreadAbove, TradeAbove
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market import normalise_pair
-from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.operators.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ class _MarketSensor(BaseSensorOperator):
             case {"status": "error", "message": str(message)}:
                 raise AirflowException(message)
             case _:
-                raise AirflowException(
-                    f"The market trigger sent {event!r:.200}, which is no event of its own. Scheduler, triggerer and "
-                    "workers must run the same version of airflow-provider-quoine."
-                )
+                raise unknown_event(event, sender="The market trigger", expected="event of its own")
 
 
 class QuoinePriceSensor(_MarketSensor):
