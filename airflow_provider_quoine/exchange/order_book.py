@@ -155,28 +155,13 @@ class OrderBook:
         if event.channel in self.channels and event.event == PRICE_LADDERS.event:
             self._newest[self.channels[event.channel]] = event
 
-    @property
-    def silent_sides(self) -> tuple[Side, ...]:
-        """
-        Sides of which nothing has come by the newest connection known here.
-
-        After a reconnect the old side may have been overtaken unseen, so it counts as not there.
-        """
-        newest = max((event.connection for event in self._newest.values()), default=0)
-        return tuple(side for side in Side if side not in self._newest or self._newest[side].connection < newest)
-
-    @property
-    def complete(self) -> bool:
-        """Whether both sides are there, from the same connection."""
-        return not self.silent_sides
-
     def snapshot(
         self,
         taken_at: datetime,
         *,
         depth: int | None = None,
         due_at: datetime | None = None,
-        stale: bool | None = None,
+        stale: bool = False,
     ) -> OrderBookSnapshot:
         """
         Parse both sides.
@@ -184,9 +169,9 @@ class OrderBook:
         :param taken_at: now, aware and UTC.
         :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
         :param due_at: when it was due, if not now.
-        :param stale: whether a side came by a connection that was lost; by default as far as the sides tell.
+        :param stale: whether a side may have been overtaken unseen; who holds the connection knows.
         :raises QuoineStreamDataError: if a side cannot be read.
-        :raises KeyError: if a side never came; see :attr:`complete`.
+        :raises KeyError: if a side never came.
         """
         bids, asks = self._newest[Side.BUY], self._newest[Side.SELL]
         return OrderBookSnapshot(
@@ -197,7 +182,7 @@ class OrderBook:
             asks=_best_first(asks.data, descending=False)[:depth],
             bids_received_at=bids.received_at,
             asks_received_at=asks.received_at,
-            stale=not self.complete if stale is None else stale,
+            stale=stale,
         )
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
-from airflow_provider_quoine.exchange.market import Side
 from airflow_provider_quoine.exchange.order_book import OrderBook
 from airflow_provider_quoine.exchange.pusher import StreamEvent
 
@@ -63,7 +62,6 @@ def test_a_bid_at_or_above_the_ask_is_crossed(bid: str, crossed: bool, spread: s
 
 def test_an_empty_side_leaves_mid_spread_and_crossed_unknown() -> None:
     book = book_of(event("buy", []), event("sell", [["601", "1"]]))
-    assert book.complete
     snapshot = book.snapshot(NOON).as_dict()
     assert [snapshot[key] for key in ("best_bid", "mid", "spread", "crossed")] == [None] * 4
     assert (snapshot["best_ask"], snapshot["bids"]) == ("601", [])
@@ -87,25 +85,15 @@ def test_depth_keeps_the_best_of_each_side() -> None:
     assert (snapshot["bids"], snapshot["asks"]) == ([["2", "1"]], [["3", "1"]])
 
 
-@pytest.mark.parametrize(
-    ("sides", "silent"),
-    [
-        ([], [Side.BUY, Side.SELL]),
-        ([("buy", 1)], [Side.SELL]),
-        ([("buy", 1), ("sell", 1)], []),
-        ([("buy", 1), ("sell", 2)], [Side.BUY]),
-        ([("buy", 1), ("sell", 2), ("buy", 2)], []),
-    ],
-)
-def test_a_book_is_complete_with_both_sides_of_one_connection(sides: list[tuple[str, int]], silent: list[Side]) -> None:
-    book = book_of(*(event(side, [], connection=connection) for side, connection in sides))
-    assert list(book.silent_sides) == silent
-    assert book.complete is not bool(silent)
-
-
 def test_other_channels_and_events_are_not_the_books() -> None:
     other = StreamEvent("price_ladders_cash_ethjpy_buy", "updated", "[]", NOON, 1)
-    assert book_of(other, event("buy", [], name="deleted")).silent_sides == (Side.BUY, Side.SELL)
+    book = book_of(event("buy", [["1", "1"]]), event("sell", []), other, event("buy", [], name="deleted"))
+    assert book.snapshot(NOON).as_dict()["bids"] == [["1", "1"]]
+
+
+def test_a_book_without_one_of_its_sides_has_no_snapshot() -> None:
+    with pytest.raises(KeyError):
+        book_of(event("buy", [])).snapshot(NOON)
 
 
 def test_a_side_that_cannot_be_read_costs_one_snapshot_not_the_book() -> None:
@@ -122,15 +110,8 @@ def test_what_came_after_the_moment_has_no_age() -> None:
     assert (snapshot["bids_age"], snapshot["asks_age"]) == (0.0, 4.0)
 
 
-@pytest.mark.parametrize(
-    ("sides", "doubt"),
-    [
-        ([("buy", "600", 1), ("sell", "601", 1)], None),
-        ([("buy", "601", 1), ("sell", "601", 1)], "crossed"),
-        ([("buy", "600", 1), ("sell", "601", 2)], "stale"),
-    ],
-)
-def test_a_book_says_why_it_is_in_doubt(sides: list[tuple[str, str, int]], doubt: str | None) -> None:
-    book = book_of(*(event(side, [[price, "1"]], connection=connection) for side, price, connection in sides))
+@pytest.mark.parametrize(("bid", "doubt"), [("600", None), ("601", "crossed")])
+def test_a_book_says_why_it_is_in_doubt(bid: str, doubt: str | None) -> None:
+    book = book_of(event("buy", [[bid, "1"]]), event("sell", [["601", "1"]]))
     assert book.snapshot(NOON).doubt == doubt
     assert book.snapshot(NOON, stale=True).doubt == "stale"
