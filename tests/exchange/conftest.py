@@ -10,11 +10,13 @@ from typing import Any, TypedDict
 
 import pytest
 
+from airflow_provider_quoine.exchange import pusher_hub
 from airflow_provider_quoine.exchange.auth import ApiAuth
 from airflow_provider_quoine.exchange.client import QuoineClient
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from tests.exchange.streams import stream_threads
 
 SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
 
@@ -34,6 +36,14 @@ def quiet_sandbox() -> Iterator[SandboxServer]:
     """A sandbox where only what a test publishes is sent."""
     with SandboxServer(SandboxSettings(market_rate=0)) as server:
         yield server
+
+
+@pytest.fixture
+def no_hub_is_left() -> Iterator[None]:
+    """After the test no hub is known any more, nor any thread of one."""
+    yield
+    assert pusher_hub._HUBS == {}
+    assert stream_threads() == []
 
 
 @pytest.fixture

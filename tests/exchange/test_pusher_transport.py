@@ -13,13 +13,13 @@ c:57, 60 ``activity_timeout`` ignored         test_pusher: a_quiet_market_is_no_
 c:147, 243, 276 stale pong flag               a_dead_peer_is_found_again_after_a_pong_that_came
 c:107-115 no time-out for connecting          a_server_that_stops_halfway...; test_pusher_socket: every_phase...
 p:110-112 subscribing too early is lost       test_pusher_hub: fifty_streams_that_join_at_once...
-p:110-112 a second one drops the first's      test_pusher_hub: a_channel_lives_from_its_first_user_to_its_last
+p:110-112 a second one drops the first's      test_pusher_hub_lifetimes: a_channel_lives_from_its_first_user...
 p:110-112 send errors swallowed               what_could_not_be_sent_is_an_error; a_server_that_stops_reading_is_found
-p:147-155 channels lost while reconnecting    test_pusher_hub: comings_and_goings_during_outages_end_in_order
+p:147-155 channels lost while reconnecting    test_pusher_hub_lifetimes: comings_and_goings_during_outages...
 c:165 deaf after a bad frame                  frames_that_are_not_pushers_cost_nothing_but_one_warning
 p:19, p:15 port 443, protocol 6               no_ping_and_protocol_7_at_the_start
 c:144, p:18 payloads and levels in the log    nothing_that_comes_is_logged_and_no_level_is_changed
-c:184-199 scheduler thread left behind        test_pusher_hub: two_hundred_cycles_of_start_and_cancel_leave_nothing
+c:184-199 scheduler thread left behind        test_pusher_hub_lifetimes: two_hundred_cycles_of_start_and_cancel...
 p:69 no TLS options                           test_pusher_socket: an_own_authority_is_trusted_when_named
 c:251 greeting with object data               every_form_of_greeting_connects
 wsc: slow validation of UTF-8                 test_pusher_feeds: what_turns_out_broken...; benchmarks/streams.py
