@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ def test_wait_for_price(run_dag: RunDag, exchange: SandboxControl) -> None:
 def test_a_run_by_hand_knows_of_no_event(run_dag: RunDag, exchange: SandboxControl, dag_id: str, task_id: str) -> None:
     state, _, results = run_dag(dag_id, {})
     assert (state, results[task_id] or []) == ("success", [])
+
+
+def test_a_wide_spread_is_captured(
+    run_dag: RunDag, exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_QUOINE_CAPTURES", str(tmp_path))
+    state, _, results = run_dag("quoine_on_wide_spread", {"minutes": 0.05})
+    assert (state, results["report"]) == ("success", [])
+    assert results["capture"]["rows"] > 0
+    assert list(tmp_path.glob("quoine_on_wide_spread/*/capture/order_book_btcjpy_*.jsonl"))
 
 
 def test_a_silence_fails_its_run_in_words() -> None:
