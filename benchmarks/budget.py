@@ -18,15 +18,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_quoine.exchange.budget_ledger import Priority, Rules
+from benchmarks.figures import Figures, tell
 from tools.redis_server import RedisServer
 
 LIMIT, WINDOW, WINDOWS, PROCESSES = 300, 15.0, 3, 8
-Figures = dict[str, float]
 
 BOUNDS = {
     "busiest window, worst": f"<= {LIMIT}",
@@ -252,9 +253,12 @@ def _whole_hook(exchange: dict[str, Any], redis_url: str) -> Figures:
     return {**{f"{way}, us": each for way, each in medians.items()}, **ratios}
 
 
-def medians(measure: Callable[[], Figures], runs: int) -> Figures:
+def medians(label: str, measure: Callable[[], Figures], runs: int) -> Figures:
     """Measure a few times; what is the worst or the longest is so of all runs."""
-    seen = [measure() for _ in range(runs)]
+    seen = []
+    for _ in range(runs):
+        seen.append(measure())
+        tell(label, seen[-1])
     choose = {name: max if "worst" in name or "longest" in name else statistics.median for name in seen[0]}
     return {name: choose[name](each[name] for each in seen) for name in seen[0]}
 
@@ -281,13 +285,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, RedisServer() as redis:
         os.environ["AIRFLOW_HOME"] = home
         if "cost" in what:
-            rows = {base: medians(lambda base=base: cost(base, redis.url), given.runs) for base in bases}  # type: ignore[misc]
+            rows = {base: medians(base, partial(cost, base, redis.url), given.runs) for base in bases}
             show("What a slot costs, no other process there", rows)
         if "hook" in what:
-            show("One look-up", {"this package": medians(lambda: whole_hook(redis.url), given.runs)})
+            us = "this package"
+            show("One look-up", {us: medians(us, partial(whole_hook, redis.url), given.runs)})
         if "share" in what:
             rows = {
-                label: medians(lambda kind=kind: share(*kind), given.runs)  # type: ignore[misc]
+                label: medians(label, partial(share, *kind), given.runs)
                 for base in bases
                 for label, kind in _kinds(base)
             }

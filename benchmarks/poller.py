@@ -30,8 +30,9 @@ from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.figures import Figures, tell
+
 LIMIT, WINDOW = 300, 3.0
-Figures = dict[str, float]
 
 BOUNDS = {
     "answers 429": "0",
@@ -344,7 +345,7 @@ def main() -> None:
                     ends=given.ends,
                 )
             )
-            print(trigger, json.dumps({name: round(value, 3) for name, value in figures[-1].items()}), flush=True)
+            tell(trigger, figures[-1])
     print(f"\n{given.runs} runs; {given.waits} waits, {LIMIT} requests in {WINDOW:g} s")
     columns = [f"{trigger}, {which}" for trigger in results for which in ("median", "highest")]
     print(f"{'':36}" + "".join(f"{column:>16}" for column in [*columns, "to hold"]))

@@ -17,12 +17,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks import poller, stream_clients, stream_feed, stream_load
+from benchmarks.figures import Figures, tell
 
 CHANNELS = ["price_ladders_cash_btcjpy_buy", "price_ladders_cash_btcjpy_sell"]
 TOTAL_RATE = 1600.0
 """Messages a second that the market sends, whoever listens."""
 
-Figures = dict[str, float]
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -78,6 +78,7 @@ def medians(ways: list[str], measure: Callable[[str], Figures], runs: int) -> di
     for _ in range(runs):
         for way in ways:
             seen[way].append(measure(way))
+            tell(way, seen[way][-1])
     return {
         way: {name: statistics.median(each[name] for each in all_) for name in all_[0]} for way, all_ in seen.items()
     }
