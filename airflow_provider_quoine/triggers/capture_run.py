@@ -26,6 +26,7 @@ GOODBYE = 6.0
 
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
+STOPPED = "the capture was stopped before what was due could be taken"
 
 
 class CaptureRun:
@@ -52,6 +53,8 @@ class CaptureRun:
         """Those that are not the stream's."""
         self._stated: dict[tuple[str, int], datetime] = {}
         """Up to when a gap has been stated, by where it stands."""
+        self._due_at: datetime | None = None
+        """What is to be taken next, or is being taken."""
         self._skipped = 0
         self._counted = (0, 0, 0)
 
@@ -83,7 +86,7 @@ class CaptureRun:
         await self._open_eyes(sampler.pull_first(), f"there was no whole {sampler.subject.what} yet")
         number, last = schedule.next_after(self._gaps[0].until), schedule.next_after(self._windows.ends_at) - 1
         while number <= last:
-            due_at = schedule.due_at(number)
+            due_at = self._due_at = schedule.due_at(number)
             fresh = await sampler.pull_at(due_at)
             snapshot = await sampler.parse(due_at=due_at, fresh=fresh)
             if snapshot is not None:
@@ -166,6 +169,8 @@ class CaptureRun:
             return
         now = min(datetime.now(UTC), self._windows.span(self._window).until)
         self._state_gaps(now)
+        if self._due_at is not None and self._due_at <= now:
+            self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE):
                 await self._writer.flush(self._window, self._stretch(now))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers import capture_writer
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
+from airflow_provider_quoine.triggers.sampling import Sampler
 from tests.exchange.streams import LIMIT, stream_threads, until
 from tools.capture_verdict import judge
 
@@ -208,6 +209,31 @@ def test_a_stopped_capture_keeps_its_unfinished_part_and_goes_on_there(market: S
 
     event = asyncio.run(scenario())
     check(trigger, event)
+
+
+def test_a_capture_that_is_stopped_while_a_snapshot_is_taken_states_that_it_is_missing(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = begin(duration=4.0, part_seconds=4.0)
+    original, taken, taking = Sampler.parse, count(), asyncio.Event()
+
+    async def hang(self: Sampler, **given: Any) -> Any:
+        if next(taken) == 5:
+            taking.set()
+            await asyncio.Event().wait()
+        return await original(self, **given)
+
+    async def scenario() -> dict[str, Any]:
+        monkeypatch.setattr(Sampler, "parse", hang)
+        task = asyncio.create_task(event_of(trigger))
+        await asyncio.wait_for(taking.wait(), LIMIT)
+        await stop(task)
+        monkeypatch.setattr(Sampler, "parse", original)
+        return await event_of(trigger)
+
+    event = asyncio.run(scenario())
+    check(trigger, event)
+    assert len(lines(trigger, "order_book")) > 5
 
 
 def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer, begin: Begin) -> None:
