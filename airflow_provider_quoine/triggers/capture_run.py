@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.hooks.capture_lines import line_of
 from airflow_provider_quoine.hooks.capture_parts import Gap, Row, Stretch
 
@@ -23,6 +24,9 @@ GRACE = 0.25
 
 GOODBYE = 6.0
 """Seconds that writing the unfinished part may take when the capture is stopped: Airflow kills a triggerer after 10."""
+
+STRAGGLERS = 0.05
+"""Seconds in which what has come, and was not taken when the capture is stopped, still is."""
 
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
@@ -55,6 +59,8 @@ class CaptureRun:
         """Up to when a gap has been stated, by where it stands."""
         self._due_at: datetime | None = None
         """What is to be taken next, or is being taken."""
+        self._row_of: Callable[[StreamEvent], dict[str, Any]] | None = None
+        """Writes an event, where every one is taken."""
         self._skipped = 0
         self._counted = (0, 0, 0)
 
@@ -103,6 +109,7 @@ class CaptureRun:
 
     async def every(self, row_of: Callable[[StreamEvent], dict[str, Any]]) -> None:
         """Take whatever comes."""
+        self._row_of = row_of
         await self._open_eyes(self._confirmed(), "the channels were not subscribed yet")
         with suppress(TimeoutError):
             async with asyncio.timeout(self._seconds_until(self._windows.ends_at) + GRACE):
@@ -110,6 +117,13 @@ class CaptureRun:
                     event = await anext(self._stream)
                     if event.received_at <= self._windows.ends_at:
                         self._add(event.received_at, row_of(event))
+
+    async def _take_rest(self, row_of: Callable[[StreamEvent], dict[str, Any]], until: datetime) -> None:
+        """Take what has come until then, and was still waiting."""
+        with suppress(TimeoutError, QuoineStreamError):
+            async with asyncio.timeout(STRAGGLERS):
+                while (event := await anext(self._stream)).received_at <= until:
+                    self._add(event.received_at, row_of(event))
 
     async def _confirmed(self) -> None:
         while not self._stream.confirmed:
@@ -169,6 +183,8 @@ class CaptureRun:
             return
         now = min(datetime.now(UTC), self._windows.span(self._window).until)
         self._state_gaps(now)
+        if self._row_of is not None:
+            await self._take_rest(self._row_of, now)
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):

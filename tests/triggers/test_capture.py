@@ -236,6 +236,31 @@ def test_a_capture_that_is_stopped_while_a_snapshot_is_taken_states_that_it_is_m
     assert len(lines(trigger, "order_book")) > 5
 
 
+def test_what_has_come_when_a_capture_is_stopped_is_kept(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = begin("event", channels=["mine"], duration=600.0, part_seconds=600.0)
+    original, streams = pusher.PusherStream.__anext__, []
+
+    async def hang_once(self: pusher.PusherStream) -> pusher.StreamEvent:
+        streams.append(self)
+        if len(streams) == 1:
+            await asyncio.Event().wait()
+        return await original(self)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(event_of(trigger))
+        await until(lambda: streams)
+        for number in range(3):
+            market.control.publish("mine", "told", str(number))
+        await until(lambda: len(streams[0]._share.queue or ()) == 3)
+        await stop(task)
+
+    monkeypatch.setattr(pusher.PusherStream, "__anext__", hang_once)
+    asyncio.run(scenario())
+    assert [json.loads(line["data"]) for line in lines(trigger, "event")] == [0, 1, 2]
+
+
 def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer, begin: Begin) -> None:
     trigger = begin(duration=600.0, part_seconds=300.0)
     tasks = []
