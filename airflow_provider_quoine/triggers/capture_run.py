@@ -111,19 +111,17 @@ class CaptureRun:
         """Take whatever comes."""
         self._row_of = row_of
         await self._open_eyes(self._confirmed(), "the channels were not subscribed yet")
+        ends_at = self._windows.ends_at
+        await self._take(row_of, until=ends_at, seconds=self._seconds_until(ends_at) + GRACE)
+
+    async def _take(self, row_of: Callable[[StreamEvent], dict[str, Any]], *, until: datetime, seconds: float) -> None:
+        """Take for some seconds what has come until a moment."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds_until(self._windows.ends_at) + GRACE):
+            async with asyncio.timeout(seconds):
                 while True:
                     event = await anext(self._stream)
-                    if event.received_at <= self._windows.ends_at:
+                    if event.received_at <= until:
                         self._add(event.received_at, row_of(event))
-
-    async def _take_rest(self, row_of: Callable[[StreamEvent], dict[str, Any]], until: datetime) -> None:
-        """Take what has come until then, and was still waiting."""
-        with suppress(TimeoutError, QuoineStreamError):
-            async with asyncio.timeout(STRAGGLERS):
-                while (event := await anext(self._stream)).received_at <= until:
-                    self._add(event.received_at, row_of(event))
 
     async def _confirmed(self) -> None:
         while not self._stream.confirmed:
@@ -184,7 +182,8 @@ class CaptureRun:
         now = min(datetime.now(UTC), self._windows.span(self._window).until)
         self._state_gaps(now)
         if self._row_of is not None:
-            await self._take_rest(self._row_of, now)
+            with suppress(QuoineStreamError):
+                await self._take(self._row_of, until=now, seconds=STRAGGLERS)
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):
