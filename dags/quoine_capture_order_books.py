@@ -17,7 +17,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
-from quoine_forms import PAIR, text
+from quoine_forms import PAIR, minutes, text
 
 with DAG(
     dag_id="quoine_capture_order_books",
@@ -34,7 +34,7 @@ with DAG(
             description="One task captures each.",
         ),
         "path": text("Folder", "A path or URI that the triggerer can write to.", examples=["s3://connection@bucket/x"]),
-        "minutes": Param(60, type="number", exclusiveMinimum=0, title="Minutes", description="How long."),
+        "minutes": minutes(60),
         "interval": Param(1, type="number", minimum=0.1, title="Interval", description="Seconds between two rows."),
     },
     tags=["quoine", "example"],

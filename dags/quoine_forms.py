@@ -19,6 +19,11 @@ def optional_text(title: str, description: str, section: str) -> Param:
     return Param("", type=["string", "null"], title=title, description=description, section=section)
 
 
+def minutes(default: float) -> Param:
+    """How long something is captured."""
+    return Param(default, type="number", exclusiveMinimum=0, title="Minutes", description="How long.")
+
+
 ONBOARDING_FORM = {
     "first_name": text("First name", "As in the id document.", examples=["Taro"]),
     "last_name": text("Last name", "As in the id document.", examples=["Yamada"]),

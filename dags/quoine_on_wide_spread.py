@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetWatcher, Param, task
+from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
 from airflow_provider_quoine.triggers.market_events import QuoineSpreadTrigger
+from quoine_forms import minutes
 
 # [START wide_spread]
 WIDE = Asset(
@@ -32,7 +33,7 @@ with DAG(
     description="Capture the order book of BTC/JPY when its spread grows wide",
     doc_md=__doc__,
     schedule=[WIDE],
-    params={"minutes": Param(10, type="number", exclusiveMinimum=0, title="Minutes", description="How long.")},
+    params={"minutes": minutes(10)},
     tags=["quoine", "example"],
 ):
 

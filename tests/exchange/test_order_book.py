@@ -14,9 +14,9 @@ from airflow_provider_quoine.exchange.pusher import StreamEvent
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def event(side: str, rows: object, *, connection: int = 1, after: float = 0, name: str = "updated") -> StreamEvent:
+def event(side: str, rows: object, *, after: float = 0, name: str = "updated") -> StreamEvent:
     data = rows if isinstance(rows, str) else json.dumps(rows)
-    return StreamEvent(f"price_ladders_cash_btcjpy_{side}", name, data, NOON + timedelta(seconds=after), connection)
+    return StreamEvent(f"price_ladders_cash_btcjpy_{side}", name, data, NOON + timedelta(seconds=after), 1)
 
 
 def book_of(*events: StreamEvent) -> OrderBook:

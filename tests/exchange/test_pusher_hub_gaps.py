@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from airflow_provider_quoine.exchange.errors import (
-    QuoineStreamError,
-)
+from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.exchange.pusher_servers import GREETING, confirm, send_event, websocket_server
 from tests.exchange.streams import (
