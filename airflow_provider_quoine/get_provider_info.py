@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_quoine import __version__
-from airflow_provider_quoine.hooks.settings import PRODUCTION_URL, connection_form
+from airflow_provider_quoine.hooks.connection import PRODUCTION_URL, connection_form
 
 PACKAGE = "airflow_provider_quoine"
 INTEGRATION = "Quoine"

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_quoine.exchange.budget_ledger import Priority, Rules
+from airflow_provider_quoine.exchange.budget.book import Priority, Rules
 from benchmarks.figures import Figures, tell
 from tools.redis_server import RedisServer
 
@@ -66,8 +66,8 @@ def serve_exchange(pipe: Connection, limit: int, window: float) -> None:
 
 def open_client(exchange: dict[str, Any], base: str, folder: str, redis_url: str, priority: int) -> Any:
     """Open a client that takes its slots from a base."""
-    from airflow_provider_quoine.exchange.auth import ApiAuth
-    from airflow_provider_quoine.exchange.client import QuoineClient
+    from airflow_provider_quoine.exchange.rest.auth import ApiAuth
+    from airflow_provider_quoine.exchange.rest.client import QuoineClient
     from benchmarks.budget_bases import BASES
 
     budget = BASES[base](Path(folder), redis_url, Rules(limit=LIMIT, window=WINDOW))
@@ -215,7 +215,7 @@ def whole_hook(redis_url: str) -> Figures:
 def _whole_hook(exchange: dict[str, Any], redis_url: str) -> Figures:
     import requests
 
-    from airflow_provider_quoine.exchange.auth import ApiAuth
+    from airflow_provider_quoine.exchange.rest.auth import ApiAuth
     from airflow_provider_quoine.hooks.quoine import QuoineHook
 
     login, password = exchange["key"]

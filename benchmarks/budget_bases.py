@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_quoine.exchange.budget import RequestBudget
-from airflow_provider_quoine.exchange.budget_file import FileStore
-from airflow_provider_quoine.exchange.budget_ledger import Rules
-from airflow_provider_quoine.exchange.budget_redis import RedisStore
+from airflow_provider_quoine.exchange.budget.book import Rules
+from airflow_provider_quoine.exchange.budget.file_store import FileStore
+from airflow_provider_quoine.exchange.budget.redis_store import RedisStore
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 
 Wait = Callable[[], float]
 

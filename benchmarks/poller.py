@@ -146,7 +146,7 @@ def wait(
 def hurry(pipe: Connection, home: str, one: str, connection: dict[str, Any]) -> None:
     """Look a withdrawal up urgently now and then until told to stop; tell how long each look waited for its slot."""
     _at_home(home, connection)
-    from airflow_provider_quoine.exchange.budget_ledger import Priority
+    from airflow_provider_quoine.exchange.budget.book import Priority
     from airflow_provider_quoine.hooks.quoine import QuoineHook
 
     waits = []

@@ -142,7 +142,7 @@ def ours_queue(port: int, channels: list[str], seconds: float) -> dict[str, floa
 
 
 async def _by_ours(port: int, channels: list[str], seconds: float, queue_size: int | None) -> dict[str, float]:
-    from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+    from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
     async with PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size) as stream:

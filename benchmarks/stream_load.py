@@ -101,8 +101,8 @@ async def pysher_each(
     """Do the same with a pysher as it is, as one would write it."""
     import pysher
 
-    from airflow_provider_quoine.exchange.order_book import OrderBook
-    from airflow_provider_quoine.exchange.pusher import StreamEvent
+    from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
     book, newest = OrderBook(pair=pair), {}
     client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
@@ -159,8 +159,8 @@ def _note(book: Any, delays: list[tuple[float, float]], arrived: datetime) -> No
 
 
 async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
-    from airflow_provider_quoine.exchange.order_book import OrderBook
-    from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+    from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
     books = [OrderBook(pair=pair) for pair in PAIRS]
@@ -184,8 +184,8 @@ async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
 async def _probe_pysher(port: int, delays: list[tuple[float, float]]) -> None:
     import pysher
 
-    from airflow_provider_quoine.exchange.order_book import OrderBook
-    from airflow_provider_quoine.exchange.pusher import StreamEvent
+    from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     books = [OrderBook(pair=pair) for pair in PAIRS]

@@ -14,7 +14,7 @@ os.environ["AIRFLOW_HOME"] = home.name
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from airflow_provider_quoine import __version__
-from airflow_provider_quoine.hooks.settings import ConnectionExtras
+from airflow_provider_quoine.hooks.connection import ConnectionExtras
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

@@ -12,6 +12,8 @@ import pytest
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 
+pytest_plugins = ["tests.support.airflow_fixtures"]
+
 # Before any test imports Airflow: it reads its environment once, and must find a home of its own.
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="quoine-tests-")
 os.environ["AIRFLOW_HOME"] = AIRFLOW_HOME

@@ -1,4 +1,4 @@
-"""What a DAG file drags in, and which way the imports between the package's floors point."""
+"""What a DAG file drags in, which way imports between the package's folders point, and what each folder lets out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,31 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "airflow_provider_quoine"
-#: Floors from the ground up; an import goes to a lower floor or stays on its own. The sandbox stands apart.
-FLOORS = {"exchange": 0, "hooks": 1, "triggers": 2, "operators": 3, "sensors": 3, "links": 3, "plugins": 4, "dags": 5}
+#: Floors from the ground up. A folder imports from lower floors only, and not from its neighbours on the same floor.
+FLOORS = (
+    {"exchange"},
+    {"exchange/budget", "exchange/stream"},
+    {"exchange/rest", "exchange/market"},
+    {"hooks"},
+    {"payments", "waiting", "captures"},
+    {"links", "triggers"},
+    {"operators", "sensors"},
+    {"cli"},
+)
+#: The exchange's other side.
+SANDBOX = {"sandbox"}
+#: Modules beside the folders: on the ground, because they import nothing of them at their top or are found by Airflow.
+LONE = {"__init__", "failures", "get_provider_info"}
+MOST_MODULES = 16
 DAG_FACING = ("hooks", "triggers", "operators", "sensors")
 HEAVY = ("requests", "pysher", "fastapi", "websocket", "websockets", "uvicorn")
 
@@ -39,7 +56,7 @@ json.dump(found, sys.stdout)
 
 
 def sources(folder: str) -> list[Path]:
-    """The Python files of a folder."""
+    """The Python files below a folder."""
     found = sorted((ROOT / folder).rglob("*.py"))
     assert found, f"nothing in {folder}"
     return found
@@ -49,6 +66,46 @@ def module_name(source: Path) -> str:
     """A file's name for an import; the files in dags/ are imported from that folder, as Airflow does."""
     parts = source.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[1:] if parts[0] == "dags" else parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(source): source for source in sources(PACKAGE)}
+
+
+def folder_of(module: str) -> str:
+    """The folder of the package that a module is in, such as ``exchange/rest``; empty for those beside the folders."""
+    return str(MODULES[module].parent.relative_to(ROOT / PACKAGE)).removeprefix(".")
+
+
+FOLDERS = {folder_of(module) for module in MODULES} - {""}
+
+
+@cache
+def imports_of(source: Path) -> frozenset[str]:
+    """All modules that a file names in imports, those inside functions and under TYPE_CHECKING too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source.name}:{node.lineno} is a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def ours(source: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    named = {name for name in imports_of(source) if name.split(".")[0] == PACKAGE}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in named}
+
+
+def public(folder: str) -> list[str]:
+    """The modules that a folder's ``__init__`` lets out, by its ``__all__``."""
+    tree = ast.parse((ROOT / PACKAGE / folder / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    raise AssertionError(f"{folder}/__init__.py says in no __all__ what may be used from outside")
 
 
 def heavy_imports(modules: list[str], home: Path) -> list[list[str]]:
@@ -73,46 +130,69 @@ def test_dag_facing_modules_and_dags_import_no_heavy_client(tmp_path: Path) -> N
 
 
 def test_the_recorder_sees_a_heavy_import(tmp_path: Path) -> None:
-    found = heavy_imports([f"{PACKAGE}.exchange.client", f"{PACKAGE}.sandbox.server"], tmp_path)
+    found = heavy_imports([f"{PACKAGE}.exchange.rest.client", f"{PACKAGE}.sandbox.server"], tmp_path)
     assert {name.partition(".")[0] for _, name in found} >= {"requests", "fastapi"}
 
 
-def imports_of(source: Path) -> set[str]:
-    """All modules that a file names in imports, those inside functions and under TYPE_CHECKING too."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{source.name}:{node.lineno} is a relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+def test_every_folder_has_a_floor_and_every_floor_is_there() -> None:
+    assert sorted([*SANDBOX, *(folder for floor in FLOORS for folder in floor)]) == sorted(FOLDERS)
+    assert {module.rpartition(".")[2] for module in MODULES if folder_of(module) == ""} - {PACKAGE} <= LONE
 
 
-def imported_floors(source: Path) -> set[str]:
-    """The folders of the package that a file imports from."""
-    return {name.split(".")[1] for name in imports_of(source) if name.startswith(f"{PACKAGE}.")} - {"__version__"}
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    floors = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
+    folder = folder_of(module)
+    if folder not in floors:
+        return
+    others = {folder_of(other) for other in ours(MODULES[module])} - {folder, ""}
+    assert {other for other in others if floors.get(other, len(FLOORS)) >= floors[folder]} == set()
 
 
-FLOOR_SOURCES = [
-    pytest.param(floor, source, id=str(source.relative_to(ROOT)))
-    for floor in FLOORS
-    for folder in (floor if floor == "dags" else f"{PACKAGE}/{floor}",)
-    if (ROOT / folder).is_dir()
-    for source in sources(folder)
-]
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: ours(source) - {module} for module, source in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize(("floor", "source"), FLOOR_SOURCES)
-def test_imports_go_down(floor: str, source: Path) -> None:
-    assert {other for other in imported_floors(source) if FLOORS.get(other, 99) > FLOORS[floor]} == set()
+def uses() -> Iterator[tuple[Path, str, str]]:
+    """Every use of a folder's module from outside of it: the file, the folder, the module's own name."""
+    for place in (PACKAGE, "benchmarks", "tools", "dags", "tests"):
+        for source in sources(place):
+            inside = source.parent.relative_to(ROOT / place).as_posix() if place in (PACKAGE, "tests") else None
+            for module in ours(source):
+                folder = folder_of(module)
+                if folder and inside != folder and MODULES[module].name != "__init__.py":
+                    yield source, folder, module.rpartition(".")[2]
 
 
-@pytest.mark.parametrize("source", [pytest.param(each, id=each.name) for each in sources(f"{PACKAGE}/exchange")])
-def test_the_exchange_knows_nothing_of_airflow(source: Path) -> None:
-    assert {name for name in imports_of(source) if name.partition(".")[0] == "airflow"} == set()
+def test_a_folder_is_used_through_its_entrance() -> None:
+    around = {
+        f"{source.relative_to(ROOT)} uses {folder}/{name}"
+        for source, folder, name in uses()
+        if name not in public(folder)
+    }
+    assert around == set()
 
 
-@pytest.mark.parametrize("source", [pytest.param(each, id=each.name) for each in sources(f"{PACKAGE}/sandbox")])
-def test_the_sandbox_stands_apart(source: Path) -> None:
-    assert imported_floors(source) <= {"sandbox"}
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_what_a_folder_lets_out_is_there_and_used(folder: str) -> None:
+    there = {source.stem for source in (ROOT / PACKAGE / folder).glob("*.py")} - {"__init__"}
+    assert set(public(folder)) <= there
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_a_folder_has_few_enough_modules(folder: str) -> None:
+    assert len(list((ROOT / PACKAGE / folder).glob("*.py"))) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if folder_of(module).startswith("exchange")])
+def test_the_exchange_knows_nothing_of_airflow(module: str) -> None:
+    assert {name for name in imports_of(MODULES[module]) if name.partition(".")[0] == "airflow"} == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if folder_of(module).startswith("sandbox")])
+def test_the_sandbox_stands_apart(module: str) -> None:
+    assert {folder_of(other).partition("/")[0] for other in ours(MODULES[module])} <= {"sandbox", ""}

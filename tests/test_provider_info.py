@@ -13,7 +13,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from airflow_provider_quoine.get_provider_info import PACKAGE, get_provider_info
-from airflow_provider_quoine.hooks.settings import ConnectionExtras
+from airflow_provider_quoine.hooks.connection import ConnectionExtras
 
 ROOT = Path(__file__).resolve().parent.parent
 INFO = get_provider_info()

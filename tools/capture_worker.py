@@ -7,7 +7,7 @@ import json
 import sys
 from functools import partial
 
-from airflow_provider_quoine.exchange import pusher
+from airflow_provider_quoine.exchange.stream import pusher
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
 
 

@@ -1,1 +1,4 @@
-"""Commands of ``airflow quoine``: how a person settles what no program can know."""
+"""The commands of ``airflow quoine``."""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["definition", "records"]

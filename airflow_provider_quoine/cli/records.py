@@ -1,4 +1,4 @@
-"""Reading and settling the records of :mod:`airflow_provider_quoine.hooks.send_once`, on a host with the database."""
+"""Reads and settles the records of :mod:`airflow_provider_quoine.payments.send_once`, where the database is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_quoine.exchange.models import is_id
-from airflow_provider_quoine.hooks.send_once import Entry, Step
+from airflow_provider_quoine.payments.send_once import Entry, Step
 
 #: A task that is in one of these has ended: nothing of it writes the record any more.
 ENDED = (

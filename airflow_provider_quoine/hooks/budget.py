@@ -15,9 +15,9 @@ from airflow.sdk import BaseHook, conf
 from airflow_provider_quoine.exchange.observer import Observer
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.budget import BudgetStore, RequestBudget
-    from airflow_provider_quoine.exchange.budget_ledger import Rules
-    from airflow_provider_quoine.hooks.settings import ConnectionSettings
+    from airflow_provider_quoine.exchange.budget.book import Rules
+    from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
+    from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
 #: Of Airflow's configuration.
 SECTION = "quoine"
@@ -33,7 +33,7 @@ def budget_of(settings: ConnectionSettings, *, api_id: str) -> RequestBudget:
     :param api_id: of the key that signs.
     :raises QuoineInputError: if a setting is wrong.
     """
-    from airflow_provider_quoine.exchange.budget import RequestBudget
+    from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 
     rules, name, url = _rules(settings), _book_name(settings, api_id), _redis_url(settings)
     known = (rules, name, url, _home())
@@ -86,7 +86,7 @@ class RequestMetrics(Observer):
 
 
 def _rules(settings: ConnectionSettings) -> Rules:
-    from airflow_provider_quoine.exchange.budget_ledger import LIMIT, MARGIN, WINDOW, Rules
+    from airflow_provider_quoine.exchange.budget.book import LIMIT, MARGIN, WINDOW, Rules
 
     extras = settings.extras
     return Rules(
@@ -122,10 +122,10 @@ def _redis_url(settings: ConnectionSettings) -> str:
 
 def _store(url: str, name: str, rules: Rules) -> BudgetStore:
     if url:
-        from airflow_provider_quoine.exchange.budget_redis import RedisStore
+        from airflow_provider_quoine.exchange.budget.redis_store import RedisStore
 
         return RedisStore(url=url, key=f"quoine-budget:{name}", rules=rules)
-    from airflow_provider_quoine.exchange.budget_file import FileStore
+    from airflow_provider_quoine.exchange.budget.file_store import FileStore
 
     return FileStore(path=_home() / "quoine-budget" / name, rules=rules)
 

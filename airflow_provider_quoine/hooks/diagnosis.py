@@ -15,7 +15,7 @@ from airflow_provider_quoine.exchange.errors import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.client import QuoineClient
+    from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
 #: A signed Date that is older is refused (facts, Signing).
 DATE_TOLERANCE_SECONDS = 900

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.exchange.budget.book import Priority
 from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
-from airflow_provider_quoine.hooks.settings import ConnectionSettings
+from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.client import QuoineClient
     from airflow_provider_quoine.exchange.models import UserCredentials
-    from airflow_provider_quoine.exchange.pusher import PusherEndpoint
+    from airflow_provider_quoine.exchange.rest.client import QuoineClient
+    from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 
 
 #: How often a read is sent at most. Waits look again anyway, so their looks are sent once.
@@ -30,7 +30,7 @@ class QuoineHook(BaseHook):
     Talk to the exchange with the credentials of an Airflow connection of type ``quoine``.
 
     :param quoine_conn_id: the connection: base URL, API id (login), API secret (password) and the extra
-        fields of :class:`~airflow_provider_quoine.hooks.settings.ConnectionExtras`.
+        fields of :class:`~airflow_provider_quoine.hooks.connection.ConnectionExtras`.
     :param credentials_variable: name of an Airflow Variable that holds ``{"api_id": ..., "api_secret": ...}``,
         as the onboarding sensor writes it. Requests are then signed by that key instead of the connection's,
         which is how a user's own key signs withdrawals (facts, "Who signs").
@@ -98,8 +98,8 @@ class QuoineHook(BaseHook):
             return False, str(error)
 
     def _client(self, **settings_of_attempts: Any) -> QuoineClient:
-        from airflow_provider_quoine.exchange.auth import ApiAuth, JwtAuth
-        from airflow_provider_quoine.exchange.client import QuoineClient
+        from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
+        from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
         settings, key = self.settings, self._credentials()
         extras = settings.extras

@@ -1,1 +1,4 @@
-"""What a person can follow from a task's page to the exchange."""
+"""Links from a task to the exchange's pages."""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["withdrawals"]

@@ -1,1 +1,4 @@
-"""Operators that create users and withdrawals and take order-book snapshots."""
+"""Operators that a DAG imports."""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["authorization", "capture", "market_data", "onboarding", "withdrawals"]

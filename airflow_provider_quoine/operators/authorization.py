@@ -14,16 +14,16 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_quoine.exchange.budget_ledger import Priority
-from airflow_provider_quoine.hooks.withdrawals import check_order
-from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
+from airflow_provider_quoine.payments.withdrawals import check_order
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.exchange.errors import QuoineError
-    from airflow_provider_quoine.hooks.send_once import SendOnce
+    from airflow_provider_quoine.payments.send_once import SendOnce
 
 SEND, CANCEL = "Send", "Cancel"
 #: Named like a secret, so that Airflow masks it wherever it shows parameters by name.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_provider_quoine.hooks.capture_store import path_name
-from airflow_provider_quoine.operators.failures import unknown_event, without_retry
+from airflow_provider_quoine.captures.store import path_name
+from airflow_provider_quoine.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ class SnapshotCaptureOperator(CaptureOperator):
         self.on_doubt = on_doubt
 
     def _given(self, began_at: datetime) -> dict[str, Any]:
+        from airflow_provider_quoine.captures.schedule import Schedule
         from airflow_provider_quoine.exchange.errors import QuoineInputError
-        from airflow_provider_quoine.hooks.schedule import Schedule
 
         schedule = Schedule.of(
             began_at=began_at,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_quoine.operators.failures import unknown_event, without_retry
+from airflow_provider_quoine.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.market_data import (
     QuoineExecutionsTrigger,
     QuoineOrderBookTrigger,
@@ -47,8 +47,8 @@ class SnapshotOperator(BaseOperator):
 
         :raises AirflowFailException: on wrong input, which no retry would mend.
         """
-        from airflow_provider_quoine.exchange.market import normalise_pair
-        from airflow_provider_quoine.hooks.schedule import seconds
+        from airflow_provider_quoine.captures.schedule import seconds
+        from airflow_provider_quoine.exchange.market.streams import normalise_pair
 
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_quoine.exchange.budget_ledger import Priority
+from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
-from airflow_provider_quoine.hooks.send_once import SendOnce, Step, way_out
 from airflow_provider_quoine.operators.documents import read_document
-from airflow_provider_quoine.operators.failures import without_retry
+from airflow_provider_quoine.payments.send_once import SendOnce, Step, way_out
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

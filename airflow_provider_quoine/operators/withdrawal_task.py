@@ -10,24 +10,24 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
+from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.hooks.send_once import Step
-from airflow_provider_quoine.hooks.waiting import Look, Progress, WithdrawalWatch, judge, look_from_event
-from airflow_provider_quoine.hooks.withdrawals import (
+from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
+from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.withdrawals import (
     look_up_sent,
     rehearse_withdrawal,
     send_withdrawal,
     withdrawal_record,
 )
-from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
-from airflow_provider_quoine.operators.failures import without_retry
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
+from airflow_provider_quoine.waiting.status_queries import Look, Progress, WithdrawalWatch, judge, look_from_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_quoine.exchange.models import Withdrawal
-    from airflow_provider_quoine.hooks.send_once import SendOnce
+    from airflow_provider_quoine.payments.send_once import SendOnce
 
 
 class WithdrawalTask(BaseOperator):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
-from airflow_provider_quoine.operators.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 
 if TYPE_CHECKING:

@@ -1,1 +1,4 @@
-"""Sensors that wait for an onboarding status or a withdrawal state."""
+"""Sensors that a DAG imports."""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["market_events", "onboarding", "withdrawals"]

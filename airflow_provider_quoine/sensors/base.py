@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_quoine.hooks.waiting import Look, Progress, look_from_event, look_once, say
+from airflow_provider_quoine.waiting.status_queries import Look, Progress, look_from_event, look_once, say
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, WithdrawalWatch
     from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger, QuoineWithdrawalTrigger
+    from airflow_provider_quoine.waiting.status_queries import OnboardingStatusWatch, WithdrawalWatch
 
 
 class QuoineWaitSensor(BaseSensorOperator):

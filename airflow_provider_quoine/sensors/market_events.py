@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_quoine.exchange.conditions import BookSilent, Direction, PriceReaches, SpreadAbove, TradeAbove
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.exchange.market import normalise_pair
-from airflow_provider_quoine.operators.failures import unknown_event, without_retry
+from airflow_provider_quoine.exchange.market.conditions import (
+    BookSilent,
+    Direction,
+    PriceReaches,
+    SpreadAbove,
+    TradeAbove,
+)
+from airflow_provider_quoine.exchange.market.streams import normalise_pair
+from airflow_provider_quoine.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.exchange.conditions import Condition
+    from airflow_provider_quoine.exchange.market.conditions import Condition
 
 
 class _MarketSensor(BaseSensorOperator):

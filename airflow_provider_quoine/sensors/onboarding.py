@@ -14,14 +14,14 @@ from airflow_provider_quoine.exchange.models import (
     OnboardingStatus,
 )
 from airflow_provider_quoine.hooks.quoine import write_secret_variable
-from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, Progress
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger
+from airflow_provider_quoine.waiting.status_queries import OnboardingStatusWatch, Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-    from airflow_provider_quoine.hooks.waiting import Look
+    from airflow_provider_quoine.waiting.status_queries import Look
 
 
 class QuoineOnboardingStatusSensor(QuoineWaitSensor):

@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
-from airflow_provider_quoine.hooks.waiting import WithdrawalWatch
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
+from airflow_provider_quoine.waiting.status_queries import WithdrawalWatch
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-    from airflow_provider_quoine.hooks.waiting import Look
+    from airflow_provider_quoine.waiting.status_queries import Look
 
 
 class QuoineWithdrawalSensor(QuoineWaitSensor):

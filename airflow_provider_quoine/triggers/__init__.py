@@ -1,1 +1,4 @@
-"""Asynchronous waits that run in the triggerer."""
+"""Triggers: deferred waits, market data, captures, and market events that start DAGs."""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["capture", "market_data", "market_events", "polling"]

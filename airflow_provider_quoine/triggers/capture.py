@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_quoine.captures.parts import Windows
+from airflow_provider_quoine.captures.run import CaptureRun
+from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
+from airflow_provider_quoine.captures.store import FORMATS, PartStore
+from airflow_provider_quoine.captures.writer import CaptureWriter
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.exchange.market import LONGEST_CHANNEL, executions_channel, normalise_pair
-from airflow_provider_quoine.hooks.capture_parts import Windows
-from airflow_provider_quoine.hooks.capture_store import FORMATS, PartStore
+from airflow_provider_quoine.exchange.market.sampling import (
+    OnDoubt,
+    Sampler,
+    Subject,
+    execution_row,
+    order_book,
+    product,
+)
+from airflow_provider_quoine.exchange.market.streams import LONGEST_CHANNEL, executions_channel, normalise_pair
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.hooks.schedule import Schedule, moment, seconds
-from airflow_provider_quoine.triggers.capture_run import CaptureRun
-from airflow_provider_quoine.triggers.capture_writer import CaptureWriter
 from airflow_provider_quoine.triggers.loop import spare_the_loop
-from airflow_provider_quoine.triggers.sampling import OnDoubt, Sampler, Subject, execution_row, order_book, product
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.pusher import StreamEvent
+    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +204,7 @@ class QuoineCaptureTrigger(BaseTrigger):
         return result
 
     async def _listen(self, windows: Windows, writer: CaptureWriter) -> str:
-        from airflow_provider_quoine.exchange.pusher import PusherStream
+        from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
         endpoint = await QuoineHook(self.quoine_conn_id).aget_stream_endpoint()
         subject = BY_TIME[self.stream](self) if self.stream in BY_TIME else None

@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_quoine.captures.schedule import Schedule, moment
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.exchange.market import executions_channel
+from airflow_provider_quoine.exchange.market.sampling import (
+    OnDoubt,
+    Sampler,
+    Subject,
+    execution_row,
+    order_book,
+    product,
+)
+from airflow_provider_quoine.exchange.market.streams import executions_channel
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.hooks.schedule import Schedule, moment
 from airflow_provider_quoine.triggers.loop import spare_the_loop
-from airflow_provider_quoine.triggers.sampling import OnDoubt, Sampler, Subject, execution_row, order_book, product
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.pusher import PusherStream
+    from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
 MOST_EXECUTIONS = 1000
 """Executions that one event carries at most: it goes into Airflow's database."""
@@ -102,7 +109,7 @@ class StreamTrigger(BaseTrigger):
         return Schedule.of(began_at=began_at, interval=self.interval, count=self.count, duration=self.duration)
 
     async def _stream(self, channels: Any, *, queue_size: int | None = None) -> PusherStream:
-        from airflow_provider_quoine.exchange.pusher import PusherStream
+        from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
         endpoint = await QuoineHook(self.quoine_conn_id).aget_stream_endpoint()
         return PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size)

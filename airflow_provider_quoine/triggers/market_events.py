@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from airflow_provider_quoine.exchange.conditions import (
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.market.conditions import (
     CONDITIONS,
     BookSilent,
     PriceReaches,
@@ -21,15 +22,14 @@ from airflow_provider_quoine.exchange.conditions import (
     event_of,
     seconds_given,
 )
-from airflow_provider_quoine.exchange.edges import Edges
-from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.exchange.market_feed import PULSE, MarketFeed
+from airflow_provider_quoine.exchange.market.edge_detector import Edges
+from airflow_provider_quoine.exchange.market.market_feed import PULSE, MarketFeed
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.conditions import Condition
-    from airflow_provider_quoine.exchange.market_feed import Views
+    from airflow_provider_quoine.exchange.market.conditions import Condition
+    from airflow_provider_quoine.exchange.market.market_feed import Views
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class _MarketEventTrigger(BaseEventTrigger):
     connection a single connection to the stream's server. Nothing ends it, and it never fails: Airflow would start it
     again every 2 seconds for ever. A wrong connection or a refusal is logged once and tried again in growing intervals.
 
-    Its events are plain JSON, as :class:`~airflow_provider_quoine.exchange.edges.Edges` makes them, and neither they
-    nor the arguments hold anything secret.
+    Its events are plain JSON, as :class:`~airflow_provider_quoine.exchange.market.edge_detector.Edges` makes them.
+    Neither they nor the arguments hold anything secret.
 
     :param pair: currency pair code, such as ``btcjpy``.
     :param condition: what to tell of.

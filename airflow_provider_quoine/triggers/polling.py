@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.exchange.errors import QuoineError
-from airflow_provider_quoine.hooks.waiting import OnboardingStatusWatch, WithdrawalWatch
 from airflow_provider_quoine.triggers.loop import spare_the_loop
-from airflow_provider_quoine.triggers.poller import wait_for_end
+from airflow_provider_quoine.waiting.poller import wait_for_end
+from airflow_provider_quoine.waiting.status_queries import OnboardingStatusWatch, WithdrawalWatch
 
 
 class _PollingTrigger(BaseTrigger):
@@ -53,7 +53,7 @@ class QuoineWithdrawalTrigger(_PollingTrigger):
     Wait for a withdrawal's final state.
 
     :param poke_interval: seconds between two looks.
-    :param watch: the fields of :class:`~airflow_provider_quoine.hooks.waiting.WithdrawalWatch`.
+    :param watch: the fields of :class:`~airflow_provider_quoine.waiting.status_queries.WithdrawalWatch`.
     """
 
     watch_type = WithdrawalWatch
@@ -64,7 +64,7 @@ class QuoineOnboardingStatusTrigger(_PollingTrigger):
     Wait for an onboarding user's APPROVED or DECLINED.
 
     :param poke_interval: seconds between two looks.
-    :param watch: the fields of :class:`~airflow_provider_quoine.hooks.waiting.OnboardingStatusWatch`.
+    :param watch: the fields of :class:`~airflow_provider_quoine.waiting.status_queries.OnboardingStatusWatch`.
     """
 
     watch_type = OnboardingStatusWatch

@@ -17,9 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
-from airflow_provider_quoine.exchange.pusher import PusherEndpoint, PusherStream
+from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.sandbox.dialling import dial, eventually, hear, say
+from tests.support.dialling import dial, eventually, hear, say
 
 FOLDER = Path(__file__).parent
 

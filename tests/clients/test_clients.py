@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.clients.listeners import Heard, Listener, Ours, PusherJs, Websockets
-from tests.sandbox.dialling import BUY, SELL, eventually, publisher
+from tests.support.dialling import BUY, SELL, eventually, publisher
 
 pytestmark = pytest.mark.clients
 

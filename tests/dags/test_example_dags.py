@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.dags.conftest import stored_variable
-from tests.dags.person import Answer, person
+from tests.support.airflow_fixtures import stored_variable
+from tests.support.person import Answer, person
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
 
 #: Test vector of BIP 173.
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.dags.conftest import FOLDERS
+from tests.support.airflow_fixtures import FOLDERS
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
 
 RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
 

@@ -10,13 +10,13 @@ from typing import Any, TypedDict
 
 import pytest
 
-from airflow_provider_quoine.exchange import pusher_hub
-from airflow_provider_quoine.exchange.auth import ApiAuth
-from airflow_provider_quoine.exchange.client import QuoineClient
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from airflow_provider_quoine.exchange.rest.auth import ApiAuth
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
+from airflow_provider_quoine.exchange.stream import hub as pusher_hub
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.exchange.streams import stream_threads
+from tests.support.streams import stream_threads
 
 SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
 

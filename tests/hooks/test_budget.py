@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from airflow.sdk.observability import stats
 
-from airflow_provider_quoine.exchange.budget import BudgetStore, RequestBudget
-from airflow_provider_quoine.exchange.budget_ledger import LIMIT, MARGIN, WINDOW, Priority, Rules
+from airflow_provider_quoine.exchange.budget.book import LIMIT, MARGIN, WINDOW, Priority, Rules
+from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineServiceUnavailableError
 from airflow_provider_quoine.get_provider_info import OPTIONS
 from airflow_provider_quoine.hooks import budget

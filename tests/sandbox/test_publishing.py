@@ -13,7 +13,7 @@ import requests
 from pusher.errors import PusherBadAuth, PusherBadRequest, PusherBadStatus
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.sandbox.dialling import BUY, SELL, dial, hear, publisher, subscribe
+from tests.support.dialling import BUY, SELL, dial, hear, publisher, subscribe
 
 TRADES = "executions_cash_btcjpy"
 

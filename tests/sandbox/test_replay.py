@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection
 from airflow_provider_quoine.sandbox.replay import read_capture
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.sandbox.dialling import BUY, SELL, dial, eventually, hear, subscribe
+from tests.support.dialling import BUY, SELL, dial, eventually, hear, subscribe
 
 TRADES = "executions_cash_btcjpy"
 LONG = 3600.0  # a lead that no test waits for

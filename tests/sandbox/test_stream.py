@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.sandbox.dialling import BUY, SELL, close_code, dial, drain, eventually, hear, say, subscribe
+from tests.support.dialling import BUY, SELL, close_code, dial, drain, eventually, hear, say, subscribe
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.sandbox.dialling import BUY, SELL, close_code, dial, eventually, hear, say, subscribe
+from tests.support.dialling import BUY, SELL, close_code, dial, eventually, hear, say, subscribe
 
 
 @pytest.mark.parametrize(("parameters", "code"), [({"code": 4200}, 4200), ({"code": 1001}, 1001), ({}, None)])

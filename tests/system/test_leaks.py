@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.system.leaks import cells, contents, find
+from tests.support.leaks import cells, contents, find
 
 SECRET = 'a+/ü"1?>~\\secret=='
 

@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 
 from airflow_provider_quoine.triggers.market_events import QuoinePriceCrossTrigger
+from tests.support.leaks import cells, contents, find
 from tests.system.conftest import WATCHER, Played
-from tests.system.leaks import cells, contents, find
 
 #: Longest that Airflow's start, the play and the stop may take together; each has a shorter limit of its own.
 pytestmark = pytest.mark.timeout(1500)

@@ -18,16 +18,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_quoine.exchange import pusher
-from airflow_provider_quoine.hooks.capture_parts import NOT_RUNNING
-from airflow_provider_quoine.hooks.capture_store import PartStore
+from airflow_provider_quoine.captures import writer as capture_writer
+from airflow_provider_quoine.captures.parts import NOT_RUNNING
+from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.exchange.market.sampling import Sampler
+from airflow_provider_quoine.exchange.stream import pusher
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from airflow_provider_quoine.triggers import capture_writer
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
-from airflow_provider_quoine.triggers.sampling import Sampler
-from tests.exchange.streams import LIMIT, stream_threads, until
+from tests.support.streams import LIMIT, stream_threads, until
 from tools.capture_verdict import judge
 
 Begin = Callable[..., QuoineCaptureTrigger]

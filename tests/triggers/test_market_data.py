@@ -24,7 +24,7 @@ from airflow_provider_quoine.triggers.market_data import (
     QuoineProductTrigger,
     StreamTrigger,
 )
-from tests.exchange.streams import ASKS, BIDS, LIMIT, stream_threads, until
+from tests.support.streams import ASKS, BIDS, LIMIT, stream_threads, until
 
 EXECUTIONS = "executions_cash_btcjpy"
 PRODUCT = "product_cash_btcjpy_5"

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from airflow_provider_quoine.exchange import pusher_hub
+from airflow_provider_quoine.exchange.stream import hub as pusher_hub
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
-from tests.exchange.streams import figures, open_descriptors, stream_threads, until
+from tests.support.streams import figures, open_descriptors, stream_threads, until
 
 
 def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ import pytest
 from airflow.sdk.definitions.asset import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
-from airflow_provider_quoine.exchange import market_feed
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.market import market_feed
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
@@ -27,7 +27,7 @@ from airflow_provider_quoine.triggers.market_events import (
     QuoineSilentBookTrigger,
     QuoineSpreadTrigger,
 )
-from tests.exchange.streams import ASKS, BIDS, our_records, stream_threads, until
+from tests.support.streams import ASKS, BIDS, our_records, stream_threads, until
 from tests.triggers.watchers import TRADES, book, heard, prices, trade, trades, watching
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger
 from airflow.triggers.shared_stream import SharedStreamManager
 
-from airflow_provider_quoine.exchange.conditions import MarketView
+from airflow_provider_quoine.exchange.market.conditions import MarketView
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.exchange.streams import ASKS, BIDS, until
+from tests.support.streams import ASKS, BIDS, until
 
 TRADES = "executions_cash_btcjpy"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.hooks.send_once import StateStore
+    from airflow_provider_quoine.payments.send_once import StateStore
 
 
 class Moment(StrEnum):

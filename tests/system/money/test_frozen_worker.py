@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from airflow_provider_quoine.hooks.send_once import SEND_WITHIN_SECONDS
+from airflow_provider_quoine.payments.send_once import SEND_WITHIN_SECONDS
 from tests.system.money.strikes import Moment
 from tests.system.money.world import POST, World
 from tools.airflow_api import wait_for

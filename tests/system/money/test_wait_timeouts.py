@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_quoine.exchange.auth import ApiAuth
-from airflow_provider_quoine.exchange.client import QuoineClient
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.exchange.rest.auth import ApiAuth
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from tests.system.money.world import Run, User, World
 from tools.airflow_api import wait_for
 from tools.sandbox import ADDRESS
@@ -33,7 +33,7 @@ def wait_for_end(world: World, run: Run) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def without_end(world: World) -> dict[str, Run]:
-    """Start all waits for what does not end, at once; the ends are those of poke mode, see tests/dags."""
+    """Start all waits for what does not end, at once; the ends are those of poke mode."""
     user = world.next_user()
     world.sandbox.set_user(user.user_id, "DOCUMENTS_SUBMITTED")
     payer = world.next_user()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.system.leaks import cells, contents, find
+from tests.support.leaks import cells, contents, find
 from tests.system.money.world import PASSWORD, World
 
 pytestmark = pytest.mark.timeout(600)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_quoine.exchange.auth import ApiAuth
-from airflow_provider_quoine.exchange.client import QuoineClient
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from airflow_provider_quoine.exchange.rest.auth import ApiAuth
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tools.airflow_api import ENDED, wait_for
 from tools.kept import KeptProcess

@@ -1,0 +1,216 @@
+"""Where the parts of a capture are kept: names that follow from run, stream and window; temporary file, then rename."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_provider_quoine.captures.lines import (
+    read_lines,
+    read_packed_lines,
+    write_lines,
+    write_packed_lines,
+)
+from airflow_provider_quoine.captures.parts import (
+    Gap,
+    Part,
+    Span,
+    Stretch,
+    Windows,
+    disjoint,
+    merge,
+    with_silence_stated,
+)
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+FORMATS = ("jsonl", "jsonl.gz", "parquet")
+"""Forms of a part, and the ends of the files' names."""
+
+LONGEST_NAME = 80
+"""Characters of a run's or task's id that a path carries."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.=-]+")
+
+
+def path_name(text: str) -> str:
+    """
+    Return an id as the name of a folder: what is not safe there is replaced, and then a checksum tells ids apart.
+
+    :param text: a DAG's, run's or task's id.
+    """
+    safe = _UNSAFE.sub("_", text)[:LONGEST_NAME]
+    if safe == text and safe.strip("."):
+        return safe
+    return f"{safe.lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class Kept(NamedTuple):
+    """
+    What one stored part holds.
+
+    :param rows: how many.
+    """
+
+    rows: int
+    gaps: list[Gap]
+    stretches: list[Stretch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Form:
+    write: Callable[[Part, Span], bytes]
+    read: Callable[[bytes], Part]
+
+
+def _form(name: str, stream: str) -> _Form:
+    if name == "jsonl":
+        return _Form(write=write_lines, read=read_lines)
+    if name == "jsonl.gz":
+        return _Form(write=write_packed_lines, read=read_packed_lines)
+    try:
+        from airflow_provider_quoine.captures.parquet import read_parquet, write_parquet
+    except ImportError as error:
+        raise QuoineInputError(
+            f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "
+            "Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
+        ) from None
+    return _Form(write=partial(write_parquet, stream=stream), read=read_parquet)
+
+
+class PartStore:
+    """
+    The files of one capture. Everything here may take long, so it belongs on a thread.
+
+    Two who capture the same at the same time write the same names. Each reads a part right before it writes it, and
+    merges, so between the two only that moment could be lost.
+
+    :param folder: a local path or any URI that Airflow's ``ObjectStoragePath`` knows.
+    :param label: stream and pair, such as ``order_book_btcjpy``.
+    :param stream: type of the rows.
+    :param file_format: one of :data:`FORMATS`.
+    :param windows: of the capture.
+    """
+
+    def __init__(self, *, folder: str, label: str, stream: str, file_format: str, windows: Windows) -> None:
+        self.folder = folder
+        self._windows = windows
+        self._stem = f"{label}_{windows.began_at.astimezone(UTC):%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
+        self._suffix = file_format
+        self._form = _form(file_format, stream)
+        # Of no other writer, so that none renames what another is still writing.
+        self._token = secrets.token_hex(4)
+        self._root: ObjectStoragePath | None = None
+
+    @property
+    def pattern(self) -> str:
+        """The paths of all its parts."""
+        return f"{self.folder.rstrip('/')}/{self._stem}_*.{self._suffix}"
+
+    def name(self, window: int) -> str:
+        """Return the name of a window's file."""
+        return f"{self._stem}_{window:06d}.{self._suffix}"
+
+    def open(self) -> dict[int, Kept]:
+        """
+        Make the folder, see that it can be written to, and read what is there of this capture.
+
+        :return: by window.
+        :raises QuoineInputError: if the path is of a store that is not known here, or holds a file that is no part.
+        :raises OSError: if the store refuses, or cannot be reached.
+        """
+        from airflow.sdk import ObjectStoragePath
+
+        try:
+            self._root = root = ObjectStoragePath(self.folder)
+            root.mkdir(parents=True, exist_ok=True)
+        except (ImportError, ValueError) as error:
+            raise QuoineInputError(
+                f"{self.folder!r} is of a store that the triggerer cannot write to: {error}. Nothing was captured. "
+                "Install the Airflow provider of that store there, or give another path or URI."
+            ) from None
+        probe = root / f".{self._stem}.{self._token}.probe"
+        probe.write_bytes(b"")
+        # While it lies there: an object store knows a folder only by what is in it.
+        found = self._found(root)
+        probe.unlink()
+        return {window: self._kept(self._read(path)) for window, path in found.items()}
+
+    def write(self, part: Part, *, until: datetime) -> Kept:
+        """
+        Add to a window's file.
+
+        :param until: up to then the file is to account for all time of its window.
+        :raises QuoineInputError: if what is there is no part.
+        :raises OSError: if the store refuses, or cannot be reached.
+        """
+        path = self._path(self.name(part.window))
+        span = self._windows.span(part.window)
+        try:
+            # Not asked for first: some stores answer that from an old list of theirs.
+            there = self._read(path)
+        except FileNotFoundError:
+            there = Part(window=part.window)
+        whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
+        temporary = self._path(f".{self.name(part.window)}.{self._token}.tmp")
+        temporary.write_bytes(self._form.write(whole, span))
+        temporary.replace(path)
+        return self._kept(whole)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left half done; whoever still writes there makes it anew."""
+        for path in self._path("").glob(f".{self._stem}_*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Any:
+        from airflow.sdk import ObjectStoragePath
+
+        if self._root is None:
+            self._root = ObjectStoragePath(self.folder)
+        return self._root / name
+
+    def _found(self, root: ObjectStoragePath) -> dict[int, Any]:
+        stem, suffix = f"{self._stem}_", f".{self._suffix}"
+        numbered = {
+            path.name[len(stem) : -len(suffix)]: path
+            for path in root.iterdir()
+            if path.name.startswith(stem) and path.name.endswith(suffix)
+        }
+        return {int(number): path for number, path in sorted(numbered.items()) if number.isdigit()}
+
+    def _read(self, path: Any) -> Part:
+        content = path.read_bytes()
+        try:
+            return self._form.read(content)
+        except (ValueError, LookupError, TypeError) as error:
+            raise QuoineInputError(
+                f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move it "
+                "away, then clear this task."
+            ) from None
+
+    @staticmethod
+    def _kept(part: Part) -> Kept:
+        return Kept(len(part.rows), part.gaps, part.stretches)
+
+
+def totals(kept: dict[int, Kept]) -> dict[str, int | float]:
+    """Sum up parts; gaps that go on from one part to the next count once."""
+    gaps = disjoint(gap for one in kept.values() for gap in one.gaps)
+    stretches = [stretch for one in kept.values() for stretch in one.stretches]
+    return {
+        "files": len(kept),
+        "rows": sum(one.rows for one in kept.values()),
+        "gaps": len(gaps),
+        "gap_seconds": round(sum(gap.seconds for gap in gaps), 6),
+        "reconnects": sum(stretch.reconnects for stretch in stretches),
+        "dropped": sum(stretch.dropped for stretch in stretches),
+        "skipped": sum(stretch.skipped for stretch in stretches),
+    }

@@ -1,0 +1,306 @@
+"""Gathers a capture's rows and brings its parts to the store while it goes on, however slow or broken that store is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_provider_quoine.captures.parts import Gap, Part, Row, Stretch, outside, within
+from airflow_provider_quoine.captures.store import totals
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from airflow_provider_quoine.captures.parts import Windows
+    from airflow_provider_quoine.captures.store import Kept, PartStore
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 64_000_000
+"""Of rows that wait for the store; beyond it what comes is not taken, and stated as a gap."""
+
+ROW_COST = 150
+"""Bytes that a row takes in memory beside its text."""
+
+LATE = 0.5
+"""Seconds in which what comes late for a window that was written is gathered."""
+
+YIELD = 1.0
+"""
+Seconds that a part waits whose window was listened to only partly.
+
+A second copy that began in the middle of the window writes behind the one that has all of it, and so merges with what
+that one wrote.
+"""
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds between two tries to write."""
+
+SURE_AFTER = 3
+"""Refusals of a kind that mends itself rarely (:data:`REFUSALS`), in a row, until they are final."""
+
+REFUSALS = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What a store raises that was reached and said no."""
+
+LAST_PATIENCE = 300.0
+"""Seconds after the capture's end until what could not be written is given up."""
+
+Result = TypeVar("Result")
+
+
+class QuoineStorageError(QuoineError):
+    """The store of a capture refuses, or does not answer."""
+
+
+class CaptureWriter:
+    """
+    The parts of one capture on their way to the store.
+
+    Rows, gaps and stretches are put into their windows on the event loop; one thread writes.
+
+    :param store: where to.
+    :param windows: of the capture.
+    """
+
+    def __init__(self, *, store: PartStore, windows: Windows) -> None:
+        self.kept: dict[int, Kept] = {}
+        """What is stored, by window."""
+        self.problem = ""
+        """Why the last try to write failed; empty if it did not."""
+        self._store = store
+        self._windows = windows
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[int, Part] = {}
+        self._due: dict[int, tuple[float, datetime]] = {}
+        """Windows to write: not before this time of the loop's clock, accounting for all time until then."""
+        self._bytes = 0
+        self._lost: Gap | None = None
+        self._failures = self._refusals = 0
+        self._stir = asyncio.Event()
+        self._closed: set[int] = set()
+        self._all_told = False
+        self._thread = ThreadPoolExecutor(1, "quoine-capture")
+        self._context = contextvars.copy_context()
+
+    async def open(self) -> None:
+        """
+        See that the store can be written to, and read what is there.
+
+        :raises QuoineInputError: if the path is none, or holds a file that is no part.
+        :raises QuoineStorageError: if the store refuses.
+        """
+        while True:
+            try:
+                self.kept = await self._on_thread(self._store.open)
+                break
+            except QuoineInputError:
+                raise
+            except Exception as error:
+                self._failures += 1
+                if isinstance(error, REFUSALS) or self._failures >= SURE_AFTER:
+                    raise QuoineStorageError(
+                        f"{self._store.folder!r} cannot be written to: {_words(error)}. Nothing was captured by this "
+                        "try. Correct the path or the right to write there; a retry goes on."
+                    ) from error
+                await asyncio.sleep(FIRST_WAIT * self._failures)
+        self._failures = 0
+
+    async def account(self, now: datetime) -> None:
+        """
+        State the time in which nobody listened, of all windows that are over.
+
+        :param now: from then on somebody listens.
+        """
+        over = self._windows.over(now)
+        self._closed.update(range(over))
+        for window in await self._on_thread(partial(self._unstated, over)):
+            self._ask(window, self._windows.span(window).until)
+
+    def _unstated(self, over: int) -> list[int]:
+        """Return the windows that are over and say nothing of some of their time."""
+        spans = [(window, self._windows.span(window), self.kept.get(window)) for window in range(over)]
+        return [
+            window
+            for window, span, kept in spans
+            if kept is None or outside([Gap(*span, "")], [*kept.stretches, *kept.gaps])
+        ]
+
+    def add_row(self, row: Row) -> None:
+        """Take a row; one of a window that was written already is added to it."""
+        if self._bytes > MOST_BYTES:
+            reason = f"there was no room for more rows while the store did not take them: {self.problem or 'too slow'}"
+            self._lost = Gap(self._lost.since if self._lost else row.at, row.at, reason)
+            return
+        self._state_loss()
+        self._part(self._windows.number_of(row.at)).rows.append(row)
+        self._bytes += len(row.line) + ROW_COST
+
+    def add_gap(self, gap: Gap) -> None:
+        """State a gap in the windows that it touches, those written already among them."""
+        for window in range(self._windows.number_of(gap.since), self._windows.number_of(gap.until) + 1):
+            pieces = within([gap], self._windows.span(window))
+            if pieces:
+                self._part(window).gaps.extend(pieces)
+
+    def close(self, window: int, stretch: Stretch) -> None:
+        """
+        Let a window be written.
+
+        :param stretch: the time of it that was listened to.
+        """
+        self._state_loss()
+        span = self._windows.span(window)
+        self._part(window).stretches.append(stretch)
+        # By chance, so that two copies that both have a part of it only do not meet either.
+        wait = YIELD * random.uniform(1, 2) if stretch.since > span.since else 0.0  # noqa: S311 - no secret
+        self._closed.add(window)
+        self._due[window] = self._loop.time() + wait, span.until
+        self._stir.set()
+
+    async def finish(self, running: Awaitable[None]) -> None:
+        """
+        Wait until all is written.
+
+        :param running: :meth:`run`.
+        :raises QuoineInputError: if a file that is no part is in the way.
+        :raises QuoineStorageError: if the store refuses for good, or still takes nothing long after the end.
+        """
+        self._all_told = True
+        self._stir.set()
+        try:
+            async with asyncio.timeout(LAST_PATIENCE):
+                await running
+        except TimeoutError:
+            rows = sum(len(part.rows) for part in self._pending.values())
+            raise QuoineStorageError(
+                f"{rows} rows could not be written within {LAST_PATIENCE:g} s after the capture's end: "
+                f"{self.problem or 'the store does not answer'}."
+            ) from None
+
+    async def run(self) -> None:
+        """
+        Write what is due, until all is.
+
+        :raises QuoineInputError: if a file that is no part is in the way.
+        :raises QuoineStorageError: if the store refuses for good.
+        """
+        while self._due or not self._all_told:
+            window = await self._next()
+            if window is None:
+                continue
+            await self._write(window)
+            if self.problem:
+                await asyncio.sleep(self._back_off())
+        await self._on_thread(self._sweep)
+
+    async def flush(self, window: int, stretch: Stretch) -> None:
+        """
+        Write all there is, once, and the unfinished window with it.
+
+        :param window: the unfinished one.
+        :param stretch: the time of it that was listened to.
+        """
+        if stretch.since < stretch.until:
+            self.close(window, stretch)
+            self._due[window] = 0.0, stretch.until
+        for due in sorted(self._due):
+            await self._write(due)
+            if self.problem:
+                rows = sum(len(part.rows) for part in self._pending.values())
+                log.warning("The capture ends with %d rows that could not be written: %s.", rows, self.problem)
+                return
+
+    def stop(self) -> None:
+        """Let go of the thread; a write that hangs is left to its end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def told(self) -> dict[str, int | float]:
+        """Sum up what is stored."""
+        return totals(self.kept)
+
+    def _part(self, window: int) -> Part:
+        if window in self._closed and window not in self._due:
+            self._ask(window, self._windows.span(window).since)
+        return self._pending.setdefault(window, Part(window=window))
+
+    def _ask(self, window: int, until: datetime) -> None:
+        self._due[window] = self._loop.time() + LATE, until
+        self._stir.set()
+
+    def _state_loss(self) -> None:
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            log.warning("Rows of %.1f s were lost: %s.", lost.seconds, lost.reason)
+            self.add_gap(lost)
+
+    async def _next(self) -> int | None:
+        """Wait until a window is due; return None if there may be news first."""
+        now = self._loop.time()
+        due = [window for window, (at, _) in self._due.items() if at <= now]
+        if due:
+            return min(due)
+        self._stir.clear()
+        try:
+            async with asyncio.timeout_at(min((at for at, _ in self._due.values()), default=None)):
+                await self._stir.wait()
+        except TimeoutError:
+            pass
+        return None
+
+    async def _write(self, window: int) -> None:
+        _, until = self._due.pop(window)
+        part = self._pending.pop(window, Part(window=window))
+        try:
+            self.kept[window] = await self._on_thread(partial(self._store.write, part, until=until))
+        except QuoineInputError:
+            raise
+        except BaseException as error:
+            later = self._pending.get(window, Part(window=window))
+            self._pending[window] = Part(
+                window=window,
+                rows=part.rows + later.rows,
+                gaps=part.gaps + later.gaps,
+                stretches=part.stretches + later.stretches,
+            )
+            self._due[window] = self._loop.time(), max(until, self._due.get(window, (0.0, until))[1])
+            if not isinstance(error, Exception):
+                raise
+            self._note_failure(error)
+        else:
+            self._bytes -= sum(len(row.line) + ROW_COST for row in part.rows)
+            if self.problem:
+                log.info("The store takes parts again.")
+            self.problem, self._failures, self._refusals = "", 0, 0
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self.problem:
+            log.warning("A part could not be written and is kept until it can: %s.", _words(error))
+        self.problem = _words(error)
+        self._failures += 1
+        self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
+        if self._refusals >= SURE_AFTER:
+            raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
+
+    def _back_off(self) -> float:
+        doubled = FIRST_WAIT * 2.0 ** min(self._failures - 1, 16)
+        return min(doubled, LONGEST_WAIT / 2) * random.uniform(1, 2)  # noqa: S311 - only jitter
+
+    def _sweep(self) -> None:
+        try:
+            self._store.sweep()
+        except Exception as error:  # noqa: BLE001 - what is left lying there harms nobody
+            log.info("Temporary files may have stayed: %s.", _words(error))
+
+    async def _on_thread(self, work: Callable[[], Result]) -> Result:
+        return await self._loop.run_in_executor(self._thread, self._context.run, work)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,213 @@
+"""Snapshots by time: the state of some channels at due moments, however quiet or busy the market is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamDataError, QuoineStreamError
+from airflow_provider_quoine.exchange.market.order_book import OrderBook
+from airflow_provider_quoine.exchange.market.streams import PRICE_LADDERS, PRODUCTS, decode_execution
+from airflow_provider_quoine.exchange.market.ticker import Ticker
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.market.order_book import OrderBookSnapshot
+    from airflow_provider_quoine.exchange.market.ticker import ProductSnapshot
+    from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
+
+
+class OnDoubt(StrEnum):
+    """What to do with a snapshot that is stale or crossed."""
+
+    MARK = "mark"
+    SKIP = "skip"
+    FAIL = "fail"
+
+    @classmethod
+    def of(cls, given: str) -> OnDoubt:
+        """
+        Check what was given.
+
+        :raises QuoineInputError: if it is none.
+        """
+        if given not in list(cls):
+            raise QuoineInputError(f"on_doubt is {given!r}: give one of {', '.join(cls)}.")
+        return cls(given)
+
+
+class QuoineDoubtfulSnapshotError(QuoineStreamError):
+    """A snapshot is stale or crossed, and was asked not to be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """
+    What snapshots are taken of.
+
+    :param what: in words.
+    :param channels: all of them must have spoken before there is anything to take.
+    :param event: name of their events.
+    :param update: takes an event.
+    :param snapshot: parses what was taken last.
+    """
+
+    what: str
+    channels: Collection[str]
+    event: str
+    update: Callable[[StreamEvent], None]
+    snapshot: Callable[..., OrderBookSnapshot | ProductSnapshot]
+
+
+def order_book(*, pair: str, depth: int | None) -> Subject:
+    """
+    Take snapshots of a pair's order book.
+
+    :param depth: rows to keep of each side, best first; None keeps all.
+    :raises QuoineInputError: if the pair is none.
+    """
+    if depth is not None and (type(depth) is not int or depth < 1):
+        raise QuoineInputError(f"depth is {depth!r}: give a whole number above 0, or leave it out for all rows.")
+    book = OrderBook(pair=pair)
+    return Subject(
+        what=f"order book of {book.pair}",
+        channels=tuple(book.channels),
+        event=PRICE_LADDERS.event,
+        update=book.update,
+        snapshot=partial(book.snapshot, depth=depth),
+    )
+
+
+def product(*, pair: str, product_id: int | None) -> Subject:
+    """
+    Take snapshots of a product's ticker.
+
+    :param product_id: the exchange's number; None where it is on record.
+    :raises QuoineInputError: if it is none.
+    """
+    ticker = Ticker(pair=pair, product_id=product_id)
+    return Subject(
+        what=f"ticker of {ticker.pair}",
+        channels=ticker.channels,
+        event=PRODUCTS.event,
+        update=ticker.update,
+        snapshot=ticker.snapshot,
+    )
+
+
+def execution_row(event: StreamEvent) -> dict[str, Any]:
+    """Return an execution as JSON-able data; one that cannot be read is kept as it came, under ``unreadable``."""
+    row = {"received_at": event.received_at.isoformat(), "connection": event.connection}
+    try:
+        return {**row, **decode_execution(event.data).as_dict()}
+    except QuoineStreamDataError:
+        return {**row, "unreadable": event.data}
+
+
+class Sampler:
+    """
+    Takes snapshots of a subject from a stream.
+
+    :param on_doubt: what to do with those that are stale or crossed.
+    :ivar problem: why the last snapshot could not be read; empty if it could.
+    """
+
+    def __init__(self, subject: Subject, stream: PusherStream, *, on_doubt: OnDoubt) -> None:
+        self.subject = subject
+        self.stream = stream
+        self.problem = ""
+        self._on_doubt = on_doubt
+        self._newest: dict[str, StreamEvent] = {}
+
+    @property
+    def silent(self) -> list[str]:
+        """Channels of which nothing has come by the present connection."""
+        return [channel for channel in self.subject.channels if not self._is_fresh(channel)]
+
+    def pull(self) -> bool:
+        """
+        Take the newest of every channel, without parsing it.
+
+        :return: whether it is all there and nothing of it may have been overtaken unseen.
+        """
+        for channel in self.subject.channels:
+            event = self.stream.newest(channel)
+            if event is not None and event.event == self.subject.event:
+                self._newest[channel] = event
+                self.subject.update(event)
+        return self.stream.confirmed and not self.silent
+
+    async def pull_first(self) -> None:
+        """
+        Wait until all is there.
+
+        :raises QuoineStreamError: when the stream cannot go on.
+        """
+        while not self.pull():
+            await self.stream.news()
+
+    async def pull_at(self, due_at: datetime) -> bool:
+        """
+        Take the newest of every channel at a moment.
+
+        :return: as :meth:`pull`.
+        :raises QuoineStreamError: when the stream cannot go on.
+        """
+        # Again, because the event loop's clock and that of the wall do not agree to the microsecond.
+        while (rest := (due_at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 - nothing sets an event
+            await asyncio.sleep(rest)
+        if not self.stream.confirmed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await self.stream.news()
+        return self.pull()
+
+    async def parse(self, *, due_at: datetime, fresh: bool) -> OrderBookSnapshot | ProductSnapshot | None:
+        """
+        Parse what was pulled last, in turn with all others who do so.
+
+        :param due_at: when it was due.
+        :param fresh: what pulling it returned.
+        :return: None if it is left out, because of doubt or because it cannot be read; the latter is its problem.
+        :raises QuoineDoubtfulSnapshotError: if there is doubt, and that was to be a failure.
+        """
+        self.problem = ""
+        async with self.stream.turn():
+            try:
+                snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=not fresh)
+            except QuoineStreamDataError as error:
+                self.problem = str(error)
+                return None
+        if snapshot.doubt and self._on_doubt == OnDoubt.FAIL:
+            raise QuoineDoubtfulSnapshotError(
+                f"The {self.subject.what} due at {due_at.isoformat()} is {snapshot.doubt}, which on_doubt='fail' makes "
+                f"a failure. {QuoineDoubtfulSnapshotError.advice}"
+            )
+        return None if snapshot.doubt and self._on_doubt == OnDoubt.SKIP else snapshot
+
+    def silence(self, timeout: float) -> str:
+        """
+        Say why nothing came.
+
+        :param timeout: seconds that it was waited for.
+        """
+        stream, silent = self.stream, self.silent
+        words = [f"No {self.subject.what} within {timeout:g} s on {' and '.join(self.subject.channels)}."]
+        if not stream.connections:
+            words.append(f"The stream's server was never reached: {stream.problem}.")
+        elif stream.problem:
+            words.append(f"The connection was made, but in the end there was none: {stream.problem}.")
+        if stream.connections and silent:
+            words.append(
+                f"Nothing came on {' and '.join(silent)}. The exchange sends nothing on subscription, only changes, so "
+                "a quiet pair needs a longer time-out; a misspelt pair gives no error either, only silence."
+            )
+        return " ".join([*words, self.problem]).strip()
+
+    def _is_fresh(self, channel: str) -> bool:
+        return channel in self._newest and self._newest[channel].connection == self.stream.connection

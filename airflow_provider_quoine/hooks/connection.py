@@ -1,0 +1,256 @@
+"""What an Airflow connection of type ``quoine`` says: its fields, their meaning, and their checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_provider_quoine.exchange.budget.book import HIGHEST_LIMIT
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
+
+#: api-reference, Introduction.
+PRODUCTION_URL = "https://api.quoine.com"
+#: Pusher's hosted service answers at this name for a cluster (Channels documentation, "Clusters").
+HOSTED_PUSHER = "ws-{cluster}.pusher.com"
+#: Plain digits: an amount is never a JSON number, which would be a float on its way.
+AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,8})?$"
+
+
+class ConnectionExtras(BaseModel):
+    """
+    The named extra fields of a connection. A field's title, description and bounds are its form in Airflow's page.
+
+    An unknown name is refused, so that a misspelt ``pusher_keey`` is not silently without effect.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    signing_scheme: Literal["apiauth", "jwt"] = Field(
+        default="apiauth",
+        title="Signing scheme",
+        description="How requests are signed: apiauth (the default) or jwt (X-Quoine-Auth).",
+    )
+    connect_timeout: float = Field(
+        default=10,
+        gt=0,
+        le=300,
+        title="Connect time-out (s)",
+        description="Seconds to wait for a connection to the exchange.",
+    )
+    read_timeout: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        title="Read time-out (s)",
+        description="Seconds to wait for the exchange's answer once the request is sent.",
+    )
+    ca_path: str | None = Field(
+        default=None,
+        title="CA bundle",
+        description="Path of a PEM file with the authorities to trust instead of the system's. "
+        "TLS certificates are always verified.",
+    )
+    max_document_mb: float = Field(
+        default=10,
+        gt=0,
+        le=100,
+        title="Largest document (MB)",
+        description="An onboarding document above this size is refused before anything is sent.",
+    )
+    withdrawal_addresses: str = Field(
+        default="",
+        title="Withdrawal addresses",
+        description="Addresses that may be withdrawn to, separated by blanks, commas or new lines. "
+        "None means none; * means any.",
+        json_schema_extra={"format": "multiline"},
+    )
+    withdrawal_max: str | None = Field(
+        default=None,
+        title="Largest withdrawal (BTC)",
+        description="A larger withdrawal is refused before anything is sent. No bound when empty.",
+        json_schema_extra={"pattern": AMOUNT_PATTERN},
+    )
+    withdrawal_min: str | None = Field(
+        default=None,
+        title="Smallest withdrawal (BTC)",
+        description="A smaller withdrawal is refused before anything is sent. No bound when empty.",
+        json_schema_extra={"pattern": AMOUNT_PATTERN},
+    )
+    bitcoin_network: Literal["main", "test"] = Field(
+        default="main",
+        title="Bitcoin network",
+        description="The network that withdrawal addresses must belong to.",
+    )
+    withdrawal_link: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s{}]+\{id\}[^\s{}]*$",
+        title="Withdrawal page",
+        description="Address of a withdrawal's page at the exchange with {id} in it, for the link on the task.",
+    )
+    request_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=HIGHEST_LIMIT,
+        title="Request limit",
+        description="Requests per window that all connections to this base URL make together. "
+        "Airflow's configuration says when empty: 300.",
+    )
+    request_window: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        title="Request window (s)",
+        description="Seconds that the request limit is for. Airflow's configuration says when empty: 300.",
+    )
+    budget_redis_conn_id: str | None = Field(
+        default=None,
+        title="Budget's Redis",
+        description="Connection of type redis where several hosts share the request budget. "
+        "Airflow's configuration says when empty: a file on this host.",
+    )
+    pusher_key: str | None = Field(
+        default=None,
+        title="Pusher key",
+        description="Application key of the market streams; the exchange hands it out on contact.",
+    )
+    pusher_host: str | None = Field(
+        default=None,
+        title="Pusher host",
+        description="Host name of the stream's server. Leave empty for Pusher's hosted service.",
+    )
+    pusher_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        title="Pusher port",
+        description="Port of the stream's server; 443 with TLS and 80 without when empty.",
+    )
+    pusher_tls: bool = Field(
+        default=True,
+        title="Pusher TLS",
+        description="Encrypt the stream. Off only for a sandbox on this machine.",
+    )
+    pusher_cluster: str = Field(
+        default="mt1",
+        pattern=r"^[a-z0-9-]+$",
+        title="Pusher cluster",
+        description="Cluster of Pusher's hosted service; without effect when a host is given.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """
+    A checked connection.
+
+    :param conn_id: its id, for messages.
+    :param base_url: ``https://api.quoine.com`` or another server, without a trailing slash.
+    :param api_id: the key's id; empty where another key is used.
+    :param api_secret: the key's secret; never shown.
+    :param extras: the named extra fields.
+    """
+
+    conn_id: str
+    base_url: str
+    api_id: str
+    api_secret: str = field(repr=False)
+    extras: ConnectionExtras
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> ConnectionSettings:
+        """
+        Read and check an Airflow connection.
+
+        :raises QuoineInputError: naming the field that is wrong and never its value.
+        """
+        conn_id = connection.conn_id or "(unsaved connection)"
+        return cls(
+            conn_id=conn_id,
+            base_url=_base_url(connection),
+            api_id=(connection.login or "").strip(),
+            api_secret=connection.password or "",
+            extras=_extras(conn_id, connection.extra_dejson),
+        )
+
+    @property
+    def in_flight_seconds(self) -> float:
+        """How long one request may take at most: connecting, the TLS handshake, sending, and the whole answer."""
+        return 3 * self.extras.connect_timeout + 4 * self.extras.read_timeout
+
+    @property
+    def pusher_endpoint(self) -> PusherEndpoint:
+        """
+        Where the market streams are.
+
+        :raises QuoineInputError: if the connection names no Pusher key.
+        """
+        from airflow_provider_quoine.exchange.errors import QuoineInputError
+        from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
+
+        extras = self.extras
+        if not extras.pusher_key:
+            raise QuoineInputError(
+                f"Connection {self.conn_id!r} has no Pusher key, so its market streams cannot be opened. "
+                "Put the key that the exchange gave you into the field 'Pusher key'."
+            )
+        return PusherEndpoint(
+            key=extras.pusher_key,
+            host=extras.pusher_host or HOSTED_PUSHER.format(cluster=extras.pusher_cluster),
+            port=extras.pusher_port or (443 if extras.pusher_tls else 80),
+            tls=extras.pusher_tls,
+            ca_path=extras.ca_path,
+        )
+
+
+def _base_url(connection: Connection) -> str:
+    """Host field and port field as one URL: the host may be a URL, a bare name, or empty for production."""
+    host = (connection.host or PRODUCTION_URL).strip().rstrip("/")
+    url = host if "://" in host else f"https://{host}"
+    if connection.port and urlsplit(url).port is None:
+        url = f"{url}:{connection.port}"
+    return url
+
+
+def _extras(conn_id: str, given: dict[str, Any]) -> ConnectionExtras:
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+    # The form sends null or "" for a field that was left empty.
+    filled = {name: value for name, value in given.items() if value not in (None, "")}
+    try:
+        return ConnectionExtras.model_validate(filled)
+    except ValidationError as error:
+        problems = "; ".join(f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        known = ", ".join(ConnectionExtras.model_fields)
+        raise QuoineInputError(
+            f"Connection {conn_id!r} has extra fields that are wrong: {problems}. The fields are: {known}."
+        ) from None
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def connection_form() -> dict[str, Any]:
+    """Airflow's ``conn-fields``: the same fields as :class:`ConnectionExtras`, as JSON schemas for its page."""
+    schema = ConnectionExtras.model_json_schema()["properties"]
+    return {name: _form_field(properties) for name, properties in schema.items()}
+
+
+def _form_field(properties: dict[str, Any]) -> dict[str, Any]:
+    # pydantic writes an optional field as anyOf [T, null]; Airflow's form wants one schema with a list of types.
+    main = properties["anyOf"][0] if "anyOf" in properties else properties
+    optional = {"type": [main["type"], "null"]}
+    hidden = {"title", "description", "anyOf", "type"}
+    rules = {name: value for name, value in {**main, **properties}.items() if name not in hidden}
+    return {
+        "label": properties["title"],
+        "description": properties["description"],
+        "schema": {**optional, **rules},
+    }

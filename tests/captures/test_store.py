@@ -1,0 +1,282 @@
+"""The files of a capture, on a real disk and in fsspec's memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+
+from airflow_provider_quoine.captures.lines import line_of, read_lines, row_of, write_lines
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch, Windows
+from airflow_provider_quoine.captures.store import FORMATS, PartStore, path_name, totals
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+WINDOWS = Windows(began_at=NOON, ends_at=NOON + timedelta(minutes=3), length=timedelta(minutes=1))
+END = WINDOWS.ends_at
+Stores = Callable[..., PartStore]
+
+LINES: dict[str, dict[str, Any]] = {
+    "order_book": {
+        "pair": "btcjpy",
+        "due_at": "2026-01-02T12:00:30+00:00",
+        "taken_at": "2026-01-02T12:00:30.000200+00:00",
+        "bids": [["600.5", "0.00000001"], ["0.1", "9" * 40]],
+        "asks": [],
+        "bids_received_at": "2026-01-02T12:00:29.900000+00:00",
+        "asks_received_at": "2026-01-02T11:59:00+00:00",
+        "bids_age": 0.1,
+        "asks_age": 90.0,
+        "best_bid": "600.5",
+        "best_ask": None,
+        "mid": None,
+        "spread": None,
+        "crossed": None,
+        "stale": True,
+    },
+    "product": {
+        "pair": "btcjpy",
+        "due_at": "2026-01-02T12:00:30+00:00",
+        "taken_at": "2026-01-02T12:00:30+00:00",
+        "received_at": "2026-01-02T12:00:29+00:00",
+        "age": 1.0,
+        "stale": False,
+        "id": "5",
+        "code": "CASH",
+        "currency_pair_code": None,
+        "market_ask": "601",
+        "market_bid": "600",
+        "low_market_bid": None,
+        "high_market_ask": None,
+        "last_traded_price": "600.5",
+        "last_traded_quantity": "0.1",
+        "volume_24h": "1",
+        "last_price_24h": None,
+        "last_event_timestamp": "1767355229.5",
+        "pusher_channel": None,
+        "other": {"new": ["1.5", None]},
+    },
+    "execution": {
+        "pair": "btcjpy",
+        "received_at": "2026-01-02T12:00:30.000001+00:00",
+        "connection": 2,
+        "id": "90001",
+        "price": "600.5",
+        "quantity": "0.1",
+        "taker_side": "buy",
+        "created_at": "2026-01-02T12:00:29+00:00",
+    },
+    "event": {
+        "received_at": "2026-01-02T12:00:30.000001+00:00",
+        "connection": 1,
+        "channel": "executions_cash_btcjpy",
+        "event": "created",
+        "data": '{"id": 1}\n\u2028 "quoted" 太郎',
+    },
+}
+
+
+@pytest.fixture(params=["disk", "memory", "bucket"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder on a disk, in memory, or in memory without folders: an object store has only what lies in them."""
+    if request.param == "bucket":
+        for name in ("mkdir", "makedirs"):
+            monkeypatch.setattr(MemoryFileSystem, name, lambda *args, **kwargs: None)
+    place = tmp_path / "captures" if request.param == "disk" else f"memory://{uuid.uuid4().hex}"
+    return f"{place}/dag/run/task"
+
+
+@pytest.fixture
+def store_of(folder: str) -> Stores:
+    def make(stream: str = "order_book", file_format: str = "jsonl") -> PartStore:
+        return PartStore(
+            folder=folder, label=f"{stream}_btcjpy", stream=stream, file_format=file_format, windows=WINDOWS
+        )
+
+    return make
+
+
+def part_of(*seconds: float, window: int = 0, since: float = 0, until: float = 60) -> Part:
+    """A part with a row for each second, counted from the window's beginning."""
+    begin = WINDOWS.span(window).since
+    rows = [row_of(book_line(begin + timedelta(seconds=second))) for second in seconds]
+    stretch = Stretch(begin + timedelta(seconds=since), begin + timedelta(seconds=until), reconnects=1, dropped=2)
+    return Part(window=window, rows=rows, stretches=[stretch])
+
+
+def book_line(due_at: datetime) -> bytes:
+    return line_of({"type": "order_book", **LINES["order_book"], "due_at": due_at.isoformat()})
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.name for path in ObjectStoragePath(folder).iterdir())
+
+
+@pytest.mark.parametrize("stream", LINES)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream: str, file_format: str) -> None:
+    row = row_of(line_of({"type": stream, **LINES[stream]}))
+    gap = Gap(NOON, NOON + timedelta(seconds=5), "the connection was reset")
+    part = Part(window=0, rows=[row], gaps=[gap], stretches=[Stretch(NOON, WINDOWS.span(0).until, 3, 4, 5)])
+    store = store_of(stream, file_format)
+    assert store.open() == {}
+    written = store.write(part, until=END)
+    again = store_of(stream, file_format)
+    assert again.open() == {0: written} == {0: (1, [gap], part.stretches)}
+    # Merged with nothing new, its rows are those that were written.
+    again.write(Part(window=0), until=END)
+    assert again._read(again._path(again.name(0))) == part
+
+
+def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores) -> None:
+    told = {"pair": "btcjpy", "received_at": LINES["execution"]["received_at"], "connection": 1, "unreadable": "{"}
+    nothing = dict.fromkeys(("id", "price", "quantity", "taker_side", "created_at"))
+    store = store_of("execution", "parquet")
+    store.open()
+    store.write(Part(window=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
+    (row,) = store._read(store._path(store.name(0))).rows
+    assert json.loads(row.line) == {"type": "execution", **told, **nothing}
+
+
+def test_a_file_ends_with_what_it_holds_and_gaps_stand_in_their_place(store_of: Stores, folder: str) -> None:
+    store = store_of()
+    store.open()
+    store.write(part_of(1, 30, 60, since=0.5), until=END)
+    text = (ObjectStoragePath(folder) / "order_book_btcjpy_20260102T120000Z_000000.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert text.endswith("\n")
+    assert [row["type"] for row in rows] == ["gap", "order_book", "order_book", "order_book", "part"]
+    assert rows[0] == {
+        "type": "gap",
+        "from": "2026-01-02T12:00:00+00:00",
+        "until": "2026-01-02T12:00:00.500000+00:00",
+        "seconds": 0.5,
+        "reason": NOT_RUNNING,
+    }
+    assert rows[-1] == {
+        "type": "part",
+        "window": 0,
+        "from": "2026-01-02T12:00:00+00:00",
+        "until": "2026-01-02T12:01:00+00:00",
+        "rows": 3,
+        "gaps": 1,
+        "gap_seconds": 0.5,
+        "reconnects": 1,
+        "dropped": 2,
+        "skipped": 0,
+        "listened": [
+            {
+                "from": "2026-01-02T12:00:00.500000+00:00",
+                "until": "2026-01-02T12:01:00+00:00",
+                "reconnects": 1,
+                "dropped": 2,
+                "skipped": 0,
+            }
+        ],
+    }
+
+
+def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(store_of: Stores, folder: str) -> None:
+    first, second = store_of(), store_of()
+    first.open()
+    first.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
+    assert second.open()[0].gaps == []
+    second.write(part_of(50, 60, since=45), until=END)
+    second.write(part_of(30, window=2), until=END)
+    second.write(Part(window=1), until=END)
+    assert names(folder) == [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
+    kept = store_of().open()
+    assert [one.rows for one in kept.values()] == [4, 0, 1]
+    assert totals(kept) == {
+        "files": 3,
+        "rows": 5,
+        "gaps": 2,
+        "gap_seconds": 80.0,
+        "reconnects": 3,
+        "dropped": 6,
+        "skipped": 0,
+    }
+
+
+def test_gzip_of_the_same_part_is_the_same_file(store_of: Stores, folder: str) -> None:
+    store = store_of(file_format="jsonl.gz")
+    store.open()
+    store.write(part_of(5), until=END)
+    path = ObjectStoragePath(folder) / store.name(0)
+    content = path.read_bytes()
+    store.write(part_of(5), until=END)
+    assert path.read_bytes() == content
+    assert len(gzip.decompress(content).splitlines()) == 2
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"{}\n", b'{"type":"order_book"}\n{"type":"pa', b"\x1f\x8b\x08\0", b"PAR1"])
+def test_a_file_that_is_no_part_is_left_as_it_is(
+    store_of: Stores, folder: str, file_format: str, content: bytes
+) -> None:
+    store = store_of(file_format=file_format)
+    store.open()
+    path = ObjectStoragePath(folder) / store.name(0)
+    path.write_bytes(content)
+    for strike in (store.open, lambda: store.write(part_of(1), until=END)):
+        with pytest.raises(QuoineInputError, match="no part of this capture"):
+            strike()
+    assert path.read_bytes() == content
+
+
+def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
+    store = store_of()
+    store.open()
+    store.write(part_of(1), until=END)
+    root = ObjectStoragePath(folder)
+    (root / f".{store.name(0)}.12345678.tmp").write_bytes(b"half")
+    (root / ".of-others.tmp").write_bytes(b"")
+    store.sweep()
+    assert names(folder) == [".of-others.tmp", store.name(0)]
+
+
+def test_a_path_of_an_unknown_store_is_refused_in_words() -> None:
+    store = PartStore(folder="nowhere://x", label="a", stream="event", file_format="jsonl", windows=WINDOWS)
+    with pytest.raises(QuoineInputError, match="store that the triggerer cannot write to"):
+        store.open()
+
+
+def test_a_path_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = PartStore(
+        folder=str(tmp_path / "file" / "x"), label="a", stream="event", file_format="jsonl", windows=WINDOWS
+    )
+    with pytest.raises(OSError, match="file"):
+        store.open()
+
+
+def test_parquet_without_pyarrow_says_what_to_install(store_of: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.captures.parquet", raising=False)
+    with pytest.raises(QuoineInputError, match=r"airflow-provider-quoine\[parquet\]"):
+        store_of(file_format="parquet")
+
+
+def test_names_are_safe_and_of_one_id_only() -> None:
+    given = ["daily", "manual__2026-01-02T03:04:05+00:00", "a/b", "a_b", "a:b", "..", ".", "日本", "x" * 300, "x" * 301]
+    made = [path_name(text) for text in given]
+    assert len(set(made)) == len(given)
+    assert made[0] == "daily"
+    assert made[1].startswith("manual__2026-01-02T03_04_05_00_00-")
+    assert all(name.strip(".") and "/" not in name and len(name) < 100 for name in made)
+
+
+def test_a_gap_that_goes_on_in_the_next_part_counts_once() -> None:
+    pieces = [Gap(WINDOWS.span(number).since, WINDOWS.span(number).until, "lost") for number in range(2)]
+    parts = [read_lines(write_lines(Part(window=n, gaps=[pieces[n]]), WINDOWS.span(n))) for n in range(2)]
+    kept = {part.window: PartStore._kept(part) for part in parts}
+    assert (totals(kept)["gaps"], totals(kept)["gap_seconds"]) == (1, 120.0)

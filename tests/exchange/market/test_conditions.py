@@ -1,0 +1,194 @@
+"""What is true of a market in one view of it, and which conditions are let in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.market.conditions import (
+    CONDITIONS,
+    BookSilent,
+    Condition,
+    Feed,
+    MarketView,
+    PriceReaches,
+    SpreadAbove,
+    TradeAbove,
+    event_of,
+)
+from tests.exchange.market.views import book, trade, view
+
+
+@pytest.mark.parametrize(
+    ("direction", "price", "holds"),
+    [
+        ("up", "599.9", False),
+        ("up", "600", True),
+        ("up", "600.1", True),
+        ("down", "600.1", False),
+        ("down", "600", True),
+        ("down", "599.9", True),
+    ],
+)
+def test_a_price_is_through_a_level_when_it_reaches_it(direction: str, price: str, holds: bool) -> None:
+    assert PriceReaches(level="600", direction=direction).holds(trade(price)) is holds
+
+
+@pytest.mark.parametrize(
+    ("source", "feed", "seen", "price"),
+    [
+        ("last_trade", Feed.TRADES, trade("601"), "601"),
+        ("best_bid", Feed.BOOK, book("600", "603"), "600"),
+        ("best_ask", Feed.BOOK, book("600", "603"), "603"),
+        ("mid", Feed.BOOK, book("600", "603"), "601.5"),
+        ("best_bid", Feed.BOOK, book("603", "600"), "603"),
+    ],
+)
+def test_the_price_is_what_was_chosen(source: str, feed: Feed, seen: MarketView, price: str) -> None:
+    condition = PriceReaches(level="1", price=source)
+    assert condition.feed == feed
+    assert condition.values(seen)["price"] == price
+
+
+@pytest.mark.parametrize(
+    ("condition", "seen"),
+    [
+        (PriceReaches(level="1"), view()),
+        (PriceReaches(level="1", price="best_bid"), book(None, "600")),
+        (PriceReaches(level="1", price="best_ask"), book("600", None)),
+        (PriceReaches(level="1", price="mid"), book("600", None)),
+        (PriceReaches(level="1", price="mid"), book("601", "600")),
+        (SpreadAbove(bound="1"), book(None, "600")),
+        (SpreadAbove(bound="1"), book("600", None)),
+        (SpreadAbove(bound="1"), book("600", "600")),
+        (TradeAbove(size="1"), view()),
+    ],
+)
+def test_what_a_view_does_not_show_is_not_judged(condition: Condition, seen: MarketView) -> None:
+    assert condition.holds(seen) is None
+
+
+@pytest.mark.parametrize(("ask", "holds"), [("602", False), ("602.5", False), ("602.50000001", True)])
+def test_a_spread_is_above_a_bound_in_quote_currency(ask: str, holds: bool) -> None:
+    assert SpreadAbove(bound="2.5").holds(book("600", ask)) is holds
+
+
+@pytest.mark.parametrize(("quantity", "holds"), [("5", False), ("5.00000001", True)])
+def test_a_trade_is_above_a_size(quantity: str, holds: bool) -> None:
+    assert TradeAbove(size="5.0").holds(trade("600", quantity=quantity)) is holds
+
+
+@pytest.mark.parametrize(("clock", "holds"), [(60, False), (60.5, True)])
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_book_is_silent_whatever_the_reason(clock: float, holds: bool, connected: bool) -> None:
+    assert BookSilent(seconds=60).holds(view(clock, heard=0.0, connected=connected)) is holds
+
+
+def test_an_event_is_plain_json_that_says_what_when_and_how_much() -> None:
+    at = "2026-01-02T12:00:05+00:00"
+    told = {
+        condition: event_of("btcjpy", condition, seen)
+        for condition, seen in (
+            (PriceReaches(level="600.50"), trade("601", 5)),
+            (SpreadAbove(bound="2"), book("600", "603.5", 5)),
+            (TradeAbove(size="0.5"), trade("1E+3", 5, quantity="0.75")),
+            (BookSilent(seconds=4), view(5, heard=0.26, connected=False)),
+        )
+    }
+    assert json.loads(json.dumps(list(told.values()), allow_nan=False)) == [
+        {
+            "event": "price_crossed",
+            "pair": "btcjpy",
+            "at": at,
+            "price": "601",
+            "source": "last_trade",
+            "level": "600.5",
+            "direction": "up",
+        },
+        {
+            "event": "spread_above",
+            "pair": "btcjpy",
+            "at": at,
+            "spread": "3.5",
+            "best_bid": "600",
+            "best_ask": "603.5",
+            "bound": "2",
+        },
+        {
+            "event": "trade_above",
+            "pair": "btcjpy",
+            "at": at,
+            "trade": {
+                "id": "90001",
+                "price": "1000",
+                "quantity": "0.75",
+                "taker_side": "sell",
+                "created_at": "2026-01-02T12:00:00+00:00",
+            },
+            "size": "0.5",
+        },
+        {
+            "event": "book_silent",
+            "pair": "btcjpy",
+            "at": at,
+            "silent_seconds": 4.7,
+            "seconds": 4.0,
+            "connected": False,
+        },
+    ]
+
+
+AMOUNT = st.decimals(min_value="0.00000001", max_value="1e30", places=8).map(lambda number: format(number, "f"))
+
+
+@given(st.one_of(st.builds(PriceReaches, level=AMOUNT), st.builds(SpreadAbove, bound=AMOUNT)))
+def test_a_condition_is_made_again_from_what_is_written_of_it(condition: Condition) -> None:
+    arguments = json.loads(json.dumps(dataclasses.asdict(condition)))
+    again = CONDITIONS[condition.name](**arguments)
+    assert again == condition
+    assert dataclasses.asdict(again) == arguments
+
+
+@given(AMOUNT, st.integers(0, 5))
+def test_equal_numbers_are_written_alike(level: str, zeros: int) -> None:
+    other = f"0{level}{'0' * zeros}"
+    assert PriceReaches(level=other) == PriceReaches(level=level)
+    assert Decimal(PriceReaches(level=other).level) == Decimal(level)
+
+
+@pytest.mark.parametrize(
+    "number", [600, 600.5, Decimal(600), "", "0", "0.00", "-1", "+1", "1e3", "1,000", " 1", "٣", "NaN", None, "9" * 41]
+)
+@pytest.mark.parametrize(
+    ("kind", "name"), [(PriceReaches, "level"), (SpreadAbove, "bound"), (TradeAbove, "size")], ids=lambda one: str(one)
+)
+def test_what_is_no_exact_number_is_refused_by_name(kind: type[Condition], name: str, number: Any) -> None:
+    with pytest.raises(QuoineInputError, match=f"^{name} is .*plain digits"):
+        kind(**{name: number})
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, -1, True, "60", None, float("nan"), float("inf")])
+def test_what_is_no_time_is_refused(seconds: Any) -> None:
+    with pytest.raises(QuoineInputError, match=r"^seconds is .*1 or more"):
+        BookSilent(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"direction": "UP"}, "^direction is 'UP': give one of 'up', 'down', 'either'"),
+        ({"direction": None}, "^direction is None"),
+        ({"price": "last"}, "^price is 'last': give one of 'last_trade', 'best_bid', 'best_ask', 'mid'"),
+        ({"price": ["mid"]}, "^price is"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(QuoineInputError, match=words):
+        PriceReaches(level="600", **given)

@@ -1,0 +1,190 @@
+"""Channel names, and decoding of what the market streams send."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamDataError
+from airflow_provider_quoine.exchange.market.streams import (
+    PriceLevel,
+    Side,
+    decode_execution,
+    decode_price_ladder,
+    decode_product,
+    executions_channel,
+    price_ladder_channel,
+    product_channel,
+)
+
+
+def test_channel_names_are_those_of_the_reference() -> None:
+    assert price_ladder_channel("btcjpy", Side.SELL) == "price_ladders_cash_btcjpy_sell"
+    assert executions_channel("BTCJPY") == "executions_cash_btcjpy"
+    assert product_channel("btcusd", 1) == "product_cash_btcusd_1"
+
+
+@pytest.mark.parametrize("pair", ["", "BTC/JPY", "btc_jpy", "btcjpy\n", "btc jpy", "btcjp\u00fd", "b" * 146, None, 5])
+def test_what_is_no_pair_is_refused_before_a_silent_channel_comes_of_it(pair: str) -> None:
+    with pytest.raises(QuoineInputError):
+        price_ladder_channel(pair, Side.BUY)
+
+
+def test_a_product_on_record_needs_no_id() -> None:
+    assert product_channel("BTCJPY") == product_channel("btcjpy", 5) == "product_cash_btcjpy_5"
+    with pytest.raises(QuoineInputError, match="product id"):
+        product_channel("qashjpy")
+
+
+@pytest.mark.parametrize("product_id", [0, -1, True, "5"])
+def test_what_is_no_product_id_is_refused(product_id: int) -> None:
+    with pytest.raises(QuoineInputError, match="product id"):
+        product_channel("btcjpy", product_id)
+
+
+def test_a_name_of_164_characters_is_the_longest() -> None:
+    pair = "b" * (164 - len("executions_cash_"))
+    assert len(executions_channel(pair)) == 164
+    with pytest.raises(QuoineInputError, match="164"):
+        executions_channel(pair + "b")
+
+
+@pytest.mark.parametrize(
+    "data", ['[["600.1","0.10000001"]]', "[[600.1, 0.10000001]]", "[[600.1, 1.0000001e-1]]", '[["600.10", 0.10000001]]']
+)
+def test_a_ladder_is_exact_from_strings_and_from_numbers(data: str) -> None:
+    assert decode_price_ladder(data) == (PriceLevel(Decimal("600.1"), Decimal("0.10000001")),)
+
+
+def test_an_empty_side_is_no_error() -> None:
+    assert decode_price_ladder("[]") == ()
+
+
+MONEY = st.decimals(min_value=0, max_value=10**12, places=12)
+
+
+@given(st.lists(st.tuples(MONEY, MONEY), max_size=40))
+def test_every_ladder_is_read_back_as_it_was_written(rows: list[tuple[Decimal, Decimal]]) -> None:
+    data = json.dumps([[format(price, "f"), format(quantity, "f")] for price, quantity in rows])
+    assert decode_price_ladder(data) == tuple(PriceLevel(*row) for row in rows)
+
+
+NO_NUMBERS = ["NaN", "Infinity", "-1", "1e999999999", "1_000", " 1", "0x1", "\u0663", "", "1e-31", "9" * 60, "1.", ".5"]
+
+
+@pytest.mark.parametrize("number", NO_NUMBERS)
+def test_what_is_no_price_is_refused(number: str) -> None:
+    with pytest.raises(QuoineStreamDataError, match="price ladder"):
+        decode_price_ladder(json.dumps([[number, "1"]]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "{",
+        "null",
+        "{}",
+        '"[]"',
+        "[1]",
+        '[["1"]]',
+        '[["1","2","3"]]',
+        '["12"]',
+        "[[null,1]]",
+        "[[true,1]]",
+        "[[NaN,1]]",
+        "[[-Infinity,1]]",
+        "[" * 10_000,
+        "[[" + "9" * 5_000 + ",1]]",
+        "[[1e999999999999999999999,1]]",
+    ],
+)
+def test_what_is_no_ladder_is_a_clear_error_of_bounded_length(data: str) -> None:
+    with pytest.raises(QuoineStreamDataError) as caught:
+        decode_price_ladder(data)
+    assert len(str(caught.value)) < 400
+
+
+@given(st.text())
+def test_no_text_makes_a_decoder_fail_otherwise(data: str) -> None:
+    for decode in (decode_price_ladder, decode_execution, decode_product):
+        try:
+            decode(data)
+        except QuoineStreamDataError:
+            continue
+
+
+EXECUTION = {"id": 90001, "quantity": "0.2", "price": "600.0", "taker_side": "sell", "created_at": 1473000000}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps(EXECUTION),
+        '{"id": "90001", "quantity": 0.2, "price": 600.0, "taker_side": "sell", "created_at": 1473000000, "more": 1}',
+    ],
+)
+def test_an_execution_is_read_from_the_older_and_the_newer_form(data: str) -> None:
+    trade = decode_execution(data)
+    assert (trade.id, trade.price, trade.quantity) == ("90001", Decimal(600), Decimal("0.2"))
+    assert trade.taker_side is Side.SELL
+    assert trade.created_at == datetime(2016, 9, 4, 14, 40, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": None},
+        {"quantity": -1},
+        {"taker_side": "both"},
+        {"created_at": 10**30},
+        {"created_at": "noon"},
+        {"id": 1.5},
+        {"id": None},
+    ],
+)
+def test_what_is_no_execution_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(QuoineStreamDataError, match="execution"):
+        decode_execution(json.dumps(EXECUTION | change))
+
+
+def test_a_product_keeps_what_is_not_on_record() -> None:
+    product = decode_product(
+        '{"id": 5, "code": "CASH", "market_ask": 61000.5, "volume_24h": "12.5", "margin": {"x": 0.1}}'
+    )
+    assert (product.id, product.code) == ("5", "CASH")
+    assert (product.market_ask, product.volume_24h) == (Decimal("61000.5"), Decimal("12.5"))
+    assert product.other == {"margin": {"x": Decimal("0.1")}}
+
+
+def test_a_product_may_lack_or_null_any_field() -> None:
+    product = decode_product('{"market_bid": null}')
+    assert (product.market_bid, product.id, product.last_traded_price) == (None, None, None)
+    assert product.other == {}
+
+
+@pytest.mark.parametrize("data", ["[]", '{"market_ask": "NaN"}', '{"market_ask": false}', '{"code": []}'])
+def test_what_is_no_product_is_refused(data: str) -> None:
+    with pytest.raises(QuoineStreamDataError, match="product"):
+        decode_product(data)
+
+
+def test_executions_and_products_are_json_with_plain_digits() -> None:
+    execution = decode_execution(
+        '{"id": 90001, "quantity": 1E-8, "price": "600.0", "taker_side": "sell", "created_at": 1473000000}'
+    )
+    assert json.loads(json.dumps(execution.as_dict())) == {
+        "id": "90001",
+        "price": "600",
+        "quantity": "0.00000001",
+        "taker_side": "sell",
+        "created_at": "2016-09-04T14:40:00+00:00",
+    }
+    product = decode_product('{"id": 5, "market_ask": 600.50, "new": {"deep": [1.5, null, "x"]}}').as_dict()
+    assert (product["id"], product["market_ask"], product["market_bid"]) == ("5", "600.5", None)
+    assert json.loads(json.dumps(product["other"])) == {"new": {"deep": ["1.5", None, "x"]}}

@@ -1,0 +1,447 @@
+"""Which failure means that no byte left, which that it may have been carried out, and that each one ends in time."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from airflow_provider_quoine.exchange.errors import (
+    QuoineAnswerLostError,
+    QuoineConnectionError,
+    QuoineError,
+    QuoineRefusedError,
+    QuoineServerError,
+    QuoineUnreadableAnswerError,
+)
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from airflow_provider_quoine.exchange.rest import client as client_module
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
+from tests.exchange.conftest import Documents, MakeClient
+from tests.exchange.rest.raw_server import (
+    RawServer,
+    Script,
+    answer,
+    close,
+    drip,
+    http_answer,
+    raw_server,
+    reset,
+    silent,
+)
+
+WITHDRAWAL = b'{"id":20,"amount":0.5,"address":"1ACi","state":"pending"}'
+PASSWORD = "Abcdefg1"
+OK = http_answer(200, WITHDRAWAL)
+
+
+def withdraw(client: QuoineClient) -> None:
+    client.create_withdrawal(amount=Decimal("0.5"), address="1ACi", auth_code="13332")
+
+
+def look_up(client: QuoineClient) -> None:
+    client.get_withdrawal(withdrawal_id="20")
+
+
+def failure(call: Callable[[QuoineClient], None], client: QuoineClient) -> QuoineError:
+    with pytest.raises(QuoineError) as caught:
+        call(client)
+    # Nothing behind the error that holds the request with its signature and code.
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert "13332" not in str(caught.value)
+    return caught.value
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "raw server")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_refused_connection_sent_nothing(make_client: MakeClient) -> None:
+    error = failure(withdraw, make_client(f"http://127.0.0.1:{free_port()}"))
+
+    assert type(error) is QuoineConnectionError
+    assert not error.may_have_been_carried_out
+    assert "refused" in str(error)
+    assert "nothing was done at the exchange" in str(error)
+
+
+def test_a_host_without_an_address_sent_nothing(make_client: MakeClient) -> None:
+    error = failure(withdraw, make_client("https://exchange.invalid"))
+
+    assert type(error) is QuoineConnectionError
+    assert "exchange.invalid" in str(error)
+
+
+def test_a_connect_time_out_sent_nothing(make_client: MakeClient) -> None:
+    # A full backlog: Linux then leaves further SYNs unanswered.
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        client = make_client(f"http://127.0.0.1:{server.getsockname()[1]}", connect_timeout=0.3)
+        begun = time.monotonic()
+        error = failure(withdraw, client)
+        for one in waiting:
+            one.close()
+
+    assert type(error) is QuoineConnectionError
+    assert "timed out" in str(error)
+    assert time.monotonic() - begun < 3
+
+
+def test_tls_to_a_plain_port_sent_nothing(make_client: MakeClient) -> None:
+    with raw_server(answer(http_answer(400, b"plain"))) as server:
+        error = failure(withdraw, make_client(f"https://127.0.0.1:{server.port}", connect_timeout=1.0))
+
+    assert type(error) is QuoineConnectionError
+    assert server.requests == []
+
+
+def test_a_reset_in_the_tls_handshake_sent_nothing(make_client: MakeClient) -> None:
+    with raw_server(close) as server:
+        error = failure(withdraw, make_client(f"https://127.0.0.1:{server.port}"))
+
+    assert type(error) is QuoineConnectionError
+
+
+def test_a_tls_handshake_that_hangs_sent_nothing_and_ends_by_the_connect_time_out(make_client: MakeClient) -> None:
+    def hang(server: RawServer, connection: socket.socket) -> None:
+        server.stopping.wait(10)
+
+    with raw_server(hang) as server:
+        begun = time.monotonic()
+        error = failure(
+            withdraw, make_client(f"https://127.0.0.1:{server.port}", connect_timeout=0.3, read_timeout=9.0)
+        )
+
+    assert type(error) is QuoineConnectionError
+    assert time.monotonic() - begun < 3
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
+    make_client: MakeClient, tls: ssl.SSLContext
+) -> None:
+    with raw_server(answer(OK), tls=tls) as server:
+        error = failure(withdraw, make_client(server.url))
+
+    assert type(error) is QuoineConnectionError
+    assert "certificate verify failed" in str(error)
+    assert server.requests == []
+
+
+def test_a_ca_of_ones_own_is_trusted_by_its_path(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    with raw_server(answer(OK), tls=tls) as server:
+        withdraw(make_client(server.url, verify=str(certificate)))
+
+    assert len(server.requests) == 1
+
+
+def test_a_ca_file_that_is_none_sent_nothing(make_client: MakeClient, tls: ssl.SSLContext, tmp_path: Path) -> None:
+    rubbish = tmp_path / "ca.pem"
+    rubbish.write_text("no certificate")
+    with raw_server(answer(OK), tls=tls) as server:
+        error = failure(withdraw, make_client(server.url, verify=str(rubbish)))
+
+    assert type(error) is QuoineConnectionError
+
+
+def test_a_ca_bundle_of_the_environment_that_is_gone_sent_nothing(
+    make_client: MakeClient, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with raw_server(answer(OK), tls=tls) as server:
+        client = make_client(server.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+        error = failure(withdraw, client)
+
+    assert type(error) is QuoineConnectionError
+    assert "/nowhere/ca.pem" in str(error)
+
+
+LOST: dict[str, Script] = {
+    "reset before the answer": reset,
+    "closed without an answer": answer(b""),
+    "closed within the status line": answer(b"HTTP/1.1 20"),
+    "body cut short": answer(OK[:-5]),
+    "refusal cut short": answer(http_answer(422, b'{"message": "no"}')[:-3]),
+    "chunks cut short": answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"),
+    "no chunks at all": answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nrubbish\r\n"),
+    "no HTTP": answer(b"\x00\xff rubbish\r\n\r\n"),
+    "two lengths": answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}}"),
+    "gzip that is none": answer(http_answer(200, b"rubbish", "Content-Encoding: gzip")),
+    "endless headers": answer(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000),
+}
+
+
+@pytest.mark.parametrize("script", LOST.values(), ids=LOST.keys())
+def test_an_answer_that_cannot_be_read_may_have_been_carried_out_and_is_not_asked_for_again(
+    make_client: MakeClient, script: Script
+) -> None:
+    with raw_server(script, answer(OK)) as server:
+        error = failure(withdraw, make_client(server.url))
+
+    assert type(error) is QuoineAnswerLostError
+    assert error.may_have_been_carried_out
+    assert "may have carried it out" in str(error)
+    assert server.connections == 1
+
+
+def test_the_same_after_a_tls_handshake(make_client: MakeClient, tls: ssl.SSLContext, certificate: Path) -> None:
+    with raw_server(answer(b""), tls=tls) as server:
+        error = failure(withdraw, make_client(server.url, verify=str(certificate)))
+
+    assert type(error) is QuoineAnswerLostError
+    assert len(server.requests) == 1
+
+
+def test_a_lost_answer_to_a_read_is_said_to_be_harmless(make_client: MakeClient) -> None:
+    with raw_server(reset) as server:
+        error = failure(look_up, make_client(server.url))
+
+    assert type(error) is QuoineAnswerLostError
+    assert "only reads" in str(error)
+
+
+def test_a_silent_server_ends_by_the_read_time_out(make_client: MakeClient) -> None:
+    with raw_server(silent) as server:
+        begun = time.monotonic()
+        error = failure(withdraw, make_client(server.url, read_timeout=0.3))
+
+    assert type(error) is QuoineAnswerLostError
+    assert 0.3 <= time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+    ids=["status line", "headers", "body", "body without a length"],
+)
+def test_a_server_that_drips_does_not_hold_a_worker(make_client: MakeClient, start: bytes) -> None:
+    with raw_server(drip(start, 0.1)) as server:
+        begun = time.monotonic()
+        error = failure(withdraw, make_client(server.url, read_timeout=0.4))
+
+    assert type(error) is QuoineAnswerLostError
+    # Four read time-outs in all.
+    assert 1.5 <= time.monotonic() - begun < 4
+
+
+def test_a_server_that_drips_over_tls_does_not_either(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    with raw_server(drip(b"HTTP/1.1 200 OK\r\n\r\n", 0.1), tls=tls) as server:
+        begun = time.monotonic()
+        error = failure(withdraw, make_client(server.url, read_timeout=0.4, verify=str(certificate)))
+
+    assert type(error) is QuoineAnswerLostError
+    assert 1.5 <= time.monotonic() - begun < 4
+
+
+def test_a_server_that_does_not_take_the_documents_ends_by_the_connect_time_out(
+    make_client: MakeClient, user: OnboardingUser, documents: Documents
+) -> None:
+    def take_nothing(server: RawServer, connection: socket.socket) -> None:
+        server.stopping.wait(10)
+
+    def onboard(client: QuoineClient) -> None:
+        large = Document(name="large.pdf", content=b"x" * 20_000_000)
+        client.create_onboarding_user(user=user, password=PASSWORD, **(documents | {"id_document": large}))
+
+    with raw_server(take_nothing) as server:
+        begun = time.monotonic()
+        error = failure(onboard, make_client(server.url, connect_timeout=0.4))
+
+    assert type(error) is QuoineAnswerLostError
+    assert time.monotonic() - begun < 4
+
+
+def test_large_documents_may_take_longer_than_one_time_out_in_all(
+    make_client: MakeClient, user: OnboardingUser, documents: Documents
+) -> None:
+    def take_slowly(server: RawServer, connection: socket.socket) -> None:
+        end = b""
+        while not end.endswith(b"--\r\n"):
+            end = (end + connection.recv(100_000))[-8:]
+            server.stopping.wait(0.02)
+        connection.sendall(http_answer(200, b'{"success":true,"user_id":25}'))
+
+    large = Document(name="large.pdf", content=b"x" * 12_000_000)
+    with raw_server(take_slowly) as server:
+        begun = time.monotonic()
+        client = make_client(server.url, connect_timeout=0.5)
+        user_id = client.create_onboarding_user(user=user, password=PASSWORD, **(documents | {"id_document": large}))
+
+    assert user_id == "25"
+    assert time.monotonic() - begun > 1
+
+
+def test_headers_that_break_off_after_a_yes_may_have_been_carried_out(make_client: MakeClient) -> None:
+    with raw_server(answer(b"HTTP/1.1 200 OK\r\nContent-Len")) as server:
+        error = failure(withdraw, make_client(server.url))
+
+    assert error.may_have_been_carried_out
+
+
+def test_an_answer_without_end_is_cut_and_known_by_its_status(make_client: MakeClient) -> None:
+    endless = b" " * (client_module.MAX_ANSWER_BYTES + 100_000)
+    with raw_server(*(answer(http_answer(status, endless)) for status in (200, 422, 500))) as server:
+        client = make_client(server.url)
+        errors = [failure(withdraw, client) for _ in range(3)]
+
+    assert "longer than 1048576 bytes" in str(errors[0])
+    assert [type(error) for error in errors] == [QuoineUnreadableAnswerError, QuoineRefusedError, QuoineServerError]
+
+
+def test_a_compressed_answer_without_end_is_cut_too(make_client: MakeClient) -> None:
+    bomb = gzip.compress(b" " * 200_000_000, 1)
+    with raw_server(answer(http_answer(200, bomb, "Content-Encoding: gzip"))) as server:
+        error = failure(withdraw, make_client(server.url))
+
+    assert type(error) is QuoineUnreadableAnswerError
+    assert "longer than 1048576 bytes" in str(error)
+
+
+def test_a_redirect_is_not_followed_and_not_even_looked_at(make_client: MakeClient) -> None:
+    with raw_server() as other:
+        places = [other.url, "http://[broken", "no-scheme://\x80", ""]
+        moved = [answer(http_answer(307, b"", f"Location: {place}")) for place in places]
+        with raw_server(*moved) as server:
+            client = make_client(server.url)
+            kinds = [type(failure(withdraw, client)) for _ in places]
+
+    assert kinds == [QuoineServerError] * len(places)
+    assert other.connections == 0
+    assert server.connections == len(places)
+
+
+def test_reads_share_a_connection_and_each_write_opens_its_own(make_client: MakeClient) -> None:
+    with raw_server(answer(OK, OK), answer(OK), answer(OK)) as server:
+        client = make_client(server.url)
+        look_up(client)
+        look_up(client)
+        assert server.connections == 1
+        withdraw(client)
+        withdraw(client)
+        assert server.connections == 3
+
+
+def test_a_kept_connection_that_the_server_closed_does_not_touch_a_write(make_client: MakeClient) -> None:
+    closed = threading.Event()
+
+    def answer_then_close(server: RawServer, connection: socket.socket) -> None:
+        answer(OK)(server, connection)
+        connection.close()
+        closed.set()
+
+    with raw_server(answer_then_close, answer(OK)) as server:
+        client = make_client(server.url)
+        look_up(client)
+        assert closed.wait(5)
+        withdraw(client)
+
+    assert [request.split()[0] for request in server.requests] == [b"GET", b"POST"]
+
+
+def test_a_kept_connection_that_closes_on_the_next_read_is_not_read_from_twice(make_client: MakeClient) -> None:
+    def answer_then_drop(server: RawServer, connection: socket.socket) -> None:
+        answer(OK)(server, connection)
+        server.take_request(connection)
+
+    with raw_server(answer_then_drop, answer(OK)) as server:
+        client = make_client(server.url)
+        look_up(client)
+        error = failure(look_up, client)
+        assert type(error) is QuoineAnswerLostError
+        assert len(server.requests) == 2
+        look_up(client)
+
+    assert len(server.requests) == 3
+
+
+def test_before_send_runs_when_the_connection_stands_and_nothing_has_left(make_client: MakeClient) -> None:
+    class TooLateError(QuoineError):
+        pass
+
+    seen: list[bytes] = []
+
+    def see_what_left(server: RawServer, connection: socket.socket) -> None:
+        accepted.set()
+        seen.append(connection.recv(1000))
+
+    def stop() -> None:
+        assert accepted.wait(5)
+        raise TooLateError("too late")
+
+    accepted = threading.Event()
+    with raw_server(see_what_left) as server:
+        client = make_client(server.url)
+        with pytest.raises(TooLateError):
+            client.create_withdrawal(amount=Decimal("0.5"), address="1ACi", auth_code="13332", before_send=stop)
+
+    assert seen == [b""]
+
+
+def test_before_send_is_not_called_where_there_is_no_connection(make_client: MakeClient) -> None:
+    def never() -> None:
+        raise AssertionError("called")
+
+    with pytest.raises(QuoineConnectionError):
+        make_client(f"http://127.0.0.1:{free_port()}").create_withdrawal(
+            amount=Decimal("0.5"), address="1ACi", auth_code="13332", before_send=never
+        )

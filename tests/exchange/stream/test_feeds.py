@@ -1,0 +1,245 @@
+"""Messages on their way to the loop: every form a frame may have, and what it costs when nobody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+
+from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
+from airflow_provider_quoine.exchange.stream.feeds import Feed, Feeds
+from airflow_provider_quoine.exchange.stream.listener import Share, Subscription
+from airflow_provider_quoine.exchange.stream.pusher import PusherStream
+from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, websocket_server
+from tests.support.streams import LIMIT, next_event, open_stream, our_records, ready, until
+
+Send = Callable[[ServerConnection], Any]
+
+
+def send_once_subscribed(send: Send) -> Callable[[ServerConnection], Any]:
+    """Make a server that confirms the channel ``updates``, sends, and waits."""
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await connection.recv()
+        await confirm(connection, "updates")
+        await send(connection)
+        await connection.wait_closed()
+
+    return script
+
+
+async def data_of(stream: PusherStream, count: int) -> list[str]:
+    return [(await next_event(stream)).data for _ in range(count)]
+
+
+FORMS = [
+    json.dumps({name: {"event": "updated", "channel": "updates", "data": "%s"}[name] for name in names}, separators=by)
+    for names in itertools.permutations(("event", "channel", "data"))
+    for by in ((",", ":"), (", ", ": "))
+] + [
+    '{"event":"updated","channel":"updates","data":"%s","user_id":"1"}',
+    '{"event":"updated","channel":"upd\\u0061tes","data":"%s"}',
+    '{"channel":"others","event":"updated","channel":"updates","data":"%s"}',
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_frame_may_be_written_in_any_way_that_json_allows(form: str) -> None:
+    sent = ["1", '\\u00fc and \\"data\\":\\" \\\\', "", "[]"]
+
+    async def send(connection: ServerConnection) -> None:
+        for data in sent:
+            await connection.send(form % data)
+
+    async def scenario() -> None:
+        async with (
+            websocket_server(send_once_subscribed(send)) as endpoint,
+            open_stream(endpoint) as all_of_it,
+            open_stream(endpoint, queue_size=None) as newest,
+        ):
+            assert await data_of(all_of_it, 4) == [json.loads(f'"{data}"') for data in sent]
+            event = newest.newest("updates")
+            assert event is not None
+            assert (event.channel, event.event, event.data) == ("updates", "updated", "[]")
+
+    asyncio.run(scenario())
+
+
+def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    head = '{"event":"updated","channel":"updates","data":"'
+    broken = [b'1","data":2}', b'1","channel":"others"}', b"1", b'\xff"}', b'\\x"}', b'1","data":{}}', b'"1"}']
+
+    async def send(connection: ServerConnection) -> None:
+        await connection.send(f'{head}good"}}')
+        for tail in broken:
+            connection.transport.write(Frame(Opcode.TEXT, head.encode() + tail).serialize(mask=False))
+        await go_on.wait()
+        await connection.send(f'{head}better"}}')
+
+    async def scenario() -> None:
+        async with (
+            websocket_server(send_once_subscribed(send)) as endpoint,
+            open_stream(endpoint) as all_of_it,
+            open_stream(endpoint, queue_size=None) as newest,
+        ):
+            await until(lambda: newest._share.subscriptions["updates"].feed.count >= 1)
+            assert await data_of(all_of_it, 1) == ["good"]
+            await until(lambda: newest._share.subscriptions["updates"].feed.count == 1 + len(broken))
+            newest.newest("updates")
+            go_on.set()
+            assert await data_of(all_of_it, 1) == ["better"]
+            event = newest.newest("updates")
+            assert event is not None
+            assert event.data == "better"
+            assert newest.connections == 1
+
+    go_on = asyncio.Event()
+    asyncio.run(scenario())
+    assert [record.levelname for record in our_records(caplog)] == ["WARNING"]
+
+
+def test_a_broken_frame_leaves_the_event_before_it() -> None:
+    async def send(connection: ServerConnection) -> None:
+        await send_event(connection, "updates", "good")
+        await go_on.wait()
+        await connection.send('{"event": "updated", "channel": "updates", "data": "1')
+
+    async def scenario() -> None:
+        async with (
+            websocket_server(send_once_subscribed(send)) as endpoint,
+            open_stream(endpoint, queue_size=None) as stream,
+        ):
+            await until(lambda: stream.newest("updates"))
+            before = stream.newest("updates")
+            go_on.set()
+            await until(lambda: stream._share.subscriptions["updates"].feed.count == 2)
+            assert stream.newest("updates") is before
+
+    go_on = asyncio.Event()
+    asyncio.run(scenario())
+
+
+def test_messages_come_in_order_whatever_their_length_and_however_they_are_cut() -> None:
+    texts = ["", "1" * 60, "2" * 125, "3" * 126, "4" * 65_400, "5" * 65_536, "6" * 200_000, "7"]
+
+    async def send(connection: ServerConnection) -> None:
+        for text in texts:
+            frame = json.dumps({"event": "updated", "channel": "updates", "data": text})
+            await connection.send(frame)
+            await connection.send([frame[:10], frame[10:20], frame[20:]])
+            await connection.ping()
+
+    async def scenario() -> None:
+        async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
+            assert await data_of(stream, 2 * len(texts)) == [text for text in texts for _ in range(2)]
+            assert stream.connections == 1
+
+    asyncio.run(scenario())
+
+
+def test_frames_that_arrive_in_one_piece_are_all_seen_the_last_ones_too() -> None:
+    def text(event: str, data: str) -> bytes:
+        payload = json.dumps({"event": event, "channel": "updates", "data": data}).encode()
+        return Frame(Opcode.TEXT, payload).serialize(mask=False)
+
+    async def in_one_piece(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await connection.recv()
+        ping = Frame(Opcode.PING, b"!").serialize(mask=False)
+        close = b"\x88\x02" + (4001).to_bytes(2)
+        confirmed = text("pusher_internal:subscription_succeeded", "{}")
+        connection.transport.write(text("updated", "1") + ping + confirmed + text("updated", "2") + ping + close)
+        await connection.wait_closed()
+
+    async def scenario() -> None:
+        async with websocket_server(in_one_piece) as endpoint, open_stream(endpoint) as stream:
+            assert await data_of(stream, 2) == ["1", "2"]
+            with pytest.raises(QuoineStreamRefusedError, match="4001"):
+                await next_event(stream)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(connection: ServerConnection) -> None:
+        for round_ in range(2):
+            await go_on[round_].wait()
+            for number in range(500):
+                await send_event(connection, "updates", f"{round_} {number}")
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        crossings = 0
+
+        def count(*args: Any, original: Callable[..., Any] = loop.call_soon_threadsafe, **kwargs: Any) -> Any:
+            nonlocal crossings
+            crossings += 1
+            return original(*args, **kwargs)
+
+        async with (
+            websocket_server(send_once_subscribed(send)) as endpoint,
+            open_stream(endpoint, queue_size=None) as newest,
+            open_stream(endpoint) as all_of_it,
+        ):
+            await ready(newest)
+            feed = newest._share.subscriptions["updates"].feed
+            monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+            go_on[0].set()
+            await until(lambda: feed.count == 500)
+            assert crossings == 0
+            assert len(await data_of(all_of_it, 500)) == 500
+            assert crossings == 0, "what is there already needs no wake-up"
+            await newest.news()
+            waiting = asyncio.create_task(newest.news())
+            await asyncio.sleep(0)
+            go_on[1].set()
+            await until(lambda: feed.count == 1000)
+            await waiting
+            assert crossings == 1
+
+    go_on = [asyncio.Event(), asyncio.Event()]
+    asyncio.run(scenario())
+
+
+def test_a_message_in_the_middle_of_a_fragmented_one_breaks_the_connection() -> None:
+    text = b'{"event":"updated","channel":"updates","data":"1"}'
+
+    async def send(connection: ServerConnection) -> None:
+        # Its beginning is known from then on, and such messages take the short way.
+        await connection.send(text.decode())
+        begun = Frame(Opcode.TEXT, text[:9], fin=False).serialize(mask=False)
+        connection.transport.write(begun + Frame(Opcode.TEXT, text).serialize(mask=False))
+
+    async def scenario() -> None:
+        async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
+            await until(lambda: stream.connections >= 2)
+            assert "Illegal frame" in stream.gaps[0].reason
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = b'{"event":"updated","channel":"updates","data":"1"}'
+
+    async def scenario() -> None:
+        feeds = Feeds(asyncio.get_running_loop())
+        feed = feeds.open("updates")
+        share = Share(["updates"], None)
+        share.subscriptions["updates"] = Subscription(feed, 1.0)
+
+        def want(self: Feed, wanted: bool) -> None:
+            if wanted and not feed.count:
+                feeds.take(message, "updates", 1)
+
+        monkeypatch.setattr(Feed, "wanted", property(lambda self: False, want), raising=False)
+        async with asyncio.timeout(LIMIT):
+            await share.wait_for_news()
+
+    asyncio.run(scenario())

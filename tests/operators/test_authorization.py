@@ -1,0 +1,291 @@
+"""The operator that asks a person for the code: what is asked when, what is sent when, and what is left behind."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.support.leaks import cells, contents, find
+from tests.support.one_task import End, OneTask, set_connection
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+POST, CODE = "POST /btc_withdrawals/", "GET /users/:user_id/auth_code"
+RECORD = "quoine_withdrawal"
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+NOBODY = "http://127.0.0.1:1"
+
+
+def authorize(payer: str, way: str = "", **order: Any) -> OneTask:
+    return OneTask(f"authorize{way}", **{"user_id": payer, "amount": "0.5", "address": ADDRESS} | order)
+
+
+def mails(exchange: SandboxControl) -> int:
+    return len(exchange.outbox())
+
+
+def test_the_person_sees_amount_address_and_connection_before_the_code_is_typed(
+    exchange: SandboxControl, payer: str
+) -> None:
+    task = authorize(payer)
+    assert task.step().state == "awaiting_input"
+    question = task.question()
+    for told in ("0.5 BTC", ADDRESS, "quoine_default", f"user {payer}", "Email token was sent"):
+        assert told in question["body"]
+    assert question["subject"] == "Withdraw 0.5 BTC?"
+    # Nothing answers by itself.
+    assert question["defaults"] is None
+    assert exchange.state()["withdrawals"] == []
+
+
+@pytest.mark.parametrize(
+    ("order", "policy"),
+    [
+        ({"amount": "0.500000001"}, {}),
+        ({"address": ADDRESS[:-1] + "5"}, {}),
+        ({}, {"withdrawal_addresses": ""}),
+        ({}, {"withdrawal_max": "0.4"}),
+        ({}, {"bitcoin_network": "test"}),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_before_a_code_is_asked_for(
+    exchange: SandboxControl,
+    payer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    order: dict[str, str],
+    policy: dict[str, str],
+) -> None:
+    set_connection(monkeypatch, **policy)
+    assert authorize(payer, **order).step().state == "failed"
+    assert mails(exchange) == 0
+
+
+def test_a_rule_that_is_made_while_the_person_thinks_counts(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = authorize(payer)
+    task.step()
+    set_connection(monkeypatch, withdrawal_max="0.4")
+    assert task.answer("Send", exchange.latest_code(payer)).state == "failed"
+    assert exchange.state()["withdrawals"] == []
+
+
+def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", "0.5")
+    task = OneTask("authorize_by_variable", user_id=payer, address=ADDRESS)
+    task.step()
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", "5")
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert end.state == "failed"
+    assert "asked about 0.5 BTC" in str(end)
+    assert exchange.state()["withdrawals"] == []
+
+
+def test_who_answered_is_in_the_log(exchange: SandboxControl, payer: str, airflow_log: io.StringIO) -> None:
+    task = authorize(payer)
+    task.step()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    who = task.question()["responded_by_user"]
+    assert who is None
+    assert "Anonymous chose Send" in airflow_log.getvalue()
+
+
+def test_the_code_is_in_no_table_no_file_and_no_log(
+    exchange: SandboxControl, payer: str, airflow_log: io.StringIO
+) -> None:
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    # A wrong one first: it is a secret as well, for it may be right elsewhere.
+    mistyped = str(int(code[::-1]) ^ 1).zfill(12)
+    assert task.answer("Send", mistyped).state == "awaiting_input"
+    assert task.answer("Send", code).state == "success"
+    home = Path(os.environ["AIRFLOW_HOME"])
+    typed = {"code": code, "mistyped code": mistyped}
+    assert find(typed, cells(home / "airflow.db")) == set()
+    assert find(typed, contents(home)) == set()
+    assert find(typed, [("log", airflow_log.getvalue().encode())]) == set()
+
+
+def test_a_code_that_was_typed_beside_cancel_is_wiped_as_well(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    assert task.answer("Cancel", code).state == "skipped"
+    assert find({"code": code}, cells(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")) == set()
+    assert exchange.state()["withdrawals"] == []
+
+
+def test_the_search_would_find_the_code_while_the_question_is_answered(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    task.type_in("Send", code)
+    home = Path(os.environ["AIRFLOW_HOME"])
+    assert "hitl_detail.params_input" in {place for _, place in find({"code": code}, cells(home / "airflow.db"))}
+    assert task.step().state == "success"
+
+
+def no_connection(task: OneTask, code: str, monkeypatch: pytest.MonkeyPatch) -> End:
+    """Answer while the exchange cannot be reached."""
+    with monkeypatch.context() as patch:
+        set_connection(patch, host=NOBODY)
+        return task.answer("Send", code)
+
+
+def test_a_retry_after_a_connection_that_was_not_made_asks_again_and_mails_no_second_code(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    assert no_connection(task, code, monkeypatch).state == "up_for_retry"
+    assert task.step().state == "awaiting_input"
+    assert mails(exchange) == 1
+    assert task.answer("Send", code).state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_a_retry_after_the_request_limit_asks_again_and_mails_no_second_code(
+    exchange: SandboxControl, payer: str
+) -> None:
+    exchange.fault("status", POST, status=429, body="API rate limit exceeded for this token. Please retry after 1s")
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    assert task.answer("Send", code).state == "up_for_retry"
+    assert task.step().state == "awaiting_input"
+    assert mails(exchange) == 1
+    assert task.answer("Send", code).state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_a_request_limit_at_the_code_is_retried_and_mails_one(exchange: SandboxControl, payer: str) -> None:
+    exchange.fault("status", CODE, status=429, body="API rate limit exceeded. Please retry after 1s")
+    task = authorize(payer)
+    assert task.step().state == "up_for_retry"
+    assert task.step().state == "awaiting_input"
+    assert mails(exchange) == 1
+
+
+def test_a_code_whose_answer_was_lost_is_asked_for_all_the_same(exchange: SandboxControl, payer: str) -> None:
+    exchange.fault("drop_after", CODE)
+    task = authorize(payer)
+    assert task.step().state == "awaiting_input"
+    assert "look whether a code has come" in task.question()["body"]
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert mails(exchange) == 1
+
+
+def test_a_key_that_is_refused_fails_at_once_and_asks_nobody(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", UserCredentials(api_id=payer, api_secret="another").to_json())
+    end = authorize(payer).step()
+    assert end.state == "failed"
+    assert "another" not in end.words
+
+
+@pytest.mark.parametrize("words", ["Token was ignored: the user has an authenticator app", None])
+def test_a_user_with_an_authenticator_app_is_told_where_the_code_is(
+    exchange: SandboxControl, payer: str, words: str | None
+) -> None:
+    exchange.outcome("auth_code", "app")
+    if words is None:
+        exchange.fault("status", CODE, status=200, body='{"ignored": true}', content_type="application/json")
+    task = authorize(payer)
+    assert task.step().state == "awaiting_input"
+    assert (words or "none was sent; read it in the app") in task.question()["body"]
+
+
+def test_a_mistyped_code_may_be_typed_again_without_a_second_mail(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    for mistyped in ("000000000000", "what code?"):
+        assert task.answer("Send", mistyped).state == "awaiting_input"
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert mails(exchange) == 1
+
+
+def test_after_three_refused_codes_a_cleared_task_has_a_new_one_sent(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    assert [task.answer("Send", "000000000000").state for _ in range(3)][-1] == "failed"
+    task.clear()
+    assert task.step().state == "awaiting_input"
+    assert mails(exchange) == 2
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_a_refusal_that_is_not_about_the_code_fails_and_the_next_try_has_a_new_code(
+    exchange: SandboxControl, payer: str
+) -> None:
+    task = authorize(payer, amount="11")
+    task.step()
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert end.state == "failed"
+    assert "not_enough_fund" in end.words
+    assert task.record(RECORD)["step"] == Step.REFUSED
+    task.clear()
+    task.step()
+    assert mails(exchange) == 2
+
+
+@pytest.mark.parametrize(("fault", "carried_out"), [("drop_before", 0), ("drop_after", 1)])
+def test_after_a_lost_answer_nobody_is_asked_again(
+    exchange: SandboxControl, payer: str, fault: str, carried_out: int
+) -> None:
+    exchange.fault(fault, POST)
+    task = authorize(payer)
+    task.step()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "failed"
+    task.clear()
+    end = task.step()
+    assert end.state == "failed"
+    assert "outcome is unknown" in end.words
+    assert (len(exchange.state()["withdrawals"]), mails(exchange)) == (carried_out, 1)
+
+
+def test_a_withdrawal_that_a_person_did_not_find_is_sent_with_a_new_code(exchange: SandboxControl, payer: str) -> None:
+    exchange.fault("drop_before", POST)
+    task = authorize(payer)
+    task.step()
+    task.answer("Send", exchange.latest_code(payer))
+    task.forget_the_doubt(RECORD)
+    task.cli("withdrawals", "absent")
+    task.clear()
+    assert task.step().state == "awaiting_input"
+    # Nobody knows whether the lost request used the first one up.
+    assert mails(exchange) == 2
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_a_dry_run_asks_the_person_and_sends_nothing(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer, "_dry")
+    assert task.step().state == "awaiting_input"
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert task.xcom()["state"] == "dry_run"
+    assert exchange.state()["withdrawals"] == []
+    task.clear()
+    task.step()
+    assert mails(exchange) == 1
+
+
+def test_it_waits_for_the_end_in_the_same_task(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer, "_waiting")
+    task.step()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "deferred"
+    assert any(task.links().values())
+    assert task.trigger().state == "success"
+    assert task.xcom()["state"] == "processed"

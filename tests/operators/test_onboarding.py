@@ -1,0 +1,255 @@
+"""The operator that creates a user: all is checked before anything is sent, and no user is created twice."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.exchange.models import check_password
+from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.support.airflow_fixtures import stored_variable
+from tests.support.one_task import OneTask, set_connection
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+CREATE = "POST /users/onboarding"
+PASSWORD = "Passw0rd-of-the-test"
+RECORD = "quoine_onboarding_user"
+
+
+@pytest.fixture
+def form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A form that is right in all, with documents on this machine and a password in a Variable."""
+    names = {"id_document": "passport.pdf", "proof_address": "bill.PNG", "bank_statement": "statement.jpg"}
+    for name in names.values():
+        (tmp_path / name).write_bytes(b"a document")
+    monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", PASSWORD)
+    return {
+        "first_name": "Taro",
+        "last_name": "Yamada",
+        "email_address": f"taro-{uuid.uuid4().hex[:8]}@example.com",
+        "phone": "090-1790-1357",
+        "country": "jp",
+        "password": "user_password",
+        **{field: str(tmp_path / name) for field, name in names.items()},
+    }
+
+
+def create(form: dict[str, str], *, generate: bool = False) -> OneTask:
+    return OneTask(f"create_user_{generate}", **form)
+
+
+def test_the_users_id_is_returned(exchange: SandboxControl, form: dict[str, str]) -> None:
+    task = create(form)
+    assert task.step().state == "success"
+    (user,) = exchange.state()["users"]
+    assert task.xcom() == str(user["user_id"])
+    assert user["email"] == form["email_address"]
+    assert (user["phone"], user["country"]) == ("09017901357", "JP")
+    assert user["documents"]["proof_address"]["filename"] == "bill.PNG"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"id_document": "nowhere/passport.pdf"}, "id_document: there is no file 'nowhere/passport.pdf'"),
+        ({"id_document": "/tmp"}, "id_document: there is no file"),
+        ({"id_document": ""}, "id_document: there is no file"),
+        ({"id_document": "pigeon://loft/passport.pdf"}, "id_document: 'pigeon://loft/passport.pdf' is of a store that"),
+        ({"email_address": "taro at example.com"}, "email is no e-mail address"),
+        ({"country": "XX"}, "country must be a two-letter ISO 3166 code"),
+        ({"country": "Japan"}, "country must be a two-letter ISO 3166 code"),
+        ({"last_name": "  "}, "last_name is required"),
+        ({"phone": "none"}, "phone must be"),
+        ({"password": "no_such_password"}, "There is no Variable 'no_such_password'"),
+    ],
+)
+def test_wrong_input_fails_at_once_and_nothing_is_sent(
+    exchange: SandboxControl, form: dict[str, str], wrong: dict[str, str], words: str
+) -> None:
+    task = create(form | wrong)
+    end = task.step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    assert words in end.words
+    assert task.record(RECORD)["step"] == Step.PREPARED
+
+
+def test_a_document_of_another_type_is_not_sent(exchange: SandboxControl, form: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "statement.docx").write_bytes(b"a document")
+    end = create(form | {"bank_statement": str(tmp_path / "statement.docx")}).step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    assert "'statement.docx' has a type that the exchange does not take" in end.words
+
+
+def test_an_empty_document_is_not_sent(exchange: SandboxControl, form: dict[str, str]) -> None:
+    Path(form["id_document"]).write_bytes(b"")
+    end = create(form).step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    assert "'passport.pdf' is empty" in end.words
+
+
+@pytest.mark.parametrize(("size", "state"), [(1_000_000, "success"), (1_000_001, "failed")])
+def test_a_document_may_have_the_connections_size_and_no_more(
+    exchange: SandboxControl, form: dict[str, str], monkeypatch: pytest.MonkeyPatch, size: int, state: str
+) -> None:
+    set_connection(monkeypatch, max_document_mb=1)
+    Path(form["proof_address"]).write_bytes(b"x" * size)
+    end = create(form).step()
+    assert end.state == state
+    assert len(exchange.state()["requests"]) == (state == "success")
+    assert state == "success" or "more than the 1 MB that the connection's field 'Largest document' allows" in end.words
+
+
+def test_a_weak_password_is_neither_sent_nor_told(
+    exchange: SandboxControl, form: dict[str, str], monkeypatch: pytest.MonkeyPatch, airflow_log: io.StringIO
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", "weak-password")
+    end = create(form).step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    assert "must have at least 8 characters" in end.words
+    assert "weak-password" not in airflow_log.getvalue()
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_documents_may_be_anywhere_that_airflow_can_read(
+    exchange: SandboxControl, form: dict[str, str], scheme: str
+) -> None:
+    from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import attach
+    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+
+    # Stands for a store of which Airflow has the provider, such as s3.
+    attach("memory", fs=MemoryFileSystem())
+    for field in ("id_document", "proof_address", "bank_statement"):
+        path = ObjectStoragePath(f"{scheme}://{form[field]}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(scheme.encode())
+        form[field] = str(path)
+    assert create(form).step().state == "success"
+    (user,) = exchange.state()["users"]
+    document = user["documents"]["id_document"]
+    assert (document["filename"], document["size"]) == ("passport.pdf", len(scheme))
+
+
+def test_a_password_is_made_and_stored_encrypted(exchange: SandboxControl, form: dict[str, str]) -> None:
+    variable = f"password_{uuid.uuid4().hex}"
+    task = create(form | {"password": variable}, generate=True)
+    assert task.step().state == "success"
+    password = stored_variable(variable)
+    check_password(password)
+    assert len(password) >= 20
+    assert password not in str(encrypted(variable))
+
+
+def encrypted(variable: str) -> Any:
+    """What stands in the database."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        return session.query(Variable._val).filter_by(key=variable).scalar()
+
+
+def test_a_password_that_is_there_is_kept(exchange: SandboxControl, form: dict[str, str]) -> None:
+    variable = f"password_{uuid.uuid4().hex}"
+    exchange.fault("status", CREATE, status=429, body="API rate limit exceeded. Please retry after 1s")
+    task = create(form | {"password": variable}, generate=True)
+    assert task.step().state == "up_for_retry"
+    password = stored_variable(variable)
+    assert task.step().state == "success"
+    assert stored_variable(variable) == password
+
+
+def test_no_password_is_made_for_a_form_that_is_wrong(exchange: SandboxControl, form: dict[str, str]) -> None:
+    variable = f"password_{uuid.uuid4().hex}"
+    create(form | {"password": variable, "id_document": "nowhere.pdf"}, generate=True).step()
+    assert encrypted(variable) is None
+
+
+def test_a_request_limit_that_is_used_up_passes_by_itself(exchange: SandboxControl, form: dict[str, str]) -> None:
+    exchange.fault("status", CREATE, status=429, body="API rate limit exceeded. Please retry after 1s")
+    task = create(form)
+    assert task.step().state == "up_for_retry"
+    assert task.step().state == "success"
+    assert len(exchange.state()["users"]) == 1
+
+
+@pytest.mark.parametrize(("fault", "users"), [("drop_before", 0), ("drop_after", 1), ("garbage", 1)])
+def test_after_a_lost_answer_nothing_is_sent_again(
+    exchange: SandboxControl, form: dict[str, str], fault: str, users: int
+) -> None:
+    exchange.fault(fault, CREATE)
+    task = create(form)
+    end = task.step()
+    assert end.state == "failed"
+    assert "airflow quoine users exists --id ID" in end.words
+    for _ in range(2):
+        task.clear()
+        end = task.step()
+        assert end.state == "failed"
+        assert "outcome is unknown" in end.words
+    state = exchange.state()
+    assert (len(state["users"]), len(state["requests"])) == (users, 1)
+
+
+def test_a_user_whom_a_person_found_is_the_result(exchange: SandboxControl, form: dict[str, str]) -> None:
+    exchange.fault("drop_after", CREATE)
+    task = create(form)
+    task.step()
+    (user,) = exchange.state()["users"]
+    task.cli("users", "exists", "--id", str(user["user_id"]))
+    task.clear()
+    assert task.step().state == "success"
+    assert task.xcom() == str(user["user_id"])
+    assert len(exchange.state()["requests"]) == 1
+
+
+def test_a_user_whom_a_person_did_not_find_is_created(exchange: SandboxControl, form: dict[str, str]) -> None:
+    exchange.fault("drop_before", CREATE)
+    task = create(form)
+    task.step()
+    task.forget_the_doubt(RECORD)
+    task.cli("users", "absent")
+    task.clear()
+    assert task.step().state == "success"
+    assert len(exchange.state()["users"]) == 1
+
+
+def test_a_taken_email_after_doubt_is_probably_ours(exchange: SandboxControl, form: dict[str, str]) -> None:
+    exchange.fault("drop_after", CREATE)
+    task = create(form)
+    task.step()
+    task.forget_the_doubt(RECORD)
+    # The person looked at the wrong place.
+    task.cli("users", "absent")
+    task.clear()
+    end = task.step()
+    assert end.state == "failed"
+    assert "probably ours" in end.words
+    assert "airflow quoine users exists --id ID" in end.words
+    assert len(exchange.state()["users"]) == 1
+
+
+def test_a_taken_email_without_doubt_is_a_plain_refusal(exchange: SandboxControl, form: dict[str, str]) -> None:
+    create(form).step()
+    task = create(form)
+    # The second time nothing is in doubt either: the first try was refused.
+    for _ in range(2):
+        end = task.step()
+        assert end.state == "failed"
+        assert "Email has already been taken" in end.words
+        assert "probably" not in end.words
+        task.clear()
+    assert len(exchange.state()["users"]) == 1
+
+
+def test_no_secret_and_no_document_is_in_the_rendered_fields(exchange: SandboxControl, form: dict[str, str]) -> None:
+    task = create(form)
+    task.step()
+    assert PASSWORD not in str(task.rendered())
+    assert "a document" not in str(task.rendered())

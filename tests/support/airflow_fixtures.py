@@ -1,0 +1,136 @@
+"""A real Airflow database and the DAG folders, for tests that run whole DAGs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from airflow_provider_quoine.sandbox.settings import SandboxSettings
+
+REPOSITORY = Path(__file__).parents[2]
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+FOLDERS = {"examples": REPOSITORY / "dags", "tests": Path(__file__).parent / "dags"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Airflow and what it stands on warn about themselves when they run whole; only our own warnings are errors."""
+    for item in items:
+        if "airflow_database" in getattr(item, "fixturenames", ()):
+            item.add_marker("airflow")
+            item.add_marker(pytest.mark.filterwarnings("error:::airflow_provider_quoine"), append=False)
+            item.add_marker(pytest.mark.filterwarnings("default"), append=False)
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Make Airflow's database once. The settings stand in the environment because Airflow reads them on import."""
+    bundles = [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(path)},
+        }
+        for name, path in FOLDERS.items()
+    ]
+    os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
+    os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(bundles)
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+
+
+@pytest.fixture
+def airflow_log(airflow_database: None) -> Iterator[io.StringIO]:
+    """All that Airflow logs during a test, masked as far as Airflow masks it."""
+    import structlog
+    from airflow._shared.logging.structlog import LoggerFactory, NamedWriteLogger
+
+    text = io.StringIO()
+    ours = structlog.get_config()["logger_factory"]
+    structlog.configure(logger_factory=LoggerFactory(NamedWriteLogger, io=text))
+    (handler,) = (one for one in logging.getLogger().handlers if one.name == "default")
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(text)
+    yield text
+    structlog.configure(logger_factory=ours)
+    handler.setStream(before)
+
+
+@pytest.fixture
+def exchange(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxControl]:
+    """Run a sandbox that ``quoine_default`` connects to."""
+    with SandboxServer(SandboxSettings(pace=0.01, market_rate=20, code_digits=12)) as sandbox:
+        connection = json.loads(sandbox.airflow_connection())
+        connection["extra"]["withdrawal_addresses"] = "*"
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
+        yield sandbox.control
+
+
+@pytest.fixture
+def payer(exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Onboard a user, whose key is in the Variable ``user_key``; return the id."""
+    from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+    from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+    person = OnboardingUser(first_name="Ta", last_name="Yama", phone="09017901357", email="t@example.com", country="JP")
+    document, password = Document(name="document.pdf", content=b"%PDF-"), "Passw0rd-of-the-test"
+    with QuoineHook().get_conn() as client:
+        user_id = client.create_onboarding_user(
+            user=person, password=password, id_document=document, proof_address=document, bank_statement=document
+        )
+        exchange.approve(user_id)
+        key = client.get_onboarding_status(user_id=user_id, password=password).credentials
+    assert key is not None
+    monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", key.to_json())
+    yield user_id
+    forget_questions()
+
+
+def forget_questions() -> None:
+    """Leave no question open that the person of another test would be asked."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from airflow.utils.state import TaskInstanceState
+
+    with create_session() as session:
+        waiting = session.query(TaskInstance).filter_by(state=TaskInstanceState.AWAITING_INPUT)
+        waiting.update({"state": TaskInstanceState.FAILED})
+
+
+@pytest.fixture
+def run_dag(airflow_database: None) -> Callable[..., tuple[str, dict[str, str], dict[str, Any]]]:
+    """Run one DAG in this process with ``dag.test()``: the run's state, its tasks' states, and their results."""
+
+    def run(dag_id: str, conf: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, Any]]:
+        from airflow.dag_processing.dagbag import BundleDagBag
+
+        for name, folder in FOLDERS.items():
+            bag = BundleDagBag(str(folder), bundle_path=folder, bundle_name=name)
+            assert not bag.import_errors
+            if dag_id in bag.dags:
+                done = bag.dags[dag_id].test(run_conf=conf)
+                instances = done.get_task_instances()
+                results = {one.task_id: one.xcom_pull(task_ids=one.task_id) for one in instances}
+                return str(done.state), {one.task_id: str(one.state) for one in instances}, results
+        raise LookupError(f"There is no DAG {dag_id}")
+
+    return run
+
+
+def stored_variable(name: str) -> str:
+    """Read a Variable from Airflow's database, as the API server does."""
+    from airflow.models import Variable
+
+    return str(Variable.get(name))  # noqa: AIR311 - the SDK asks a supervisor, and there is none here

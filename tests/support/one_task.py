@@ -1,0 +1,240 @@
+"""
+One task of a run, played try by try: what the scheduler, the triggerer and a person do is done in between.
+
+It stands on what ``dag.test()`` stands on (Airflow's real task runner, execution API and database, in this process),
+which itself neither retries at once, nor clears, nor stops where a task is parked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+FOLDER = Path(__file__).parent / "dags"
+BUNDLE = "tests"
+
+
+@cache
+def parsed() -> Any:
+    """Parse the DAGs of the folder and write them to the database, once."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    bag = BundleDagBag(str(FOLDER), bundle_path=FOLDER, bundle_name=BUNDLE)
+    assert not bag.import_errors
+    sync_bag_to_db(bag, BUNDLE, None)
+    return bag
+
+
+@dataclass(frozen=True)
+class End:
+    """
+    How a step ended.
+
+    :param state: the task's state in the database
+    :param words: what the task failed with
+    """
+
+    state: str
+    words: str
+
+
+class OneTask:
+    """
+    A new run of a DAG whose one task is called ``task``.
+
+    :param dag_id: of ``tests/support/dags/one_task.py``
+    :param conf: the run's parameters
+    """
+
+    def __init__(self, dag_id: str, **conf: Any) -> None:
+        from airflow.models.dagbag import DBDagBag
+        from airflow.models.dagrun import DagRun
+        from airflow.sdk import timezone
+        from airflow.utils.session import create_session
+        from airflow.utils.state import DagRunState
+        from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+        self.task = parsed().dags[dag_id].get_task("task")
+        self.dag_id, now = dag_id, timezone.utcnow()
+        self.run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=None, run_after=now)
+        with create_session() as session:
+            self.dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+            assert self.dag is not None
+            self.dag.create_dagrun(
+                run_id=self.run_id,
+                logical_date=None,
+                run_after=now,
+                conf=conf,
+                run_type=DagRunType.MANUAL,
+                state=DagRunState.RUNNING,
+                triggered_by=DagRunTriggeredByType.TEST,
+                start_date=now,
+                session=session,
+            )
+
+    @contextmanager
+    def instance(self) -> Iterator[Any]:
+        """Open the task instance in the database."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            found = session.query(TaskInstance).filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id="task").one()
+            yield found
+
+    @property
+    def state(self) -> str:
+        """The task's state."""
+        with self.instance() as instance:
+            return str(instance.state)
+
+    def schedule(self) -> None:
+        """Have the scheduler schedule the next try."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from airflow.utils.state import DagRunState
+
+        with create_session() as session:
+            run = session.query(DagRun).filter_by(dag_id=self.dag_id, run_id=self.run_id).one()
+            run.dag = self.dag
+            run.set_state(DagRunState.RUNNING)
+            ready, _ = run.update_state(session=session)
+            assert run.schedule_tis(ready, session=session) == 1
+
+    def step(self) -> End:
+        """Run the task from where it stands until it ends or parks."""
+        from airflow.sdk.api.datamodels._generated import TaskInstance
+        from airflow.sdk.execution_time.supervisor import run_task_in_process
+        from airflow.utils.state import TaskInstanceState
+
+        if self.state != TaskInstanceState.SCHEDULED:
+            self.schedule()
+        with self.instance() as instance:
+            instance.state = TaskInstanceState.QUEUED
+            names = ("id", "task_id", "dag_id", "run_id", "try_number", "map_index", "dag_version_id")
+            what = TaskInstance(**{name: getattr(instance, name) for name in names})
+        done = run_task_in_process(ti=what, task=self.task)
+        return End(state=self.state, words=str(done.error or ""))
+
+    def trigger(self) -> End:
+        """Run the trigger that the task waits for, as the triggerer does, and go on with its event."""
+        from airflow.models.trigger import Trigger
+        from airflow.sdk._shared.module_loading import import_string
+        from airflow.sdk.api.datamodels._generated import TaskInstance
+        from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
+        from airflow.utils.session import create_session
+
+        with create_session() as session, self.instance() as instance:
+            row = session.get_one(Trigger, instance.trigger_id)
+            trigger = import_string(row.classpath)(**row.kwargs)
+            what = TaskInstance.model_construct(id=UUID(str(instance.id)))
+        event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=what)  # type: ignore[no-untyped-call]
+        Trigger.submit_event(row.id, event)
+        return self.step()
+
+    def answer(self, option: str, code: str = "") -> End:
+        """Answer the task's question, and go on with the answer."""
+        self.type_in(option, code)
+        return self.step()
+
+    def type_in(self, option: str, code: str) -> None:
+        """Answer the task's question as a person does, over Airflow's API."""
+        body = {"chosen_options": [option], "params_input": {"one_time_token": code}}
+        answered = api().patch(f"{self._url}/-1/hitlDetails", json=body)
+        assert answered.status_code == 200, answered.text
+
+    def question(self) -> dict[str, Any]:
+        """Read the task's question."""
+        asked: dict[str, Any] = api().get(f"{self._url}/-1/hitlDetails").json()
+        return asked
+
+    @property
+    def _url(self) -> str:
+        return f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/task"
+
+    def clear(self) -> None:
+        """Clear the task as a person does."""
+        from airflow.models.taskinstance import clear_task_instances
+        from airflow.utils.session import create_session
+
+        with create_session() as session, self.instance() as instance:
+            clear_task_instances([session.merge(instance)], session)
+
+    def record(self, key: str) -> dict[str, Any]:
+        """Read the record in the task state store."""
+        from airflow.state import TaskScope, get_state_backend
+
+        stored = get_state_backend().get(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"), key)
+        record: dict[str, Any] = json.loads(stored or "{}")
+        return record
+
+    def wipe(self) -> None:
+        """Lose all that the task has in the task state store, as later Airflow versions do when it is cleared."""
+        from airflow.state import TaskScope, get_state_backend
+
+        get_state_backend().clear(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"))
+
+    def forget_the_doubt(self, key: str) -> None:
+        """Let the time pass in which the lost request may still be carried out."""
+        from airflow.state import TaskScope, get_state_backend
+
+        scope = TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task")
+        past = self.record(key) | {"in_doubt_until": "2026-01-01T00:00:00+00:00"}
+        get_state_backend().set(scope, key, json.dumps(past))
+
+    def cli(self, group: str, command: str, *more: str, **where: str) -> None:
+        """
+        Run ``airflow quoine`` on this task, in this process.
+
+        :param where: what to name instead of this task's own ``dag_id``, ``run_id`` or ``task_id``
+        """
+        from airflow.cli import cli_parser
+
+        place = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": "task"} | where
+        named = [word for name, value in place.items() for word in (f"--{name.replace('_', '-')}", value)]
+        told = cli_parser.get_parser().parse_args(["quoine", group, command, *named, *more])
+        told.func(told)
+
+    def rendered(self) -> dict[str, Any]:
+        """Read the rendered fields that Airflow's page shows."""
+        fields: dict[str, Any] = api().get(self._url).json()["rendered_fields"]
+        return fields
+
+    def links(self) -> dict[str, str]:
+        """Read the links that Airflow's page shows on the task."""
+        found: dict[str, str] = api().get(f"{self._url}/links").json()["extra_links"]
+        return found
+
+    def xcom(self, key: str = "return_value") -> Any:
+        """Read an XCom of the task; None if there is none."""
+        found = api().get(f"{self._url}/xcomEntries/{key}", params={"stringify": False})
+        return found.json()["value"] if found.status_code == 200 else None
+
+
+@cache
+def api() -> Any:
+    """Airflow's API server, in this process, with somebody logged in."""
+    from airflow.api_fastapi.app import create_app
+    from fastapi.testclient import TestClient
+
+    client = TestClient(create_app(apps="core"))
+    token = client.get("/auth/token").json()["access_token"]
+    client.headers["Authorization"] = f"Bearer {token}"
+    return client
+
+
+def set_connection(monkeypatch: Any, **fields: Any) -> None:
+    """Change extra fields of ``quoine_default``, or ``host``, ``login`` and ``password``."""
+    connection = json.loads(os.environ["AIRFLOW_CONN_QUOINE_DEFAULT"])
+    for name, value in fields.items():
+        (connection if name in connection else connection["extra"])[name] = value
+    monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
