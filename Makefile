@@ -51,8 +51,8 @@ bench: $(READY) ## Measure beside other ways, two hours on a quiet machine (need
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 60
 	$(BIN)/python -W ignore -m benchmarks.streams
 
-lock: $(READY) ## Choose newest versions anew and write requirements-dev.txt
-	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet --upgrade --universal \
+lock: $(READY) ## Write requirements-dev.txt anew (UPGRADE=--upgrade: with the newest versions)
+	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet $(UPGRADE) --universal \
 		--python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.txt
 

@@ -84,7 +84,7 @@ def limits_redis(folder: Path, redis_url: str, rules: Rules) -> Base:
     def attempt() -> float:
         if limiter.hit(item, "quoine"):
             return 0.0
-        return max(0.005, limiter.get_window_stats(item, "quoine").reset_time - time.time())
+        return max(0.005, float(limiter.get_window_stats(item, "quoine").reset_time) - time.time())
 
     return Base(attempt)
 

@@ -1,0 +1,68 @@
+"""The one shape of the event with which a trigger ends a deferred task, and its reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException
+from airflow.triggers.base import TriggerEvent
+
+EVENT_VERSION = 1
+"""Raise it when an event changes its meaning: a task that an older version deferred then ends in a clear error."""
+
+
+class Status(StrEnum):
+    """How a trigger ended."""
+
+    SUCCESS = "success"
+    """It has a result."""
+    FAILED = "failed"
+    """What was waited for ended badly, such as a declined withdrawal; the result says how."""
+    TIMEOUT = "timeout"
+    """It did not come in time."""
+    EMPTY = "empty"
+    """The time is over and there is nothing to show."""
+    REFUSED = "refused"
+    """The input is wrong: no retry would mend it."""
+    ERROR = "error"
+    """It could not go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """
+    What a trigger ended with. Nothing in it may be secret: Airflow logs and stores events in clear.
+
+    :param status: how it ended.
+    :param result: JSON-able; empty where there is none.
+    :param message: words for a person; empty on success.
+    """
+
+    status: Status
+    result: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+    def as_event(self) -> TriggerEvent:
+        """Return the trigger's event: ``{"version": 1, "status": ..., "result": {...}, "message": words}``."""
+        payload = {"version": EVENT_VERSION, "status": str(self.status), "result": self.result, "message": self.message}
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]
+
+
+def read_event(event: dict[str, Any] | None, *, sender: str) -> Outcome:
+    """
+    Read a trigger's event.
+
+    :param sender: the trigger, at the beginning of a sentence.
+    :raises AirflowException: if no trigger of this version sends such an event.
+    """
+    match event:
+        case {"version": version, "status": str(status), "result": dict(result), "message": str(message)} if (
+            version == EVENT_VERSION and status in list(Status)
+        ):
+            return Outcome(status=Status(status), result=result, message=message)
+    raise AirflowException(
+        f"{sender} sent {event!r:.200}, which this version does not understand. Scheduler, triggerer and workers must "
+        "run the same version of airflow-provider-quoine; a task that was deferred before an upgrade has to be cleared."
+    )
