@@ -48,7 +48,7 @@ class SnapshotOperator(BaseOperator):
         :raises AirflowFailException: on wrong input, which no retry would mend.
         """
         from airflow_provider_quoine.captures.schedule import seconds
-        from airflow_provider_quoine.exchange.market.streams import normalise_pair
+        from airflow_provider_quoine.exchange.market.channels import normalise_pair
 
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)

@@ -11,6 +11,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.market.channels import normalise_pair
 from airflow_provider_quoine.exchange.market.conditions import (
     BookSilent,
     Direction,
@@ -18,7 +19,6 @@ from airflow_provider_quoine.exchange.market.conditions import (
     SpreadAbove,
     TradeAbove,
 )
-from airflow_provider_quoine.exchange.market.streams import normalise_pair
 from airflow_provider_quoine.failures import unknown_event, without_retry
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 

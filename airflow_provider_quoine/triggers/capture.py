@@ -18,6 +18,7 @@ from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.captures.store import FORMATS, PartStore
 from airflow_provider_quoine.captures.writer import CaptureWriter
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.market.channels import LONGEST_CHANNEL, executions_channel, normalise_pair
 from airflow_provider_quoine.exchange.market.sampling import (
     OnDoubt,
     Sampler,
@@ -26,7 +27,6 @@ from airflow_provider_quoine.exchange.market.sampling import (
     order_book,
     product,
 )
-from airflow_provider_quoine.exchange.market.streams import LONGEST_CHANNEL, executions_channel, normalise_pair
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.loop import spare_the_loop
 

@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.captures.schedule import Schedule, moment
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.market.channels import executions_channel
 from airflow_provider_quoine.exchange.market.sampling import (
     OnDoubt,
     Sampler,
@@ -22,7 +23,6 @@ from airflow_provider_quoine.exchange.market.sampling import (
     order_book,
     product,
 )
-from airflow_provider_quoine.exchange.market.streams import executions_channel
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.loop import spare_the_loop
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number
-from airflow_provider_quoine.exchange.market.streams import EXACT, Execution
+from airflow_provider_quoine.exchange.market.messages import EXACT, Execution
 
 # Every number of this form is let in from the stream too, so that what is given can be compared.
 _PLAIN = re.compile(r"[0-9]{1,40}(\.[0-9]{1,30})?")

@@ -12,17 +12,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
-from airflow_provider_quoine.exchange.market.conditions import Feed, MarketView
-from airflow_provider_quoine.exchange.market.streams import (
+from airflow_provider_quoine.exchange.market.channels import (
     EXECUTIONS,
     PRICE_LADDERS,
-    Side,
-    decode_execution,
-    decode_price_ladder,
     executions_channel,
     normalise_pair,
     price_ladder_channel,
 )
+from airflow_provider_quoine.exchange.market.conditions import Feed, MarketView
+from airflow_provider_quoine.exchange.market.messages import Side, decode_execution, decode_price_ladder
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream, StreamEvent

@@ -9,15 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.exact_json import plain_number
-from airflow_provider_quoine.exchange.market.streams import (
-    EXACT,
-    PRICE_LADDERS,
-    PriceLevel,
-    Side,
-    decode_price_ladder,
-    normalise_pair,
-    price_ladder_channel,
-)
+from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, normalise_pair, price_ladder_channel
+from airflow_provider_quoine.exchange.market.messages import EXACT, PriceLevel, Side, decode_price_ladder
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamDataError, QuoineStreamError
+from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, PRODUCTS
+from airflow_provider_quoine.exchange.market.messages import decode_execution
 from airflow_provider_quoine.exchange.market.order_book import OrderBook
-from airflow_provider_quoine.exchange.market.streams import PRICE_LADDERS, PRODUCTS, decode_execution
 from airflow_provider_quoine.exchange.market.ticker import Ticker
 
 if TYPE_CHECKING:

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.exchange.market.channels import PRODUCTS, normalise_pair, product_channel
+from airflow_provider_quoine.exchange.market.messages import Product, decode_product
 from airflow_provider_quoine.exchange.market.order_book import age
-from airflow_provider_quoine.exchange.market.streams import (
-    PRODUCTS,
-    Product,
-    decode_product,
-    normalise_pair,
-    product_channel,
-)
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_quoine.exchange.market.conditions import MarketView
-from airflow_provider_quoine.exchange.market.streams import Execution, Side
+from airflow_provider_quoine.exchange.market.messages import Execution, Side
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
