@@ -102,9 +102,10 @@ async def pysher_each(
     import pysher
 
     from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.market.pairs import Pair
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
-    book, newest = OrderBook(pair=pair), {}
+    book, newest = OrderBook(pair=Pair(pair)), {}
     client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
 
     def keep(channel: str) -> Callable[[str], None]:
@@ -160,10 +161,11 @@ def _note(book: Any, delays: list[tuple[float, float]], arrived: datetime) -> No
 
 async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
     from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.market.pairs import Pair
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
-    books = [OrderBook(pair=pair) for pair in PAIRS]
+    books = [OrderBook(pair=Pair(pair)) for pair in PAIRS]
     others = [channel for book in books[1:] for channel in book.channels]
     book, end = books[0], time.monotonic() + PROBE_SECONDS
     async with (
@@ -185,10 +187,11 @@ async def _probe_pysher(port: int, delays: list[tuple[float, float]]) -> None:
     import pysher
 
     from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.market.pairs import Pair
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
     loop, came = asyncio.get_running_loop(), asyncio.Event()
-    books = [OrderBook(pair=pair) for pair in PAIRS]
+    books = [OrderBook(pair=Pair(pair)) for pair in PAIRS]
     book, newest = books[0], {}
     client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
 

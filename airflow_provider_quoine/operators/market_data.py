@@ -48,12 +48,12 @@ class SnapshotOperator(BaseOperator):
         :raises AirflowFailException: on wrong input, which no retry would mend.
         """
         from airflow_provider_quoine.captures.schedule import seconds
-        from airflow_provider_quoine.exchange.market.channels import normalise_pair
+        from airflow_provider_quoine.exchange.market.pairs import Pair
 
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)
             trigger = self._trigger(
-                quoine_conn_id=self.quoine_conn_id, pair=normalise_pair(self.pair), timeout=self.snapshot_timeout
+                quoine_conn_id=self.quoine_conn_id, pair=str(Pair(self.pair)), timeout=self.snapshot_timeout
             )
             trigger.check()
         self.defer(trigger=trigger, method_name="execute_complete")

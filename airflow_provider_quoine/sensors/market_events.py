@@ -1,17 +1,15 @@
-"""Sensors that wait for something to be true of the market."""
+"""Sensors that wait until a condition of the market is true."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.exchange.market.channels import normalise_pair
 from airflow_provider_quoine.exchange.market.conditions import (
     BookSilent,
     Direction,
@@ -19,7 +17,8 @@ from airflow_provider_quoine.exchange.market.conditions import (
     SpreadAbove,
     TradeAbove,
 )
-from airflow_provider_quoine.failures import unknown_event, without_retry
+from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.triggers.events import Status, read_event
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 
 if TYPE_CHECKING:
@@ -32,62 +31,59 @@ class _MarketSensor(BaseSensorOperator):
     """
     Wait until a condition of a pair's market is true.
 
-    It need not come true while the task waits, as for a watcher: a task that comes after the price was reached would
-    else wait for ever. It always waits in the triggerer: the market comes on a stream, so there is nothing to poke,
-    and a worker would hold a slot and a connection of its own. ``poke_interval`` and ``mode`` have no effect.
-    ``timeout`` and ``soft_fail`` are as in every sensor, but what is wrong in the arguments fails the task always.
+    The condition may be true already when the task starts; a watcher would wait until it becomes true again. The task
+    always waits in the triggerer: the market comes on a stream, so there is nothing to poke, and a task that waits in a
+    worker would hold a slot and a connection of its own. ``poke_interval`` and ``mode`` have no effect. ``timeout`` and
+    ``soft_fail`` work as in every sensor, but wrong arguments always fail the task.
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
-    :param quoine_conn_id: connection that names the stream.
-    :return: ``event``, ``pair``, ``at`` (ISO 8601, UTC), and the values by which it is true; numbers as plain digits
-        in strings.
+    :param quoine_conn_id: Airflow connection that names the stream.
+    :return: ``event``, ``pair``, ``at`` (ISO 8601, UTC), and the values by which the condition is true; numbers as
+        plain digits in strings.
     """
 
     ui_color = "#dbeafe"
+    condition: ClassVar[type[Condition]]
 
     def __init__(self, *, pair: str, quoine_conn_id: str = "quoine_default", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pair = pair
         self.quoine_conn_id = quoine_conn_id
 
-    def get_condition(self) -> Condition:
+    def get_arguments(self) -> dict[str, Any]:
         """
-        Return what to wait for, from the rendered fields.
+        Return the condition's arguments, from the rendered fields. The trigger checks them.
 
-        :raises QuoineInputError: naming the field that is wrong.
+        :raises QuoineInputError: naming the argument that no sensor accepts.
         """
         raise NotImplementedError
 
     def execute(self, context: Context) -> None:
         """
-        Check the input and go over to the triggerer.
+        Check the input and defer to the triggerer.
 
-        :raises AirflowFailException: on wrong input, which no retry would mend.
+        :raises AirflowFailException: on wrong input, which no retry can correct.
         """
         with without_retry():
-            pair, condition = normalise_pair(self.pair), self.get_condition()
-        trigger = QuoineMarketConditionTrigger(
-            pair=pair,
-            condition=condition.name,
-            arguments=dataclasses.asdict(condition),
-            quoine_conn_id=self.quoine_conn_id,
-        )
+            trigger = QuoineMarketConditionTrigger(
+                pair=self.pair,
+                condition=self.condition.name,
+                arguments=self.get_arguments(),
+                quoine_conn_id=self.quoine_conn_id,
+            )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
-        Return what was seen.
+        Return the market event by which the condition is true.
 
-        :param event: the trigger's.
-        :raises AirflowException: if the stream cannot be had, or the event is not understood.
+        :param event: the trigger's event.
+        :raises AirflowException: if the stream cannot be read, or the trigger's event is not understood.
         """
-        match event:
-            case {"status": "success", "seen": dict(seen)}:
-                return seen
-            case {"status": "error", "message": str(message)}:
-                raise AirflowException(message)
-            case _:
-                raise unknown_event(event, sender="The market trigger", expected="event of its own")
+        outcome = read_event(event, sender="The market trigger")
+        if outcome.status is not Status.SUCCESS:
+            raise AirflowException(outcome.message)
+        return outcome.result
 
 
 class QuoinePriceSensor(_MarketSensor):
@@ -96,9 +92,11 @@ class QuoinePriceSensor(_MarketSensor):
 
     :param level: in quote currency, as text: ``"600.5"``.
     :param direction: ``up`` waits for a price at or above the level, ``down`` for one at or below.
-    :param price: what counts as the price: ``last_trade`` (the next one is the first that is known), or ``best_bid``,
-        ``best_ask`` or ``mid`` of the book.
+    :param price: the price that is compared: ``last_trade`` (no earlier trade is known than the first one that comes
+        while the task waits), or ``best_bid``, ``best_ask`` or ``mid`` of the book.
     """
+
+    condition = PriceReaches
 
     template_fields: Sequence[str] = ("pair", "quoine_conn_id", "level", "direction", "price")
 
@@ -108,20 +106,21 @@ class QuoinePriceSensor(_MarketSensor):
         self.direction = direction
         self.price = price
 
-    def get_condition(self) -> PriceReaches:
-        """Return the level; every price is on one of its two sides, so one has to be chosen."""
-        condition = PriceReaches(level=self.level, direction=self.direction, price=self.price)
-        if condition.direction == Direction.EITHER:
+    def get_arguments(self) -> dict[str, Any]:
+        """Return level, direction and price. ``either`` is refused: it is true of every price."""
+        if self.direction == Direction.EITHER:
             raise QuoineInputError("direction is 'either': a sensor waits for one side of the level, 'up' or 'down'.")
-        return condition
+        return {"level": self.level, "direction": self.direction, "price": self.price}
 
 
 class QuoineSpreadSensor(_MarketSensor):
     """
-    Wait until best ask minus best bid is above a bound. A crossed book and one with an empty side are not judged.
+    Wait until best ask minus best bid is above a bound. A crossed book and a book with an empty side are not judged.
 
-    :param bound: an amount of quote currency, not a share of the price, as text: ``"2.5"``.
+    :param bound: an amount of quote currency, not a fraction of the price, as text: ``"2.5"``.
     """
+
+    condition = SpreadAbove
 
     template_fields: Sequence[str] = ("pair", "quoine_conn_id", "bound")
 
@@ -129,9 +128,9 @@ class QuoineSpreadSensor(_MarketSensor):
         super().__init__(**kwargs)
         self.bound = bound
 
-    def get_condition(self) -> SpreadAbove:
+    def get_arguments(self) -> dict[str, Any]:
         """Return the bound."""
-        return SpreadAbove(bound=self.bound)
+        return {"bound": self.bound}
 
 
 class QuoineLargeTradeSensor(_MarketSensor):
@@ -141,24 +140,28 @@ class QuoineLargeTradeSensor(_MarketSensor):
     :param size: in base currency, as text: ``"5"``.
     """
 
+    condition = TradeAbove
+
     template_fields: Sequence[str] = ("pair", "quoine_conn_id", "size")
 
     def __init__(self, *, size: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
 
-    def get_condition(self) -> TradeAbove:
+    def get_arguments(self) -> dict[str, Any]:
         """Return the size."""
-        return TradeAbove(size=self.size)
+        return {"size": self.size}
 
 
 class QuoineSilentBookSensor(_MarketSensor):
     """
-    Wait until nothing has come of either side of the book for some time, for whatever reason, counted from when the
+    Wait until neither side of the book has sent data for a time, for any reason, measured from the moment at which the
     trigger began to listen.
 
-    :param seconds: how long, to the second; 1 or more.
+    :param seconds: length of the silence, 1 or more; noticed within a second.
     """
+
+    condition = BookSilent
 
     template_fields: Sequence[str] = ("pair", "quoine_conn_id")
 
@@ -166,6 +169,6 @@ class QuoineSilentBookSensor(_MarketSensor):
         super().__init__(**kwargs)
         self.seconds = seconds
 
-    def get_condition(self) -> BookSilent:
-        """Return the time."""
-        return BookSilent(seconds=self.seconds)
+    def get_arguments(self) -> dict[str, Any]:
+        """Return the length of the silence."""
+        return {"seconds": self.seconds}

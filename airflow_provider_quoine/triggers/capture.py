@@ -18,7 +18,8 @@ from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.captures.store import FORMATS, PartStore
 from airflow_provider_quoine.captures.writer import CaptureWriter
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.exchange.market.channels import LONGEST_CHANNEL, executions_channel, normalise_pair
+from airflow_provider_quoine.exchange.market.channels import LONGEST_CHANNEL, executions_channel
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.sampling import (
     OnDoubt,
     Sampler,
@@ -167,7 +168,7 @@ class QuoineCaptureTrigger(BaseTrigger):
     async def _capture(self) -> dict[str, Any]:
         self.check()
         windows = self._windows()
-        label = "_".join(filter(None, (self.stream, self.pair and normalise_pair(self.pair))))
+        label = "_".join(filter(None, (self.stream, self.pair and Pair(self.pair))))
         store = PartStore(
             folder=self.folder, label=label, stream=self.stream, file_format=self.file_format, windows=windows
         )
@@ -256,8 +257,8 @@ BY_TIME: Mapping[str, Callable[[QuoineCaptureTrigger], Subject]] = {
 
 EVERY: Mapping[str, Every] = {
     "execution": Every(
-        channels=lambda trigger: [executions_channel(str(trigger.pair))],
-        row=lambda trigger, event: {"pair": normalise_pair(str(trigger.pair)), **execution_row(event)},
+        channels=lambda trigger: [executions_channel(Pair(str(trigger.pair)))],
+        row=lambda trigger, event: {"pair": str(Pair(str(trigger.pair))), **execution_row(event)},
     ),
     "event": Every(channels=_raw_channels, row=_raw_row),
 }

@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_quoine.captures.schedule import Schedule, moment
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 from airflow_provider_quoine.exchange.market.channels import executions_channel
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.sampling import (
     OnDoubt,
     Sampler,
@@ -268,7 +269,7 @@ class QuoineExecutionsTrigger(StreamTrigger):
             raise QuoineInputError(
                 f"count is {self.count!r}: give a whole number from 1 to {MOST_EXECUTIONS}; a capture takes more."
             )
-        return schedule, executions_channel(self.pair)
+        return schedule, executions_channel(Pair(self.pair))
 
     async def _payloads(self) -> AsyncIterator[dict[str, Any]]:
         schedule, channel = self._plan()

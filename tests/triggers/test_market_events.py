@@ -1,4 +1,4 @@
-"""Triggers on the market: on a real event loop and Airflow's own shared streams, against the sandbox."""
+"""Triggers on market events, on a real event loop and Airflow's own shared streams, against the sandbox."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers import market_events
+from airflow_provider_quoine.triggers.events import Status, read_event
 from airflow_provider_quoine.triggers.market_events import (
     QuoineLargeTradeTrigger,
     QuoineMarketConditionTrigger,
@@ -27,13 +28,13 @@ from airflow_provider_quoine.triggers.market_events import (
     QuoineSilentBookTrigger,
     QuoineSpreadTrigger,
 )
-from tests.support.streams import ASKS, BIDS, our_records, stream_threads, until
-from tests.triggers.watchers import TRADES, book, heard, prices, trade, trades, watching
+from tests.support.streams import ASKS, BIDS, control, our_records, stream_threads, until
+from tests.triggers.watchers import TRADES, book, prices, subscribed_to, trade, trades, watching
 
 
 @pytest.fixture
 def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
-    """A silent market that ``quoine_default`` connects to."""
+    """Run a silent market that ``quoine_default`` connects to."""
     with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
         yield sandbox
@@ -41,14 +42,14 @@ def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again at once what cannot go on."""
-    monkeypatch.setattr(market_events, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(market_events, "LONGEST_WAIT", 0.05)
+    """Retry at once."""
+    monkeypatch.setattr(market_events, "FIRST_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(market_events, "LONGEST_RETRY_DELAY", 0.05)
 
 
 @pytest.fixture
 def unused_port() -> Iterator[int]:
-    """A port at which nobody listens, held so that nobody begins to."""
+    """Hold a port at which nothing listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
@@ -62,199 +63,163 @@ def large_trade(**changes: Any) -> QuoineLargeTradeTrigger:
     return QuoineLargeTradeTrigger(**{"pair": "btcjpy", "size": "5", "cooldown": 0, **changes})
 
 
-def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with watching(price_cross(), large_trade()) as watched:
-            await prices(market, "601", "599", "599.9", "600.5", "601", "602")
-            # The trades are looked at in their order: after this one there is nothing to wait for.
-            await trades(market, trade("650", quantity="9"))
-            await until(lambda: watched.events[1])
-            (event,) = watched.events[0]
-        assert event | {"at": ""} == {
-            "event": "price_crossed",
-            "pair": "btcjpy",
-            "at": "",
-            "price": "600.5",
-            "source": "last_trade",
-            "level": "600",
-            "direction": "up",
-            "suppressed": 0,
-            "missed_trades": 0,
-        }
-
-    asyncio.run(scenario())
+async def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
+    async with watching(price_cross(), large_trade()) as watched:
+        await prices(market, "601", "599", "599.9", "600.5", "601", "602")
+        # Trades are judged in their order: this one is the last.
+        await trades(market, trade("650", quantity="9"))
+        await until(lambda: watched.events[1])
+        (event,) = watched.events[0]
+    assert event | {"at": ""} == {
+        "event": "price_crossed",
+        "pair": "btcjpy",
+        "at": "",
+        "price": "600.5",
+        "source": "last_trade",
+        "level": "600",
+        "direction": "up",
+        "suppressed": 0,
+        "missed_trades": 0,
+    }
 
 
-def test_each_large_trade_is_an_event_with_the_trade(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with watching(large_trade()) as watched:
-            await trades(market, trade(quantity="5"), trade(quantity="5.1"), trade(quantity="4"), trade("7", "6"))
-            await until(lambda: len(watched.events[0]) == 2)
-        assert [event["trade"]["quantity"] for event in watched.events[0]] == ["5.1", "6"]
-        assert watched.events[0][1]["trade"] == {
-            "id": "90001",
-            "price": "7",
-            "quantity": "6",
-            "taker_side": "sell",
-            "created_at": "2016-09-04T14:40:00+00:00",
-        }
-
-    asyncio.run(scenario())
+async def test_each_large_trade_is_an_event_with_the_trade(market: SandboxServer) -> None:
+    async with watching(large_trade()) as watched:
+        await trades(market, trade(quantity="5"), trade(quantity="5.1"), trade(quantity="4"), trade("7", "6"))
+        await until(lambda: len(watched.events[0]) == 2)
+    assert [event["trade"]["quantity"] for event in watched.events[0]] == ["5.1", "6"]
+    assert watched.events[0][1]["trade"] == {
+        "id": "90001",
+        "price": "7",
+        "quantity": "6",
+        "taker_side": "sell",
+        "created_at": "2016-09-04T14:40:00+00:00",
+    }
 
 
-def test_the_book_is_watched_by_bid_ask_mid_and_spread(market: SandboxServer) -> None:
+async def test_the_book_is_watched_by_bid_ask_mid_and_spread(market: SandboxServer) -> None:
     watchers = [price_cross(price=price) for price in ("best_bid", "best_ask", "mid")]
-
-    async def scenario() -> None:
-        async with watching(*watchers, QuoineSpreadTrigger(pair="btcjpy", bound="5")) as watched:
-            assert len(watched.manager._groups) == 1
-            await book(market, watched, "590", "592")
-            await book(market, watched, "590", "604")
-            await book(market, watched, "597", "604")
-            await book(market, watched, "602", "604")
-            await until(lambda: all(watched.events))
-        assert [[event["price"] for event in each] for each in watched.events[:3]] == [["602"], ["604"], ["600.5"]]
-        (wide,) = watched.events[3]
-        assert [wide[name] for name in ("spread", "best_bid", "best_ask", "bound")] == ["14", "590", "604", "5"]
-
-    asyncio.run(scenario())
+    async with watching(*watchers, QuoineSpreadTrigger(pair="btcjpy", bound="5")) as watched:
+        assert len(watched.manager._groups) == 1
+        await book(market, watched, "590", "592")
+        await book(market, watched, "590", "604")
+        await book(market, watched, "597", "604")
+        await book(market, watched, "602", "604")
+        await until(lambda: all(watched.events))
+    assert [[event["price"] for event in each] for each in watched.events[:3]] == [["602"], ["604"], ["600.5"]]
+    (wide,) = watched.events[3]
+    assert [wide[name] for name in ("spread", "best_bid", "best_ask", "bound")] == ["14", "590", "604", "5"]
 
 
-def test_a_silent_book_is_one_event_for_each_silence(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        silence = QuoineSilentBookTrigger(pair="btcjpy", seconds=1, cooldown=0)
-        async with watching(silence) as watched:
-            await until(lambda: len(watched.events[0]) == 1)
-            await book(market, watched, "1")
-            await until(lambda: len(watched.events[0]) == 2)
-        assert [event["connected"] for event in watched.events[0]] == [True, True]
-        assert all(event["silent_seconds"] >= 1 for event in watched.events[0])
-
-    asyncio.run(scenario())
+async def test_a_silent_book_is_one_event_for_each_silence(market: SandboxServer) -> None:
+    silence = QuoineSilentBookTrigger(pair="btcjpy", seconds=1, cooldown=0)
+    async with watching(silence) as watched:
+        await until(lambda: len(watched.events[0]) == 1)
+        await book(market, watched, "1")
+        await until(lambda: len(watched.events[0]) == 2)
+    assert [event["connected"] for event in watched.events[0]] == [True, True]
+    assert all(event["silent_seconds"] >= 1 for event in watched.events[0])
 
 
-def test_100_watchers_on_one_stream_open_one_connection_and_one_shared_stream(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        watchers = [price_cross(level=str(600 + number)) for number in range(100)]
-        async with watching(*watchers) as watched:
-            await prices(market, "599", "649.5")
-            await until(lambda: sum(map(len, watched.events)) >= 50)
-            assert len(watched.manager._groups) == 1
-            assert len(stream_threads()) <= 3
-        assert [len(each) for each in watched.events] == [1] * 50 + [0] * 50
-        stream = market.control.state(requests=1)["stream"]
-        assert (stream["connections_total"], stream["connections_max"]) == (1, 1)
-
-    asyncio.run(scenario())
+async def test_100_watchers_on_one_stream_open_one_connection_and_one_shared_stream(market: SandboxServer) -> None:
+    watchers = [price_cross(level=str(600 + number)) for number in range(100)]
+    async with watching(*watchers) as watched:
+        await prices(market, "599", "649.5")
+        await until(lambda: sum(map(len, watched.events)) >= 50)
+        assert len(watched.manager._groups) == 1
+        assert len(stream_threads()) <= 3
+    assert [len(each) for each in watched.events] == [1] * 50 + [0] * 50
+    stream = market.control.state(requests=1)["stream"]
+    assert (stream["connections_total"], stream["connections_max"]) == (1, 1)
 
 
-def test_watchers_of_other_pairs_and_of_the_book_share_the_connection(market: SandboxServer) -> None:
+async def test_watchers_of_other_pairs_and_of_the_book_share_the_connection(market: SandboxServer) -> None:
     pairs = ["btcjpy", "btcusd", "ethjpy"]
     watchers = [price_cross(pair=pair, price=price) for pair in pairs for price in ("last_trade", "mid")]
-
-    async def scenario() -> None:
-        async with watching(*watchers) as watched:
-            await until(lambda: len(market.control.state(requests=1)["stream"]["channels"]) == 9)
-            assert len(watched.manager._groups) == 6
-        assert market.control.state(requests=1)["stream"]["connections_total"] == 1
-
-    asyncio.run(scenario())
+    async with watching(*watchers) as watched:
+        await until(lambda: len(market.control.state(requests=1)["stream"]["channels"]) == 9)
+        assert len(watched.manager._groups) == 6
+    assert market.control.state(requests=1)["stream"]["connections_total"] == 1
 
 
-def test_after_a_reconnect_the_first_price_only_tells_the_side(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with watching(price_cross(), price_cross(price="best_bid"), large_trade()) as watched:
-            await prices(market, "599")
-            await book(market, watched, "599")
-            await asyncio.to_thread(market.control.fault, "close", "stream", code=4200)
-            await until(lambda: market.control.state()["stream"]["connections_total"] == 2)
-            await prices(market, "601", "602")
-            await book(market, watched, "601")
-            await trades(market, trade("603", "9"))
-            await until(lambda: watched.events[2])
-            assert watched.events[:2] == [[], []]
-            await prices(market, "599", "601.5")
-            await book(market, watched, "599")
-            await book(market, watched, "601.5")
-            await until(lambda: watched.events[0] and watched.events[1])
-        assert [[event["price"] for event in each] for each in watched.events[:2]] == [["601.5"], ["601.5"]]
-
-    asyncio.run(scenario())
+async def test_after_a_reconnect_the_first_price_only_tells_the_side(market: SandboxServer) -> None:
+    async with watching(price_cross(), price_cross(price="best_bid"), large_trade()) as watched:
+        await prices(market, "599")
+        await book(market, watched, "599")
+        await asyncio.to_thread(market.control.fault, "close", "stream", code=4200)
+        await until(lambda: market.control.state()["stream"]["connections_total"] == 2)
+        await prices(market, "601", "602")
+        await book(market, watched, "601")
+        await trades(market, trade("603", "9"))
+        await until(lambda: watched.events[2])
+        assert watched.events[:2] == [[], []]
+        await prices(market, "599", "601.5")
+        await book(market, watched, "599")
+        await book(market, watched, "601.5")
+        await until(lambda: watched.events[0] and watched.events[1])
+    assert [[event["price"] for event in each] for each in watched.events[:2]] == [["601.5"], ["601.5"]]
 
 
-def test_no_trade_of_a_burst_is_lost_though_the_watcher_is_slow_and_airflows_queue_short(
+async def test_no_trade_of_a_burst_is_lost_though_the_watcher_is_slow_and_airflows_queue_short(
     market: SandboxServer,
 ) -> None:
-    async def scenario() -> None:
-        async with watching(large_trade(), queue_size=16, pause=0.01) as watched:
-            await heard(market, TRADES)
-            await asyncio.to_thread(
-                lambda: [market.control.publish(TRADES, "created", trade(str(n), "9")) for n in range(1, 201)]
-            )
-            await until(lambda: len(watched.events[0]) == 200)
-        assert [event["trade"]["price"] for event in watched.events[0]] == [str(n) for n in range(1, 201)]
-        assert {event["missed_trades"] for event in watched.events[0]} == {0}
-
-    asyncio.run(scenario())
+    async with watching(large_trade(), queue_size=16, pause=0.01) as watched:
+        await subscribed_to(market, TRADES)
+        await asyncio.to_thread(
+            lambda: [market.control.publish(TRADES, "created", trade(str(n), "9")) for n in range(1, 201)]
+        )
+        await until(lambda: len(watched.events[0]) == 200)
+    assert [event["trade"]["price"] for event in watched.events[0]] == [str(n) for n in range(1, 201)]
+    assert {event["missed_trades"] for event in watched.events[0]} == {0}
 
 
-def test_trades_that_come_too_fast_are_counted_and_said(
+async def test_trades_that_come_too_fast_are_counted_and_said(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(market_feed, "MOST_TRADES", 10)
-
-    async def scenario() -> None:
-        async with watching(large_trade(), price_cross(level="900")) as watched:
-            await heard(market, TRADES)
-            # Not off the event loop: it is held up until all have come.
-            for number in range(50):
-                market.control.publish(TRADES, "created", trade(str(number + 1), "9"))
-            await until(lambda: watched.events[0] and watched.events[0][-1]["trade"]["price"] == "50")
-            await prices(market, "900")
-            await until(lambda: watched.events[1])
-        told = watched.events[0]
-        missed = sum(event["missed_trades"] for event in told)
-        assert missed > 0
-        assert len(told) + missed == 50
-        assert watched.events[1][0]["missed_trades"] == missed
-
-    asyncio.run(scenario())
+    monkeypatch.setattr(market_feed, "TRADE_QUEUE_SIZE", 10)
+    async with watching(large_trade(), price_cross(level="900")) as watched:
+        await subscribed_to(market, TRADES)
+        # Not off the event loop: it is held up until all have come.
+        for number in range(50):
+            market.control.publish(TRADES, "created", trade(str(number + 1), "9"))
+        await until(lambda: watched.events[0] and watched.events[0][-1]["trade"]["price"] == "50")
+        await prices(market, "900")
+        await until(lambda: watched.events[1])
+    told = watched.events[0]
+    missed = sum(event["missed_trades"] for event in told)
+    assert missed > 0
+    assert len(told) + missed == 50
+    assert watched.events[1][0]["missed_trades"] == missed
     assert "trades of btcjpy were lost" in caplog.text
 
 
-def test_a_burst_of_books_is_looked_at_now_and_then(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        # It is busy with each look, and its queue has room for few.
-        busy = price_cross(price="best_bid", direction="either")
-        async with watching(busy, queue_size=16, pause=0.01) as watched:
-            await book(market, watched, "1")
-            await asyncio.to_thread(
-                lambda: [market.control.publish(BIDS, "updated", [[price, "1"]]) for price in ("601", "599") * 100]
-            )
-            await book(market, watched, "650")
-            await book(market, watched, "2")
-            await until(lambda: watched.events[0] and watched.events[0][-1]["price"] == "2")
-
-    asyncio.run(scenario())
+async def test_a_burst_of_books_is_looked_at_now_and_then(market: SandboxServer) -> None:
+    # It is busy with each look, and its queue has room for few.
+    busy = price_cross(price="best_bid", direction="either")
+    async with watching(busy, queue_size=16, pause=0.01) as watched:
+        await book(market, watched, "1")
+        await asyncio.to_thread(
+            lambda: [market.control.publish(BIDS, "updated", [[price, "1"]]) for price in ("601", "599") * 100]
+        )
+        await book(market, watched, "650")
+        await book(market, watched, "2")
+        await until(lambda: watched.events[0] and watched.events[0][-1]["price"] == "2")
 
 
-def test_what_cannot_be_read_is_passed_over_and_said_once_without_a_word_of_it(
+async def test_unreadable_data_is_skipped_and_warned_of_once_without_its_content(
     market: SandboxServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        async with watching(large_trade(), price_cross(price="best_bid")) as watched:
-            await trades(market, {"garbage": 1}, {"garbage": 2}, trade(quantity="9"))
-            await until(lambda: watched.events[0])
-            await book(market, watched, "599")
-            market.control.publish(BIDS, "updated", [["garbage", "1"]])
-            await until(lambda: "a book of btcjpy" in caplog.text)
-            await book(market, watched, "600")
-            await until(lambda: watched.events[1])
-        assert watched.events[0][0]["missed_trades"] == 2
-
-    with caplog.at_level(logging.INFO):
-        asyncio.run(scenario())
-    assert caplog.text.count("a trades of btcjpy") == 1
+    caplog.set_level(logging.INFO)
+    async with watching(large_trade(), price_cross(price="best_bid")) as watched:
+        await trades(market, {"garbage": 1}, {"garbage": 2}, trade(quantity="9"))
+        await until(lambda: watched.events[0])
+        await book(market, watched, "599")
+        await control(market.control.publish, BIDS, "updated", [["garbage", "1"]])
+        await until(lambda: "data of btcjpy (book) that cannot be read" in caplog.text)
+        await book(market, watched, "600")
+        await until(lambda: watched.events[1])
+    assert watched.events[0][0]["missed_trades"] == 2
+    assert caplog.text.count("data of btcjpy (trades) that cannot be read") == 1
     assert "garbage" not in caplog.text
 
 
@@ -268,7 +233,7 @@ def test_what_cannot_be_read_is_passed_over_and_said_once_without_a_word_of_it(
         ({"pusher_key": "another-key", "pusher_tls": True, "ca_path": "/nowhere.pem"}, "/nowhere.pem"),
     ],
 )
-def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
+async def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
     market: SandboxServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -281,26 +246,22 @@ def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
         given = {"pusher_host": "127.0.0.1", "pusher_port": market.port, "pusher_tls": False, **extra}
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps({"conn_type": "quoine", "extra": given}))
     attempts = 0
-    look = market_events.look_at_market
+    states = market_events.market_states
 
     def counted(*arguments: Any) -> Any:
         nonlocal attempts
         attempts += 1
-        return look(*arguments)
+        return states(*arguments)
 
-    monkeypatch.setattr(market_events, "look_at_market", counted)
-
-    async def scenario() -> None:
-        async with watching(large_trade(), QuoineSilentBookTrigger(pair="btcjpy", seconds=1)) as watched:
-            # Two streams, each tried at least twice.
-            await until(lambda: attempts > 4)
-            await until(lambda: watched.events[1])
-            monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
-            await trades(market, trade(quantity="9"))
-            await until(lambda: watched.events[0])
-        assert [event["connected"] for event in watched.events[1]] == [False]
-
-    asyncio.run(scenario())
+    monkeypatch.setattr(market_events, "market_states", counted)
+    async with watching(large_trade(), QuoineSilentBookTrigger(pair="btcjpy", seconds=1)) as watched:
+        # Two streams, each tried at least twice.
+        await until(lambda: attempts > 4)
+        await until(lambda: watched.events[1])
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
+        await trades(market, trade(quantity="9"))
+        await until(lambda: watched.events[0])
+    assert [event["connected"] for event in watched.events[1]] == [False]
     told = [record.getMessage() for record in caplog.records if record.name == market_events.__name__]
     assert len(told) == 2
     assert all(words in each for each in told)
@@ -309,7 +270,7 @@ def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_waited_out(
+async def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_waited_out(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = QuoineHook.aget_stream_endpoint
@@ -321,58 +282,44 @@ def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_waited_
         return await endpoint(hook)
 
     monkeypatch.setattr(QuoineHook, "aget_stream_endpoint", failing)
-
-    async def scenario() -> None:
-        async with watching(large_trade()) as watched:
-            await trades(market, trade(quantity="9"))
-            await until(lambda: watched.events[0])
-
-    asyncio.run(scenario())
+    async with watching(large_trade()) as watched:
+        await trades(market, trade(quantity="9"))
+        await until(lambda: watched.events[0])
     (told,) = (record for record in caplog.records if record.name == market_events.__name__)
     assert "surprise" in told.getMessage()
     assert told.exc_info is not None
 
 
-def test_a_connection_that_was_corrected_is_taken_up(
+async def test_a_connection_that_was_corrected_is_taken_up(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, unused_port: int
 ) -> None:
     right = market.airflow_connection()
     wrong = json.loads(right)
     wrong["extra"]["pusher_port"] = unused_port
     monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(wrong))
-    monkeypatch.setattr(market_feed, "PATIENCE", 0.5)
-    monkeypatch.setattr(market_feed, "PULSE", 0.1)
-
-    async def scenario() -> None:
-        async with watching(large_trade()) as watched:
-            await until(lambda: stream_threads())
-            monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
-            await trades(market, trade(quantity="9"))
-            await until(lambda: watched.events[0])
-
-    asyncio.run(scenario())
-
-
-def test_leaving_leaves_nothing(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with watching(price_cross(), price_cross(price="mid")):
-            await heard(market, TRADES)
-            await heard(market, BIDS)
-        await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
-
-    asyncio.run(scenario())
-
-
-def test_a_watcher_also_runs_alone(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        alone = large_trade().run()
-        event = asyncio.ensure_future(anext(alone))
+    monkeypatch.setattr(market_feed, "REOPEN_AFTER", 0.5)
+    monkeypatch.setattr(market_feed, "IDLE_INTERVAL", 0.1)
+    async with watching(large_trade()) as watched:
+        await until(lambda: stream_threads())
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", right)
         await trades(market, trade(quantity="9"))
-        assert (await event).payload["event"] == "trade_above"
-        await alone.aclose()  # type: ignore[attr-defined]
-        await until(lambda: stream_threads() == [])
+        await until(lambda: watched.events[0])
 
-    asyncio.run(scenario())
+
+async def test_leaving_leaves_nothing(market: SandboxServer) -> None:
+    async with watching(price_cross(), price_cross(price="mid")):
+        await subscribed_to(market, TRADES)
+        await subscribed_to(market, BIDS)
+    await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
+
+
+async def test_a_watcher_also_runs_alone(market: SandboxServer) -> None:
+    alone = large_trade().run()
+    event = asyncio.ensure_future(anext(alone))
+    await trades(market, trade(quantity="9"))
+    assert (await event).payload["event"] == "trade_above"
+    await alone.aclose()  # type: ignore[attr-defined]
+    await until(lambda: stream_threads() == [])
 
 
 WATCHERS = [
@@ -424,7 +371,7 @@ def test_wrong_arguments_fail_when_the_dag_is_parsed(
 
 
 def waiting(condition: str = "price_crossed", **arguments: Any) -> BaseTrigger:
-    """A sensor's trigger, made as the triggerer does."""
+    """Make a sensor's trigger as the triggerer does."""
     given: dict[str, Any] = {
         "pair": "btcjpy",
         "condition": condition,
@@ -442,39 +389,36 @@ async def events_of(trigger: BaseTrigger) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", [["601"], ["598", "599", "601"]])
-def test_a_wait_ends_when_the_condition_is_true_also_at_once(market: SandboxServer, path: list[str]) -> None:
-    async def scenario() -> list[dict[str, Any]]:
-        task = asyncio.create_task(events_of(waiting()))
-        await prices(market, *path)
-        return await task
-
-    (event,) = asyncio.run(scenario())
-    assert event["status"] == "success"
-    assert (event["seen"]["event"], event["seen"]["price"]) == ("price_crossed", "601")
+async def test_a_wait_ends_when_the_condition_is_true_also_at_once(market: SandboxServer, path: list[str]) -> None:
+    task = asyncio.create_task(events_of(waiting()))
+    await prices(market, *path)
+    (event,) = await task
+    outcome = read_event(event, sender="It")
+    assert outcome.status is Status.SUCCESS
+    assert (outcome.result["event"], outcome.result["price"]) == ("price_crossed", "601")
     json.dumps(event, allow_nan=False)
+    assert type(outcome.result["pair"]) is str
 
 
 @pytest.mark.parametrize(
     ("extra", "words"), [({}, "has no Pusher key"), ({"pusher_key": "another-key"}, "Check the Pusher key")]
 )
-def test_a_wait_that_cannot_be_is_an_error_in_words(
+async def test_a_wait_that_cannot_go_on_is_an_error_in_words(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], words: str
 ) -> None:
     given = {"pusher_host": "127.0.0.1", "pusher_port": market.port, "pusher_tls": False, **extra}
     monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps({"conn_type": "quoine", "extra": given}))
-    (event,) = asyncio.run(events_of(waiting()))
-    assert event["status"] == "error"
-    assert words in event["message"]
-    assert "another-key" not in event["message"]
+    (event,) = await events_of(waiting())
+    outcome = read_event(event, sender="It")
+    assert outcome.status is Status.ERROR
+    assert words in outcome.message
+    assert "another-key" not in outcome.message
 
 
-def test_cancelling_a_wait_leaves_nothing(market: SandboxServer) -> None:
-    async def scenario() -> None:
-        task = asyncio.create_task(events_of(waiting("book_silent", seconds=100.0)))
-        await heard(market, ASKS)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
-
-    asyncio.run(scenario())
+async def test_cancelling_a_wait_leaves_nothing(market: SandboxServer) -> None:
+    task = asyncio.create_task(events_of(waiting("book_silent", seconds=100.0)))
+    await subscribed_to(market, ASKS)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)

@@ -1,4 +1,4 @@
-"""Watchers as the triggerer runs them: on Airflow's own shared streams, against the sandbox."""
+"""Watchers run as the triggerer runs them, on Airflow's own shared streams, against the sandbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger
 from airflow.triggers.shared_stream import SharedStreamManager
 
-from airflow_provider_quoine.exchange.market.conditions import MarketView
+from airflow_provider_quoine.exchange.market.market_state import MarketState
+from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.support.streams import ASKS, BIDS, until
 
@@ -23,7 +24,7 @@ Event = dict[str, Any]
 
 
 def made_again(trigger: BaseEventTrigger) -> BaseEventTrigger:
-    """Make a trigger as the triggerer does: from what was stored of it."""
+    """Make a trigger as the triggerer does, from its serialized arguments."""
     _, arguments = trigger.serialize()
     return type(trigger)(**json.loads(json.dumps(arguments)))
 
@@ -31,16 +32,16 @@ def made_again(trigger: BaseEventTrigger) -> BaseEventTrigger:
 @dataclass
 class Watched:
     """
-    Watchers at work.
+    Running watchers.
 
-    :param manager: Airflow's, of their shared streams.
-    :param events: each one's events so far.
-    :param views: all that came on their streams, by stream; what is here is already in the watchers' queues.
+    :param manager: Airflow's manager of their shared streams.
+    :param events: the events of each watcher so far.
+    :param states: all states of their streams, by stream; those here are already in the watchers' queues.
     """
 
     manager: SharedStreamManager
     events: list[list[Event]]
-    views: dict[Hashable, list[MarketView]] = field(default_factory=dict)
+    states: dict[Hashable, list[MarketState]] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -48,8 +49,8 @@ async def watching(*triggers: BaseEventTrigger, queue_size: int = 1024, pause: f
     """
     Run watchers, each made again from what it serializes.
 
-    :param queue_size: how many items Airflow keeps for one that is slow.
-    :param pause: seconds that whoever takes an event is busy with it.
+    :param queue_size: items that Airflow queues for a slow watcher.
+    :param pause: seconds that the reader of events needs for each.
     """
     watched = Watched(SharedStreamManager(max_subscriber_queue=queue_size), [[] for _ in triggers])
 
@@ -60,18 +61,18 @@ async def watching(*triggers: BaseEventTrigger, queue_size: int = 1024, pause: f
                 await asyncio.sleep(pause)
 
     async def record(number: int, trigger: BaseEventTrigger) -> None:
-        views = watched.views.setdefault(trigger.shared_stream_key(), [])
+        states = watched.states.setdefault(trigger.shared_stream_key(), [])
         async with subscribed(watched.manager, number, trigger) as stream:
             async for each in stream:
-                views.extend(each)
+                states.extend(each)
 
     tasks = [asyncio.create_task(watch(number, made_again(one))) for number, one in enumerate(triggers)]
     streams = {one.shared_stream_key(): one for one in triggers}
     tasks += [asyncio.create_task(record(-number, one)) for number, one in enumerate(streams.values(), start=1)]
-    await until(lambda: len(watched.views) == len(streams))
+    await until(lambda: len(watched.states) == len(streams))
     try:
         yield watched
-        # One that failed would have been started again by Airflow, for ever.
+        # Airflow would start a failed watcher again, for ever.
         assert [task for task in tasks if task.done()] == []
     finally:
         for task in tasks:
@@ -96,14 +97,14 @@ def trade(price: str = "600", quantity: str = "1") -> Mapping[str, Any]:
     return {"id": 90001, "price": price, "quantity": quantity, "taker_side": "sell", "created_at": 1473000000}
 
 
-async def heard(sandbox: SandboxServer, channel: str) -> None:
-    """Wait until somebody listens to a channel."""
+async def subscribed_to(sandbox: SandboxServer, channel: str) -> None:
+    """Wait until a channel is subscribed."""
     await until(lambda: channel in sandbox.control.state(requests=1)["stream"]["channels"])
 
 
 async def trades(sandbox: SandboxServer, *each: Mapping[str, Any]) -> None:
-    """Publish trades of BTC/JPY once somebody listens."""
-    await heard(sandbox, TRADES)
+    """Publish trades of BTC/JPY once their channel is subscribed."""
+    await subscribed_to(sandbox, TRADES)
     for one in each:
         await asyncio.to_thread(sandbox.control.publish, TRADES, "created", one)
 
@@ -114,11 +115,11 @@ async def prices(sandbox: SandboxServer, *each: str) -> None:
 
 
 async def book(sandbox: SandboxServer, watched: Watched, bid: str, ask: str = "700") -> None:
-    """Publish both sides of BTC/JPY's book, of one row each, and wait until it has been looked at."""
-    (views,) = (views for key, views in watched.views.items() if "book" in str(key))
-    await heard(sandbox, BIDS)
-    await heard(sandbox, ASKS)
+    """Publish both sides of BTC/JPY's book, of one row each, and wait for its state."""
+    (states,) = (states for key, states in watched.states.items() if "book" in str(key))
+    await subscribed_to(sandbox, BIDS)
+    await subscribed_to(sandbox, ASKS)
     for channel, price in ((BIDS, bid), (ASKS, ask)):
         await asyncio.to_thread(sandbox.control.publish, channel, "updated", [[price, "1"]])
-    prices = Decimal(bid), Decimal(ask)
-    await until(lambda: views and (views[-1].best_bid, views[-1].best_ask) == prices)
+    top = TopOfBook(bid=Decimal(bid), ask=Decimal(ask))
+    await until(lambda: states and states[-1].top == top)

@@ -1,4 +1,4 @@
-"""What the market streams say: channels, order books, tickers, executions, and conditions on them."""
+"""Market data: channel names, decoding of messages, order books, tickers, and conditions that make market events."""
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
 __all__ = [
@@ -6,9 +6,11 @@ __all__ = [
     "conditions",
     "edge_detector",
     "market_feed",
+    "market_state",
     "messages",
     "order_book",
     "pairs",
     "sampling",
     "ticker",
+    "top_of_book",
 ]

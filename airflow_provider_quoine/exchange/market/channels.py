@@ -18,7 +18,7 @@ class MarketStream:
     """
     One kind of stream.
 
-    :param channel: template of its channels' names.
+    :param channel: template of the names of its channels.
     :param event: name of its events.
     """
 
@@ -43,41 +43,37 @@ PRODUCT_IDS: Mapping[str, int] = {
 """Products on record by pair (facts, Streams)."""
 
 
-def normalise_pair(pair: str) -> str:
-    """Return a pair's code; use :class:`~airflow_provider_quoine.exchange.market.pairs.Pair` instead."""
-    return Pair(pair)
-
-
-def price_ladder_channel(pair: str, side: Side) -> str:
+def price_ladder_channel(pair: Pair, side: Side) -> str:
     """
     Return the channel of one side of a pair's order book.
 
-    :raises QuoineInputError: if the pair is none.
+    :raises QuoineInputError: if the name would be longer than Pusher allows.
     """
-    return _channel(PRICE_LADDERS, pair=normalise_pair(pair), side=Side(side))
+    return _channel(PRICE_LADDERS, pair=pair, side=side)
 
 
-def executions_channel(pair: str) -> str:
+def executions_channel(pair: Pair) -> str:
     """
     Return the channel of a pair's executions.
 
-    :raises QuoineInputError: if the pair is none.
+    :raises QuoineInputError: if the name would be longer than Pusher allows.
     """
-    return _channel(EXECUTIONS, pair=normalise_pair(pair))
+    return _channel(EXECUTIONS, pair=pair)
 
 
-def product_channel(pair: str, product_id: int | None = None) -> str:
+def product_channel(pair: Pair, product_id: int | None = None) -> str:
     """
     Return the channel of a product (its ticker).
 
-    :param product_id: the exchange's number for the pair's product, e.g. 5 for BTCJPY (facts, Streams); may be left
-        out for those of :data:`PRODUCT_IDS`.
-    :raises QuoineInputError: if the pair is none, or the number is not above zero or not on record.
+    :param product_id: the exchange's number for the pair's product, e.g. 5 for BTCJPY (facts, Streams); may be
+        omitted for those of :data:`PRODUCT_IDS`.
+    :raises QuoineInputError: if the number is not above zero, or omitted and not on record, or if the name would be
+        longer than Pusher allows.
     """
-    product_id = PRODUCT_IDS.get(normalise_pair(pair)) if product_id is None else product_id
+    product_id = PRODUCT_IDS.get(pair) if product_id is None else product_id
     if isinstance(product_id, bool) or not isinstance(product_id, int) or product_id < 1:
         raise QuoineInputError(f"{product_id!r} is no product id: give the exchange's number, such as 5 for BTCJPY.")
-    return _channel(PRODUCTS, pair=normalise_pair(pair), product_id=product_id)
+    return _channel(PRODUCTS, pair=pair, product_id=product_id)
 
 
 def _channel(stream: MarketStream, **parts: object) -> str:

@@ -1,4 +1,4 @@
-"""The moments at which a condition comes true: no stream and no clock, only what is seen."""
+"""Detection of the moments at which a condition becomes true, from states of the market alone."""
 
 from __future__ import annotations
 
@@ -7,64 +7,69 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
-from airflow_provider_quoine.exchange.market.conditions import Condition, MarketView, Memory, event_of
+from airflow_provider_quoine.exchange.market.conditions import Arming, Condition, event_of
+from airflow_provider_quoine.exchange.market.market_state import MarketState
+from airflow_provider_quoine.exchange.market.pairs import Pair
 
 
-class Edges:
+class EdgeDetector:
     """
-    Tells when a condition comes true: once each time, and again only after it was seen to be false.
+    Makes an event when a condition becomes true, and the next one only after the condition was false again.
 
-    What was before the first view, or before views that may have been missed, is not known: what holds then is
-    told only after it was seen not to hold. A trade needs no before.
+    A condition that is true in the first state, or in the first state after a gap, makes no event: it may have been
+    true before. The condition's :class:`~airflow_provider_quoine.exchange.market.conditions.Arming` says which
+    conditions are exempt.
 
     :param pair: for the events.
-    :param condition: what to tell of.
-    :param cooldown: seconds after an event in which the next ones are only counted.
+    :param condition: the condition.
+    :param cooldown: seconds after an event in which further events are counted and not returned.
     """
 
-    def __init__(self, *, pair: str, condition: Condition, cooldown: float) -> None:
+    def __init__(self, *, pair: Pair, condition: Condition, cooldown: float) -> None:
         self.pair = pair
-        self._conditions = condition.one_way
-        self._memory = condition.memory
+        self._conditions = condition.one_way_conditions
+        self._arming = condition.arming
         self._cooldown = cooldown
-        self._held: dict[Condition, bool] = {}
-        self._unbroken: Hashable = None
-        self._began: float | None = None
-        self._ready_at = -math.inf
-        self._suppressed = self._missed = 0
+        self._last_known: dict[Condition, bool] = {}
+        self._epoch: Hashable = None
+        self._started: float | None = None
+        self._cooldown_ends = -math.inf
+        self._suppressed = self._missed_trades = 0
 
-    def take(self, view: MarketView) -> dict[str, Any] | None:
+    def observe(self, state: MarketState) -> dict[str, Any] | None:
         """
-        Look at the next view.
+        Take the next state.
 
-        :return: the event, as :func:`event_of` makes it, with ``suppressed`` (events since the last one that the
-            cooldown held back) and ``missed_trades`` (trades since then that were lost before they were judged).
+        :return: the event of :func:`event_of`, if there is one, with ``suppressed`` (events since the last one that
+            the cooldown suppressed) and ``missed_trades`` (trades since the last one that were lost unseen).
         """
-        if self._began is None:
-            self._began = view.clock
-        if view.heard < self._began:
-            view = dataclasses.replace(view, heard=self._began)
-        if view.unbroken != self._unbroken and self._memory is Memory.UNBROKEN:
-            self._held.clear()
-        self._unbroken = view.unbroken
-        self._missed += view.missed
-        # All are judged, for what each remembers. No two come true at once: at the level, one of them held before.
-        came_true = [each for each in self._conditions if self._comes_true(each, view)]
-        if not came_true:
+        if self._started is None:
+            self._started = state.monotonic
+        if state.last_heard < self._started:
+            # A silence is measured from the detector's own start.
+            state = dataclasses.replace(state, last_heard=self._started)
+        if state.epoch != self._epoch and self._arming is Arming.UNTIL_GAP:
+            self._last_known.clear()
+        self._epoch = state.epoch
+        self._missed_trades += state.missed_trades
+        # All are judged, because each has a last truth to store. At most one becomes true: both were never false at
+        # once, since a price is at or above the level, or at or below it.
+        became_true = [each for each in self._conditions if self._becomes_true(each, state)]
+        if not became_true:
             return None
-        if view.clock < self._ready_at:
+        if state.monotonic < self._cooldown_ends:
             self._suppressed += 1
             return None
-        event = event_of(self.pair, came_true[0], view)
-        event |= {"suppressed": self._suppressed, "missed_trades": self._missed}
-        self._ready_at = view.clock + self._cooldown
-        self._suppressed = self._missed = 0
+        event = event_of(self.pair, became_true[0], state)
+        event |= {"suppressed": self._suppressed, "missed_trades": self._missed_trades}
+        self._cooldown_ends = state.monotonic + self._cooldown
+        self._suppressed = self._missed_trades = 0
         return event
 
-    def _comes_true(self, condition: Condition, view: MarketView) -> bool:
-        holds = condition.holds(view)
+    def _becomes_true(self, condition: Condition, state: MarketState) -> bool:
+        holds = condition.holds(state)
         if holds is None:
             return False
-        held_before = self._held.get(condition)
-        self._held[condition] = holds
-        return holds and (held_before is False or self._memory is Memory.NONE)
+        armed = self._arming is Arming.ALWAYS or self._last_known.get(condition) is False
+        self._last_known[condition] = holds
+        return holds and armed

@@ -1,4 +1,4 @@
-"""What a stream tells of a pair, as views of its market: every trade, and the book as often as it is worth a look."""
+"""A pair's market from the stream, as a sequence of states: one for every trade, or of the book at most every 0.1 s."""
 
 from __future__ import annotations
 
@@ -16,168 +16,165 @@ from airflow_provider_quoine.exchange.market.channels import (
     EXECUTIONS,
     PRICE_LADDERS,
     executions_channel,
-    normalise_pair,
     price_ladder_channel,
 )
-from airflow_provider_quoine.exchange.market.conditions import Feed, MarketView
+from airflow_provider_quoine.exchange.market.market_state import MarketData, MarketState
 from airflow_provider_quoine.exchange.market.messages import Side, decode_execution, decode_price_ladder
+from airflow_provider_quoine.exchange.market.pairs import Pair
+from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream, StreamEvent
 
 log = logging.getLogger(__name__)
 
-SETTLE = 0.1
+CONFLATION = 0.1
 """
-Seconds from the first news to the look at it. A book's two sides come as separate events, and are so looked at
-together; and however many events come, there are no more looks than one in this time.
+Seconds in which events are collected into one batch of states. The two sides of a book come as separate events and are
+so read together; a busy book has one state in this time.
 """
-PULSE = 1.0
-"""Seconds until the next look without any news: silence is told by time."""
-MOST_TRADES = 5_000
-"""Trades kept while the event loop is held up; beyond it the oldest are lost, and counted."""
-PATIENCE = 300.0
-"""Seconds without a working stream until the connection is read anew, in case a person has corrected it."""
+IDLE_INTERVAL = 1.0
+"""Seconds between two states of a quiet book: a silence is noticed by them."""
+TRADE_QUEUE_SIZE = 5_000
+"""Trades that are queued while the event loop is blocked. Beyond it the oldest are dropped, and counted."""
+REOPEN_AFTER = 300.0
+"""Seconds without a working stream until the stream is opened again, with the Airflow connection read again."""
 
-Views = tuple[MarketView, ...]
+States = tuple[MarketState, ...]
 
 
 class MarketFeed:
     """
-    A pair's book or trades.
+    A pair's book or its trades, from the stream.
 
-    :param pair: currency pair code.
-    :param feed: which of the two.
-    :raises QuoineInputError: if the pair is none.
+    :param pair: currency pair.
+    :param data: book or trades.
     """
 
-    def __init__(self, *, pair: str, feed: Feed) -> None:
-        self.pair = normalise_pair(pair)
-        self.feed = feed
-        self._sides = {side: price_ladder_channel(self.pair, side) for side in Side}
+    def __init__(self, *, pair: Pair, data: MarketData) -> None:
+        self.pair = pair
+        self.data = data
+        self._sides = {side: price_ladder_channel(pair, side) for side in Side}
         self._openings = 0
-        self._heard = time.monotonic()
-        self._best: dict[Side, tuple[StreamEvent, Decimal | None]] = {}
-        self._dropped = self._missed = 0
+        self._last_heard = time.monotonic()
+        self._best_prices: dict[Side, tuple[StreamEvent, Decimal | None]] = {}
+        self._dropped = self._missed_trades = 0
         self._unreadable = False
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What to subscribe to."""
-        return tuple(self._sides.values()) if self.feed == Feed.BOOK else (executions_channel(self.pair),)
+        """The channels to subscribe to."""
+        return tuple(self._sides.values()) if self.data is MarketData.BOOK else (executions_channel(self.pair),)
 
-    async def views(self, endpoint: PusherEndpoint) -> AsyncGenerator[Views, None]:
+    async def states(self, endpoint: PusherEndpoint) -> AsyncGenerator[States, None]:
         """
-        Open the stream and look at it until it has not worked for :data:`PATIENCE`.
+        Open the stream and yield states, until the stream has not worked for :data:`REOPEN_AFTER`.
 
-        :return: one view of the book at a time, at least every :data:`PULSE`; or all trades that came since the last
+        :return: one state of the book, at least every :data:`IDLE_INTERVAL`; or a state for each trade since the last
             time, in their order.
-        :raises QuoineStreamError: refused for good.
+        :raises QuoineStreamError: if the server refuses for good.
         """
         from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
-        queue_size = None if self.feed == Feed.BOOK else MOST_TRADES
-        look = self._look_at_book if self.feed == Feed.BOOK else self._take_trades
+        queue_size = None if self.data is MarketData.BOOK else TRADE_QUEUE_SIZE
+        next_states = self._next_book if self.data is MarketData.BOOK else self._next_trades
         self._openings += 1
         self._dropped = 0
         worked = time.monotonic()
         async with PusherStream(endpoint=endpoint, channels=self.channels, queue_size=queue_size) as stream:
-            while time.monotonic() - worked < PATIENCE:
-                if views := await look(stream):
-                    yield views
+            while time.monotonic() - worked < REOPEN_AFTER:
+                if states := await next_states(stream):
+                    yield states
                 if stream.problem is None:
                     worked = time.monotonic()
 
-    def nothing(self) -> MarketView:
-        """Return a view of what can be known without a stream: how long nothing was heard."""
-        return MarketView(
+    def disconnected_state(self) -> MarketState:
+        """Return the state without a stream, in which only the length of the silence is known."""
+        return MarketState(
             at=datetime.now(UTC),
-            clock=time.monotonic(),
-            unbroken=(self._openings, None),
-            heard=self._heard,
+            monotonic=time.monotonic(),
+            epoch=(self._openings, None),
+            last_heard=self._last_heard,
             connected=False,
         )
 
-    async def _look_at_book(self, stream: PusherStream) -> Views:
+    async def _next_book(self, stream: PusherStream) -> States:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PULSE):
+            async with asyncio.timeout(IDLE_INTERVAL):
                 await stream.news()
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(CONFLATION)
         async with stream.turn():
-            best_bid, best_ask = (self._best_price(stream, side) for side in (Side.BUY, Side.SELL))
-        view = MarketView(
+            bid, ask = (self._best_price(stream, side) for side in (Side.BUY, Side.SELL))
+        state = MarketState(
             at=datetime.now(UTC),
-            clock=time.monotonic(),
-            unbroken=(self._openings, len(stream.gaps)),
-            heard=self._heard,
+            monotonic=time.monotonic(),
+            epoch=(self._openings, len(stream.gaps)),
+            last_heard=self._last_heard,
             connected=stream.confirmed,
-            best_bid=best_bid,
-            best_ask=best_ask,
+            top=TopOfBook(bid=bid, ask=ask),
         )
-        return (view,)
+        return (state,)
 
     def _best_price(self, stream: PusherStream, side: Side) -> Decimal | None:
         event = stream.newest(self._sides[side])
         if event is None or event.event != PRICE_LADDERS.event:
             return None
-        if side not in self._best or self._best[side][0] is not event:
-            self._heard = time.monotonic()
-            self._best[side] = event, self._read_best(event, side)
-        # What came by an earlier connection may have been overtaken unseen.
-        current = stream.confirmed and event.connection == stream.connection
-        return self._best[side][1] if current else None
+        if side not in self._best_prices or self._best_prices[side][0] is not event:
+            self._last_heard = time.monotonic()
+            self._best_prices[side] = event, self._decode_best_price(event, side)
+        return self._best_prices[side][1] if stream.is_current(event) else None
 
-    def _read_best(self, event: StreamEvent, side: Side) -> Decimal | None:
+    def _decode_best_price(self, event: StreamEvent, side: Side) -> Decimal | None:
         try:
             prices = [level.price for level in decode_price_ladder(event.data)]
         except QuoineStreamDataError as error:
-            self._complain(error)
+            self._warn_unreadable(error)
             return None
         self._unreadable = False
         best = max if side == Side.BUY else min
         return best(prices, default=None)
 
-    async def _take_trades(self, stream: PusherStream) -> Views:
-        views: list[MarketView] = []
+    async def _next_trades(self, stream: PusherStream) -> States:
+        states: list[MarketState] = []
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PULSE) as patience:
+            async with asyncio.timeout(IDLE_INTERVAL) as limit:
                 async for event in stream:
-                    if not views:
-                        patience.reschedule(loop.time() + SETTLE)
-                    views += self._trade_views(event, stream)
-        return tuple(views)
+                    if not states:
+                        limit.reschedule(loop.time() + CONFLATION)
+                    states += self._trade_states(event, stream)
+        return tuple(states)
 
-    def _trade_views(self, event: StreamEvent, stream: PusherStream) -> Views:
-        """Return the view of one trade; none if it cannot be read."""
+    def _trade_states(self, event: StreamEvent, stream: PusherStream) -> States:
+        """Return the state of one trade; none if it cannot be read."""
         if stream.dropped > self._dropped:
             lost, self._dropped = stream.dropped - self._dropped, stream.dropped
-            self._missed += lost
-            log.warning("%d trades of %s were lost: they came faster than they were taken.", lost, self.pair)
+            self._missed_trades += lost
+            log.warning("%d trades of %s were lost: the queue of %d was full.", lost, self.pair, TRADE_QUEUE_SIZE)
         if event.event != EXECUTIONS.event:
             return ()
         try:
             trade = decode_execution(event.data)
         except QuoineStreamDataError as error:
-            self._missed += 1
-            self._complain(error)
+            self._missed_trades += 1
+            self._warn_unreadable(error)
             return ()
         self._unreadable = False
         now = time.monotonic()
-        missed, self._missed = self._missed, 0
-        view = MarketView(
+        missed_trades, self._missed_trades = self._missed_trades, 0
+        state = MarketState(
             at=event.received_at,
-            clock=now,
-            unbroken=(self._openings, event.connection),
-            heard=now,
+            monotonic=now,
+            epoch=(self._openings, event.connection),
+            last_heard=now,
             trade=trade,
-            missed=missed,
+            missed_trades=missed_trades,
         )
-        return (view,)
+        return (state,)
 
-    def _complain(self, error: QuoineStreamDataError) -> None:
-        """Say once that what comes cannot be read, until something can be. What came is for debugging only."""
+    def _warn_unreadable(self, error: QuoineStreamDataError) -> None:
+        """Warn once, until data can be read again. The data itself is logged at debug level only."""
         if not self._unreadable:
-            log.warning("The stream sends a %s of %s that cannot be read; it is passed over.", self.feed, self.pair)
+            log.warning("The stream sends data of %s (%s) that cannot be read; it is skipped.", self.pair, self.data)
         log.debug("%s", error)
         self._unreadable = True

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
 from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number, read_json
 
-# The form of JSON's own numbers: Decimal alone would also read "NaN", " 1_0 " and digits of other scripts.
+# The form of numbers in JSON. Decimal alone would also accept "NaN", " 1_0 " and digits of other scripts.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
 _FINEST = Decimal("1e-30")
-"""Smallest part of a number that is let in: the middle of two such numbers can still be written out."""
+"""Smallest step of an accepted number, so that the middle of two such numbers can be written out."""
 EXACT = Context(prec=4 * DIGITS)
-"""Wide enough that sum, difference and half of any two numbers that are let in are exact."""
+"""Precision in which sum, difference and half of any two accepted numbers are exact."""
 
 _Result = TypeVar("_Result")
 
@@ -33,7 +33,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PriceLevel:
-    """A row of an order book's side: how much is offered at a price, in quote and base currency."""
+    """A row of one side of an order book: a price in quote currency and the quantity offered at it in base currency."""
 
     price: Decimal
     quantity: Decimal
@@ -47,8 +47,8 @@ class Execution:
     :param id: the exchange's number, kept as text.
     :param price: in the pair's quote currency.
     :param quantity: in its base currency.
-    :param taker_side: who took: ``buy`` lifted an offer, ``sell`` hit a bid.
-    :param created_at: UTC, to the second; several trades share one.
+    :param taker_side: the taker's side: ``buy`` lifted an offer, ``sell`` hit a bid.
+    :param created_at: UTC, in whole seconds; several trades may have the same.
     """
 
     id: str
@@ -71,9 +71,9 @@ class Execution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """
-    A product's ticker (facts, Streams). Any field may be None: the exchange leaves out or nulls what it has not.
+    A product's ticker (facts, Streams). Any field may be None: the exchange omits or nulls fields without a value.
 
-    :param other: keys that are not on record, as they came.
+    :param other: fields that are not on record, as they came.
     """
 
     id: str | None
@@ -93,7 +93,18 @@ class Product:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data: numbers as plain digits in strings."""
-        return {name: _plain(getattr(self, name)) for name in (*_PRODUCT_FIELDS, "other")}
+        return {name: plain_json(getattr(self, name)) for name in (*_PRODUCT_FIELDS, "other")}
+
+
+def plain_json(value: Any) -> Any:
+    """Return a value as JSON-able data, at any depth: Decimals as plain digits in strings, choices as plain strings."""
+    if isinstance(value, Decimal):
+        return plain_number(value)
+    if isinstance(value, StrEnum):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: plain_json(item) for name, item in value.items()}
+    return [plain_json(item) for item in value] if isinstance(value, list) else value
 
 
 def decode_price_ladder(data: str) -> tuple[PriceLevel, ...]:
@@ -160,7 +171,7 @@ def _product(ticker: Any) -> Product:
 
 
 def _number(value: Any) -> Decimal:
-    """Return a price, quantity or time: exact, finite, of sensible length, not negative."""
+    """Return a price, a quantity or a time: exact, finite, of bounded length and not negative."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise TypeError(f"{value!r:.40} is no number")
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
@@ -170,15 +181,6 @@ def _number(value: Any) -> Decimal:
     if number < 0 or number != number.quantize(_FINEST, context=EXACT):
         raise ValueError(f"{value!r:.40} is negative or too fine")
     return number
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON-able data for what :func:`read_json` read: Decimals as plain digits in strings."""
-    if isinstance(value, Decimal):
-        return plain_number(value)
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:

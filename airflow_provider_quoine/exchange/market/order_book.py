@@ -1,22 +1,23 @@
-"""An order book put together from its two sides, parsed only when a snapshot is due."""
+"""An order book, assembled from the events of its two sides and parsed only when a snapshot is due."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.exact_json import plain_number
-from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, normalise_pair, price_ladder_channel
-from airflow_provider_quoine.exchange.market.messages import EXACT, PriceLevel, Side, decode_price_ladder
+from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, price_ladder_channel
+from airflow_provider_quoine.exchange.market.messages import PriceLevel, Side, decode_price_ladder, plain_json
+from airflow_provider_quoine.exchange.market.pairs import Pair
+from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
-SIDES_KEPT = 128
-"""Parsed sides that are kept, for the many who take a snapshot of the same pair at the same moment."""
+CACHED_SIDES = 128
+"""Parsed sides in the cache, shared by all snapshots that are taken of a pair at the same moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +25,18 @@ class OrderBookSnapshot:
     """
     A book at one moment.
 
-    :param pair: currency pair code, such as ``btcjpy``.
-    :param taken_at: when it was put together, UTC.
-    :param due_at: when it was to be taken, UTC.
+    :param pair: currency pair.
+    :param taken_at: when it was taken, UTC.
+    :param due_at: when it was due, UTC.
     :param bids: buy side, highest price first.
     :param asks: sell side, lowest price first.
-    :param bids_received_at: when the buy side came, UTC. The sides come apart, so one may be older.
+    :param bids_received_at: when the buy side came, UTC. The sides come as separate events, so one may be older.
     :param asks_received_at: when the sell side came, UTC.
-    :param stale: whether a side may have been overtaken unseen: it came by a connection that was lost since.
+    :param stale: whether a side is not current any more; see
+        :meth:`~airflow_provider_quoine.exchange.stream.pusher.PusherStream.is_current`.
     """
 
-    pair: str
+    pair: Pair
     taken_at: datetime
     due_at: datetime
     bids: tuple[PriceLevel, ...]
@@ -44,51 +46,27 @@ class OrderBookSnapshot:
     stale: bool
 
     @property
-    def best_bid(self) -> Decimal | None:
-        """Highest price offered for; None if nobody buys."""
-        return self.bids[0].price if self.bids else None
-
-    @property
-    def best_ask(self) -> Decimal | None:
-        """Lowest price asked; None if nobody sells."""
-        return self.asks[0].price if self.asks else None
-
-    @property
-    def mid(self) -> Decimal | None:
-        """Exact middle of best bid and ask; None if a side is empty."""
-        if self.best_bid is None or self.best_ask is None:
-            return None
-        return EXACT.divide(EXACT.add(self.best_bid, self.best_ask), Decimal(2))
-
-    @property
-    def spread(self) -> Decimal | None:
-        """Best ask minus best bid, negative in a crossed book; None if a side is empty."""
-        if self.best_bid is None or self.best_ask is None:
-            return None
-        return EXACT.subtract(self.best_ask, self.best_bid)
-
-    @property
-    def crossed(self) -> bool | None:
-        """
-        Whether the best bid is at or above the best ask; None if a side is empty.
-
-        It happens for a moment, because the sides come as separate events (facts, Streams).
-        """
-        return None if self.spread is None else self.spread <= 0
+    def top(self) -> TopOfBook:
+        """Best bid and best ask."""
+        return TopOfBook(
+            bid=self.bids[0].price if self.bids else None,
+            ask=self.asks[0].price if self.asks else None,
+        )
 
     @property
     def doubt(self) -> str | None:
-        """Why it should not be trusted as it is, in a word; None if it can be."""
-        return "stale" if self.stale else "crossed" if self.crossed else None
+        """Why the snapshot is doubtful: ``stale`` or ``crossed``; None if it is not."""
+        return "stale" if self.stale else "crossed" if self.top.crossed else None
 
     def as_dict(self) -> dict[str, Any]:
         """
         Return it as JSON-able data: numbers as plain digits in strings, times as ISO 8601 in UTC.
 
-        Its rows may be those of other snapshots of the same book: change none in place.
+        Snapshots of the same book share their rows: do not change them in place.
         """
+        top = self.top
         return {
-            "pair": self.pair,
+            "pair": str(self.pair),
             "due_at": self.due_at.isoformat(),
             "taken_at": self.taken_at.isoformat(),
             "bids": _rows(self.bids),
@@ -97,54 +75,50 @@ class OrderBookSnapshot:
             "asks_received_at": self.asks_received_at.isoformat(),
             "bids_age": age(self.bids_received_at, self.due_at),
             "asks_age": age(self.asks_received_at, self.due_at),
-            "best_bid": _plain(self.best_bid),
-            "best_ask": _plain(self.best_ask),
-            "mid": _plain(self.mid),
-            "spread": _plain(self.spread),
-            "crossed": self.crossed,
+            "best_bid": plain_json(top.bid),
+            "best_ask": plain_json(top.ask),
+            "mid": plain_json(top.mid),
+            "spread": plain_json(top.spread),
+            "crossed": top.crossed,
             "stale": self.stale,
         }
 
 
 def age(received_at: datetime, due_at: datetime) -> float:
     """
-    Return how old something was when it was due, in seconds.
+    Return the age of data at the moment when a snapshot was due, in seconds.
 
-    What came between that moment and the taking has no age yet.
+    Data that came after that moment, before the snapshot was taken, has the age 0.
     """
     return max(0.0, (due_at - received_at).total_seconds())
 
 
-@lru_cache(maxsize=SIDES_KEPT)
+@lru_cache(maxsize=CACHED_SIDES)
 def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[list[str], ...]:
     return tuple([plain_number(level.price), plain_number(level.quantity)] for level in levels)
 
 
 def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
-    # The rows are shared: a thousand events with 80 lists each would keep the garbage collector busy.
+    # Shared rows: a thousand events with 80 lists each would keep the garbage collector busy.
     return list(_plain_rows(levels))
-
-
-def _plain(number: Decimal | None) -> str | None:
-    return None if number is None else plain_number(number)
 
 
 class OrderBook:
     """
-    The newest of each side of a pair's book, as it came: cost follows snapshots, not messages.
+    The newest event of each side of a pair's book. Events are parsed only for a snapshot, so the cost depends on the
+    number of snapshots, not of events.
 
-    :param pair: currency pair code.
-    :raises QuoineInputError: if it is none.
+    :param pair: currency pair.
     """
 
-    def __init__(self, *, pair: str) -> None:
-        self.pair = normalise_pair(pair)
+    def __init__(self, *, pair: Pair) -> None:
+        self.pair = pair
         self.channels = {price_ladder_channel(self.pair, side): side for side in Side}
-        """Side by channel: what to subscribe to."""
+        """The channels to subscribe to, each with its side."""
         self._newest: dict[Side, StreamEvent] = {}
 
     def update(self, event: StreamEvent) -> None:
-        """Take an event; each replaces its whole side (facts, Streams). Those of other channels are ignored."""
+        """Store an event, which replaces its whole side (facts, Streams). Events of other channels are ignored."""
         if event.channel in self.channels and event.event == PRICE_LADDERS.event:
             self._newest[self.channels[event.channel]] = event
 
@@ -157,14 +131,14 @@ class OrderBook:
         stale: bool = False,
     ) -> OrderBookSnapshot:
         """
-        Parse both sides.
+        Take a snapshot.
 
         :param taken_at: now, aware and UTC.
         :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
         :param due_at: when it was due, if not now.
-        :param stale: whether a side may have been overtaken unseen; who holds the connection knows.
+        :param stale: whether a side is not current any more. The book cannot tell; the stream can.
         :raises QuoineStreamDataError: if a side cannot be read.
-        :raises KeyError: if a side never came.
+        :raises KeyError: if a side has not come yet.
         """
         bids, asks = self._newest[Side.BUY], self._newest[Side.SELL]
         return OrderBookSnapshot(
@@ -179,8 +153,8 @@ class OrderBook:
         )
 
 
-@lru_cache(maxsize=SIDES_KEPT)
+@lru_cache(maxsize=CACHED_SIDES)
 def _best_first(data: str, *, descending: bool) -> tuple[PriceLevel, ...]:
-    # The exchange sends them so already; a book whose best price is not its first row would misprice all below.
+    # The exchange sends rows in this order already. If one side came unsorted, its best price would be wrong.
     levels = decode_price_ladder(data)
     return tuple(sorted(levels, key=lambda level: level.price, reverse=descending))

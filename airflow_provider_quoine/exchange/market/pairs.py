@@ -12,9 +12,12 @@ _CODE = re.compile(r"[A-Za-z0-9]+")
 
 class Pair(str):
     """
-    A currency pair's code as channel names have it, such as ``btcjpy``: checked once, plain text from then on.
+    The code of a currency pair as channel names have it, such as ``btcjpy``. It is checked where a pair enters.
 
-    :param code: letters and digits in upper or lower case; no separator, which the exchange never has.
+    In events and serialized arguments write ``str(pair)``: Airflow's messages between processes (msgpack) accept no
+    subclass of ``str``.
+
+    :param code: letters and digits in upper or lower case, without a separator.
     :raises QuoineInputError: if it is anything else.
     """
 

@@ -15,6 +15,7 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStre
 from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, PRODUCTS
 from airflow_provider_quoine.exchange.market.messages import decode_execution
 from airflow_provider_quoine.exchange.market.order_book import OrderBook
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def order_book(*, pair: str, depth: int | None) -> Subject:
     """
     if depth is not None and (type(depth) is not int or depth < 1):
         raise QuoineInputError(f"depth is {depth!r}: give a whole number above 0, or leave it out for all rows.")
-    book = OrderBook(pair=pair)
+    book = OrderBook(pair=Pair(pair))
     return Subject(
         what=f"order book of {book.pair}",
         channels=tuple(book.channels),
@@ -91,7 +92,7 @@ def product(*, pair: str, product_id: int | None) -> Subject:
     :param product_id: the exchange's number; None where it is on record.
     :raises QuoineInputError: if it is none.
     """
-    ticker = Ticker(pair=pair, product_id=product_id)
+    ticker = Ticker(pair=Pair(pair), product_id=product_id)
     return Subject(
         what=f"ticker of {ticker.pair}",
         channels=ticker.channels,

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.exchange.market.channels import PRODUCTS, normalise_pair, product_channel
+from airflow_provider_quoine.exchange.market.channels import PRODUCTS, product_channel
 from airflow_provider_quoine.exchange.market.messages import Product, decode_product
 from airflow_provider_quoine.exchange.market.order_book import age
+from airflow_provider_quoine.exchange.market.pairs import Pair
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
@@ -19,15 +20,16 @@ class ProductSnapshot:
     """
     A ticker at one moment.
 
-    :param pair: currency pair code, such as ``btcjpy``.
-    :param taken_at: when it was put together, UTC.
-    :param due_at: when it was to be taken, UTC.
-    :param received_at: when it came, UTC.
-    :param product: what it says.
-    :param stale: whether it may have been overtaken unseen: it came by a connection that was lost since.
+    :param pair: currency pair.
+    :param taken_at: when it was taken, UTC.
+    :param due_at: when it was due, UTC.
+    :param received_at: when the ticker came, UTC.
+    :param product: its content.
+    :param stale: whether it is not current any more; see
+        :meth:`~airflow_provider_quoine.exchange.stream.pusher.PusherStream.is_current`.
     """
 
-    pair: str
+    pair: Pair
     taken_at: datetime
     due_at: datetime
     received_at: datetime
@@ -36,13 +38,13 @@ class ProductSnapshot:
 
     @property
     def doubt(self) -> str | None:
-        """Why it should not be trusted as it is, in a word; None if it can be."""
+        """Why the snapshot is doubtful: ``stale``; None if it is not."""
         return "stale" if self.stale else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data: numbers as plain digits in strings, times as ISO 8601 in UTC."""
         return {
-            "pair": self.pair,
+            "pair": str(self.pair),
             "due_at": self.due_at.isoformat(),
             "taken_at": self.taken_at.isoformat(),
             "received_at": self.received_at.isoformat(),
@@ -54,33 +56,34 @@ class ProductSnapshot:
 
 class Ticker:
     """
-    The newest ticker of a product, as it came: cost follows snapshots, not messages.
+    The newest ticker of a product. It is parsed only for a snapshot, so the cost depends on the number of snapshots,
+    not of events.
 
-    :param pair: currency pair code.
-    :param product_id: the exchange's number; may be left out where it is on record.
-    :raises QuoineInputError: if it is none.
+    :param pair: currency pair.
+    :param product_id: the exchange's number; may be omitted if it is on record.
+    :raises QuoineInputError: if the number is not above zero, or omitted and not on record.
     """
 
-    def __init__(self, *, pair: str, product_id: int | None = None) -> None:
-        self.pair = normalise_pair(pair)
+    def __init__(self, *, pair: Pair, product_id: int | None = None) -> None:
+        self.pair = pair
         self.channels = (product_channel(self.pair, product_id),)
-        """What to subscribe to."""
+        """The channel to subscribe to."""
         self._newest: StreamEvent | None = None
 
     def update(self, event: StreamEvent) -> None:
-        """Take an event; those of other channels are ignored."""
+        """Store an event. Events of other channels are ignored."""
         if event.channel in self.channels and event.event == PRODUCTS.event:
             self._newest = event
 
     def snapshot(self, taken_at: datetime, *, due_at: datetime | None = None, stale: bool = False) -> ProductSnapshot:
         """
-        Parse it.
+        Take a snapshot.
 
         :param taken_at: now, aware and UTC.
         :param due_at: when it was due, if not now.
-        :param stale: whether it came by a connection that was lost.
-        :raises QuoineStreamDataError: if it cannot be read.
-        :raises KeyError: if none ever came.
+        :param stale: whether the ticker is not current any more. The ticker cannot tell; the stream can.
+        :raises QuoineStreamDataError: if the ticker cannot be read.
+        :raises KeyError: if none has come yet.
         """
         if self._newest is None:
             raise KeyError(self.pair)

@@ -145,6 +145,15 @@ class PusherStream:
         subscription = self._share.subscriptions.get(channel)
         return subscription.feed.newest_event() if subscription else None
 
+    def is_current(self, event: StreamEvent) -> bool:
+        """
+        Tell whether an event still shows the state of its channel, if it is the newest one.
+
+        It does if every channel is confirmed and the event came by the present connection. Pusher has no history, so an
+        event that came by an earlier connection may have been superseded unseen.
+        """
+        return self.confirmed and event.connection == self.connection
+
     async def news(self) -> None:
         """
         Wait until an event of its channels, a loss or a confirmation came since the last call, one or many.

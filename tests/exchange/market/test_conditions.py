@@ -1,8 +1,7 @@
-"""What is true of a market in one view of it, and which conditions are let in."""
+"""Conditions: their judgement of one state of the market, and the arguments that are accepted."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from decimal import Decimal
 from typing import Any
@@ -16,14 +15,14 @@ from airflow_provider_quoine.exchange.market.conditions import (
     CONDITIONS,
     BookSilent,
     Condition,
-    Feed,
-    MarketView,
     PriceReaches,
     SpreadAbove,
     TradeAbove,
     event_of,
 )
-from tests.exchange.market.views import book, trade, view
+from airflow_provider_quoine.exchange.market.market_state import MarketData, MarketState
+from airflow_provider_quoine.exchange.market.pairs import Pair
+from tests.exchange.market.states import book, state, trade
 
 
 @pytest.mark.parametrize(
@@ -38,68 +37,68 @@ from tests.exchange.market.views import book, trade, view
     ],
 )
 def test_a_price_is_through_a_level_when_it_reaches_it(direction: str, price: str, holds: bool) -> None:
-    assert PriceReaches(level="600", direction=direction).holds(trade(price)) is holds
+    assert PriceReaches.of(level="600", direction=direction).holds(trade(price)) is holds
 
 
 @pytest.mark.parametrize(
-    ("source", "feed", "seen", "price"),
+    ("source", "data", "seen", "price"),
     [
-        ("last_trade", Feed.TRADES, trade("601"), "601"),
-        ("best_bid", Feed.BOOK, book("600", "603"), "600"),
-        ("best_ask", Feed.BOOK, book("600", "603"), "603"),
-        ("mid", Feed.BOOK, book("600", "603"), "601.5"),
-        ("best_bid", Feed.BOOK, book("603", "600"), "603"),
+        ("last_trade", MarketData.TRADES, trade("601"), "601"),
+        ("best_bid", MarketData.BOOK, book("600", "603"), "600"),
+        ("best_ask", MarketData.BOOK, book("600", "603"), "603"),
+        ("mid", MarketData.BOOK, book("600", "603"), "601.5"),
+        ("best_bid", MarketData.BOOK, book("603", "600"), "603"),
     ],
 )
-def test_the_price_is_what_was_chosen(source: str, feed: Feed, seen: MarketView, price: str) -> None:
-    condition = PriceReaches(level="1", price=source)
-    assert condition.feed == feed
+def test_the_price_is_what_was_chosen(source: str, data: MarketData, seen: MarketState, price: str) -> None:
+    condition = PriceReaches.of(level="1", price=source)
+    assert condition.data == data
     assert condition.values(seen)["price"] == price
 
 
 @pytest.mark.parametrize(
     ("condition", "seen"),
     [
-        (PriceReaches(level="1"), view()),
-        (PriceReaches(level="1", price="best_bid"), book(None, "600")),
-        (PriceReaches(level="1", price="best_ask"), book("600", None)),
-        (PriceReaches(level="1", price="mid"), book("600", None)),
-        (PriceReaches(level="1", price="mid"), book("601", "600")),
-        (SpreadAbove(bound="1"), book(None, "600")),
-        (SpreadAbove(bound="1"), book("600", None)),
-        (SpreadAbove(bound="1"), book("600", "600")),
-        (TradeAbove(size="1"), view()),
+        (PriceReaches.of(level="1"), state()),
+        (PriceReaches.of(level="1", price="best_bid"), book(None, "600")),
+        (PriceReaches.of(level="1", price="best_ask"), book("600", None)),
+        (PriceReaches.of(level="1", price="mid"), book("600", None)),
+        (PriceReaches.of(level="1", price="mid"), book("601", "600")),
+        (SpreadAbove.of(bound="1"), book(None, "600")),
+        (SpreadAbove.of(bound="1"), book("600", None)),
+        (SpreadAbove.of(bound="1"), book("600", "600")),
+        (TradeAbove.of(size="1"), state()),
     ],
 )
-def test_what_a_view_does_not_show_is_not_judged(condition: Condition, seen: MarketView) -> None:
+def test_a_state_that_does_not_show_it_is_not_judged(condition: Condition, seen: MarketState) -> None:
     assert condition.holds(seen) is None
 
 
 @pytest.mark.parametrize(("ask", "holds"), [("602", False), ("602.5", False), ("602.50000001", True)])
 def test_a_spread_is_above_a_bound_in_quote_currency(ask: str, holds: bool) -> None:
-    assert SpreadAbove(bound="2.5").holds(book("600", ask)) is holds
+    assert SpreadAbove.of(bound="2.5").holds(book("600", ask)) is holds
 
 
 @pytest.mark.parametrize(("quantity", "holds"), [("5", False), ("5.00000001", True)])
 def test_a_trade_is_above_a_size(quantity: str, holds: bool) -> None:
-    assert TradeAbove(size="5.0").holds(trade("600", quantity=quantity)) is holds
+    assert TradeAbove.of(size="5.0").holds(trade("600", quantity=quantity)) is holds
 
 
 @pytest.mark.parametrize(("clock", "holds"), [(60, False), (60.5, True)])
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_book_is_silent_whatever_the_reason(clock: float, holds: bool, connected: bool) -> None:
-    assert BookSilent(seconds=60).holds(view(clock, heard=0.0, connected=connected)) is holds
+    assert BookSilent.of(seconds=60).holds(state(clock, last_heard=0.0, connected=connected)) is holds
 
 
 def test_an_event_is_plain_json_that_says_what_when_and_how_much() -> None:
     at = "2026-01-02T12:00:05+00:00"
     told = {
-        condition: event_of("btcjpy", condition, seen)
+        condition: event_of(Pair("btcjpy"), condition, seen)
         for condition, seen in (
-            (PriceReaches(level="600.50"), trade("601", 5)),
-            (SpreadAbove(bound="2"), book("600", "603.5", 5)),
-            (TradeAbove(size="0.5"), trade("1E+3", 5, quantity="0.75")),
-            (BookSilent(seconds=4), view(5, heard=0.26, connected=False)),
+            (PriceReaches.of(level="600.50"), trade("601", 5)),
+            (SpreadAbove.of(bound="2"), book("600", "603.5", 5)),
+            (TradeAbove.of(size="0.5"), trade("1E+3", 5, quantity="0.75")),
+            (BookSilent.of(seconds=4), state(5, last_heard=0.26, connected=False)),
         )
     }
     assert json.loads(json.dumps(list(told.values()), allow_nan=False)) == [
@@ -148,19 +147,19 @@ def test_an_event_is_plain_json_that_says_what_when_and_how_much() -> None:
 AMOUNT = st.decimals(min_value="0.00000001", max_value="1e30", places=8).map(lambda number: format(number, "f"))
 
 
-@given(st.one_of(st.builds(PriceReaches, level=AMOUNT), st.builds(SpreadAbove, bound=AMOUNT)))
+@given(st.one_of(st.builds(PriceReaches.of, level=AMOUNT), st.builds(SpreadAbove.of, bound=AMOUNT)))
 def test_a_condition_is_made_again_from_what_is_written_of_it(condition: Condition) -> None:
-    arguments = json.loads(json.dumps(dataclasses.asdict(condition)))
+    arguments = json.loads(json.dumps(condition.arguments()))
     again = CONDITIONS[condition.name](**arguments)
     assert again == condition
-    assert dataclasses.asdict(again) == arguments
+    assert again.arguments() == arguments
 
 
 @given(AMOUNT, st.integers(0, 5))
 def test_equal_numbers_are_written_alike(level: str, zeros: int) -> None:
     other = f"0{level}{'0' * zeros}"
-    assert PriceReaches(level=other) == PriceReaches(level=level)
-    assert Decimal(PriceReaches(level=other).level) == Decimal(level)
+    assert PriceReaches.of(level=other) == PriceReaches.of(level=level)
+    assert PriceReaches.of(level=other).level == Decimal(level)
 
 
 @pytest.mark.parametrize(
@@ -169,15 +168,15 @@ def test_equal_numbers_are_written_alike(level: str, zeros: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [(PriceReaches, "level"), (SpreadAbove, "bound"), (TradeAbove, "size")], ids=lambda one: str(one)
 )
-def test_what_is_no_exact_number_is_refused_by_name(kind: type[Condition], name: str, number: Any) -> None:
+def test_what_is_no_exact_number_is_refused_by_name(kind: Any, name: str, number: Any) -> None:
     with pytest.raises(QuoineInputError, match=f"^{name} is .*plain digits"):
-        kind(**{name: number})
+        kind.of(**{name: number})
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, -1, True, "60", None, float("nan"), float("inf")])
 def test_what_is_no_time_is_refused(seconds: Any) -> None:
     with pytest.raises(QuoineInputError, match=r"^seconds is .*1 or more"):
-        BookSilent(seconds=seconds)
+        BookSilent.of(seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -191,4 +190,4 @@ def test_what_is_no_time_is_refused(seconds: Any) -> None:
 )
 def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(given: dict[str, Any], words: str) -> None:
     with pytest.raises(QuoineInputError, match=words):
-        PriceReaches(level="600", **given)
+        PriceReaches.of(level="600", **given)

@@ -1,4 +1,4 @@
-"""A condition that comes true is told once, and never where it may have been true before."""
+"""The edge detector: one event each time a condition becomes true, none if it may have been true before."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from hypothesis import strategies as st
 from airflow_provider_quoine.exchange.market.conditions import (
     BookSilent,
     Condition,
-    MarketView,
     PriceReaches,
     SpreadAbove,
     TradeAbove,
 )
-from airflow_provider_quoine.exchange.market.edge_detector import Edges
-from tests.exchange.market.views import book, trade, view
+from airflow_provider_quoine.exchange.market.edge_detector import EdgeDetector
+from airflow_provider_quoine.exchange.market.market_state import MarketState
+from airflow_provider_quoine.exchange.market.pairs import Pair
+from tests.exchange.market.states import book, state, trade
 
 
-def events(condition: Condition, views: Sequence[MarketView], *, cooldown: float = 0) -> list[tuple[int, Any]]:
-    """Which of the views an event came of, and the event."""
-    edges = Edges(pair="btcjpy", condition=condition, cooldown=cooldown)
-    told = [(index, edges.take(each)) for index, each in enumerate(views)]
+def events(condition: Condition, states: Sequence[MarketState], *, cooldown: float = 0) -> list[tuple[int, Any]]:
+    """Return the events, each with the index of the state that made it."""
+    detector = EdgeDetector(pair=Pair("btcjpy"), condition=condition, cooldown=cooldown)
+    told = [(index, detector.observe(each)) for index, each in enumerate(states)]
     return [(index, event) for index, event in told if event is not None]
 
 
-def prices(*each: str) -> list[MarketView]:
+def prices(*each: str) -> list[MarketState]:
     return [trade(price) for price in each]
 
 
@@ -54,56 +55,62 @@ def prices(*each: str) -> list[MarketView]:
 def test_a_crossing_is_told_once_with_its_direction(
     direction: str, path: list[str], crossed: list[tuple[int, str]]
 ) -> None:
-    told = events(PriceReaches(level="600", direction=direction), prices(*path))
+    told = events(PriceReaches.of(level="600", direction=direction), prices(*path))
     assert [(index, event["direction"]) for index, event in told] == crossed
 
 
-def test_what_was_before_something_was_missed_is_not_known() -> None:
-    views = [trade("599"), trade("601", unbroken=2), trade("599", unbroken=2), trade("601", unbroken=2)]
-    assert [index for index, _ in events(PriceReaches(level="600"), views)] == [3]
+def test_after_a_gap_the_state_before_is_not_known() -> None:
+    states = [trade("599"), trade("601", epoch=2), trade("599", epoch=2), trade("601", epoch=2)]
+    assert [index for index, _ in events(PriceReaches.of(level="600"), states)] == [3]
 
 
 def test_a_side_that_is_gone_for_a_while_does_not_re_arm() -> None:
-    views = [book("590", "600"), book("590", "610"), book(None, "610"), book("610", "600"), book("590", "610")]
-    assert [index for index, _ in events(SpreadAbove(bound="15"), views)] == [1]
+    states = [book("590", "600"), book("590", "610"), book(None, "610"), book("610", "600"), book("590", "610")]
+    assert [index for index, _ in events(SpreadAbove.of(bound="15"), states)] == [1]
 
 
 def test_each_large_trade_is_told_also_the_first() -> None:
-    views = [trade("1", quantity=size) for size in ("9", "9", "1", "9")]
-    assert [index for index, _ in events(TradeAbove(size="5"), views)] == [0, 1, 3]
+    states = [trade("1", quantity=size) for size in ("9", "9", "1", "9")]
+    assert [index for index, _ in events(TradeAbove.of(size="5"), states)] == [0, 1, 3]
 
 
 def test_a_silence_is_told_once_and_again_after_the_book_was_heard() -> None:
     heard = [0, 0, 0, 0, 63, 63, 63]
-    views = [view(clock, heard=heard[index]) for index, clock in enumerate([0, 59, 61, 62, 63, 122, 124])]
-    assert [index for index, _ in events(BookSilent(seconds=60), views)] == [2, 6]
+    states = [state(clock, last_heard=heard[index]) for index, clock in enumerate([0, 59, 61, 62, 63, 122, 124])]
+    assert [index for index, _ in events(BookSilent.of(seconds=60), states)] == [2, 6]
 
 
 def test_a_silence_goes_on_through_a_lost_connection() -> None:
-    views = [view(0), view(59, heard=0), view(61, heard=0, unbroken=2), view(70, heard=0, unbroken=3)]
-    assert [index for index, _ in events(BookSilent(seconds=60), views)] == [2]
+    states = [state(0), state(59, last_heard=0), state(61, last_heard=0, epoch=2), state(70, last_heard=0, epoch=3)]
+    assert [index for index, _ in events(BookSilent.of(seconds=60), states)] == [2]
 
 
-def test_who_begins_to_watch_within_a_silence_counts_it_from_then() -> None:
-    views = [view(1000, heard=0), view(1059, heard=0), view(1061, heard=0)]
-    ((index, event),) = events(BookSilent(seconds=60), views)
+def test_a_watcher_measures_a_silence_from_its_own_start() -> None:
+    states = [state(1000, last_heard=0), state(1059, last_heard=0), state(1061, last_heard=0)]
+    ((index, event),) = events(BookSilent.of(seconds=60), states)
     assert (index, event["silent_seconds"]) == (2, 61.0)
 
 
-def test_the_cooldown_counts_what_it_holds_back() -> None:
-    views = [trade("1", clock, quantity="9") for clock in (0, 1, 9, 10, 11, 30)]
-    told = events(TradeAbove(size="5"), views, cooldown=10)
+def test_the_cooldown_counts_the_events_that_it_suppresses() -> None:
+    states = [trade("1", clock, quantity="9") for clock in (0, 1, 9, 10, 11, 30)]
+    told = events(TradeAbove.of(size="5"), states, cooldown=10)
     assert [(index, event["suppressed"]) for index, event in told] == [(0, 0), (3, 2), (5, 1)]
 
 
 def test_an_edge_within_the_cooldown_is_not_made_up_for() -> None:
-    views = [trade(price, clock) for price, clock in (("1", 0), ("9", 1), ("1", 2), ("9", 3), ("9", 20))]
-    assert [index for index, _ in events(PriceReaches(level="5"), views, cooldown=10)] == [1]
+    states = [trade(price, clock) for price, clock in (("1", 0), ("9", 1), ("1", 2), ("9", 3), ("9", 20))]
+    assert [index for index, _ in events(PriceReaches.of(level="5"), states, cooldown=10)] == [1]
 
 
 def test_lost_trades_are_told_with_the_next_event() -> None:
-    views = [trade("1", missed=2), trade("1", missed=1), trade("9"), trade("1"), trade("9", missed=4)]
-    told = events(PriceReaches(level="5"), views)
+    states = [
+        trade("1", missed_trades=2),
+        trade("1", missed_trades=1),
+        trade("9"),
+        trade("1"),
+        trade("9", missed_trades=4),
+    ]
+    told = events(PriceReaches.of(level="5"), states)
     assert [(index, event["missed_trades"]) for index, event in told] == [(2, 3), (4, 4)]
 
 
@@ -122,7 +129,7 @@ def test_crossings_are_those_of_neighbours_between_which_nothing_was_missed(
         if line == line_before and direction in (way, "either") and crosses
     ]
     told = events(
-        PriceReaches(level="3", direction=direction), [trade(str(price), unbroken=line) for price, line in path]
+        PriceReaches.of(level="3", direction=direction), [trade(str(price), epoch=line) for price, line in path]
     )
     assert [(index, event["direction"]) for index, event in told] == crossed
 
@@ -132,16 +139,16 @@ def test_spreads_are_told_as_a_plain_loop_tells_them(
     spreads: list[int | None], pauses: list[int], cooldown: int
 ) -> None:
     """The oracle keeps what was known last, and the time of the last event."""
-    clock, views, expected = 0, [], []
+    clock, states, expected = 0, [], []
     wide: bool | None = None
     last = -100
     for index, (spread, pause) in enumerate(zip(spreads, pauses, strict=False)):
         clock += pause
-        views.append(book("100", None if spread is None else str(100 + spread), clock))
+        states.append(book("100", None if spread is None else str(100 + spread), clock))
         if spread is None:
             continue
         if spread > 3 and wide is False and clock - last >= cooldown:
             expected.append(index)
             last = clock
         wide = spread > 3
-    assert [index for index, _ in events(SpreadAbove(bound="3"), views, cooldown=cooldown)] == expected
+    assert [index for index, _ in events(SpreadAbove.of(bound="3"), states, cooldown=cooldown)] == expected

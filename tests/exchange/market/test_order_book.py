@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
 from airflow_provider_quoine.exchange.market.order_book import OrderBook
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -20,7 +21,7 @@ def event(side: str, rows: object, *, after: float = 0, name: str = "updated") -
 
 
 def book_of(*events: StreamEvent) -> OrderBook:
-    book = OrderBook(pair="BTCJPY")
+    book = OrderBook(pair=Pair("BTCJPY"))
     for each in events:
         book.update(each)
     return book

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.ticker import Ticker
 from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
@@ -19,7 +20,7 @@ def event(data: str, *, name: str = "updated", channel: str = "product_cash_btcj
 
 
 def test_a_snapshot_states_everything_as_json() -> None:
-    ticker = Ticker(pair="BTCJPY")
+    ticker = Ticker(pair=Pair("BTCJPY"))
     ticker.update(event('{"id": 5, "market_ask": 600.10, "brand_new": 1.50}'))
     ticker.update(event('{"id": 6}', name="deleted"))
     ticker.update(event('{"id": 7}', channel="product_cash_ethjpy_29"))
@@ -41,7 +42,7 @@ def test_a_snapshot_states_everything_as_json() -> None:
 
 
 def test_what_cannot_be_read_costs_one_snapshot() -> None:
-    ticker = Ticker(pair="btcjpy")
+    ticker = Ticker(pair=Pair("btcjpy"))
     with pytest.raises(KeyError):
         ticker.snapshot(NOON)
     ticker.update(event("[]"))
