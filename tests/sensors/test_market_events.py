@@ -1,4 +1,4 @@
-"""The market's sensors: what they refuse, what they defer, and how they end."""
+"""The market sensors: the input that they refuse, the trigger that they defer to, and their results."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from airflow_provider_quoine.sensors.market_events import (
     QuoineSilentBookSensor,
     QuoineSpreadSensor,
 )
+from airflow_provider_quoine.triggers.events import Outcome, Status
+from tests.support.pairs import counted_pair_checks
 
 
 def make(kind: type[BaseSensorOperator] = QuoinePriceSensor, **given: Any) -> BaseSensorOperator:
@@ -42,11 +44,12 @@ def make(kind: type[BaseSensorOperator] = QuoinePriceSensor, **given: Any) -> Ba
         (QuoineSilentBookSensor, {"seconds": 60}, "book_silent", {"seconds": 60.0}),
     ],
 )
-def test_it_waits_in_the_triggerer_for_as_long_as_it_may(
+def test_it_defers_to_the_triggerer_with_its_timeout(
     kind: type[BaseSensorOperator], given: dict[str, Any], condition: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(TaskDeferred) as deferred:
+    with counted_pair_checks() as checked, pytest.raises(TaskDeferred) as deferred:
         make(kind, **given, timeout=7, quoine_conn_id="mine").execute({})
+    assert checked == ["BTCJPY"]
     assert (deferred.value.method_name, deferred.value.timeout) == ("execute_complete", timedelta(seconds=7))
     assert deferred.value.trigger.serialize()[1] == {
         "pair": "btcjpy",
@@ -70,7 +73,7 @@ def test_it_waits_in_the_triggerer_for_as_long_as_it_may(
         (QuoineSilentBookSensor, {"seconds": 0}, "seconds is 0"),
     ],
 )
-def test_wrong_input_fails_at_once_without_retry_even_softly(
+def test_wrong_input_fails_at_once_without_retry_despite_soft_fail(
     kind: type[BaseSensorOperator], given: dict[str, Any], words: str, soft_fail: bool
 ) -> None:
     with pytest.raises(AirflowFailException, match=words):
@@ -78,25 +81,31 @@ def test_wrong_input_fails_at_once_without_retry_even_softly(
 
 
 def resume(sensor: BaseSensorOperator, event: Any) -> Any:
-    """Go on as Airflow does."""
+    """Resume the task as Airflow does."""
     return sensor.resume_execution("execute_complete", {"event": event}, {})
 
 
-def test_what_was_seen_is_the_result() -> None:
+def event_of(status: Status, **given: Any) -> Any:
+    """Return the event that the trigger ends with."""
+    return Outcome(status=status, **given).as_event().payload
+
+
+def test_the_market_event_is_the_result() -> None:
     seen = {"event": "price_crossed", "price": "601"}
-    assert resume(make(), {"status": "success", "seen": seen}) == seen
+    assert resume(make(), event_of(Status.SUCCESS, result=seen)) == seen
 
 
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        ({"status": "error", "message": "why"}, "why"),
-        (None, "no event of its own"),
-        ({"status": "success"}, "no event of its own"),
-        ({"status": "success", "seen": None}, "no event of its own"),
+        (event_of(Status.ERROR, message="why"), "why"),
+        (None, "The market trigger sent None, which this version does not understand"),
+        ({"status": "success"}, "does not understand"),
+        ({"status": "success", "seen": {"event": "price_crossed"}}, "does not understand"),
+        (event_of(Status.SUCCESS) | {"version": 0}, "does not understand"),
     ],
 )
-def test_what_is_no_success_fails_and_may_be_retried_or_is_skipped(event: Any, words: str) -> None:
+def test_any_other_event_fails_and_may_be_retried_or_is_skipped(event: Any, words: str) -> None:
     with pytest.raises(AirflowException, match=words) as caught:
         resume(make(), event)
     assert not isinstance(caught.value, AirflowFailException)
@@ -104,7 +113,7 @@ def test_what_is_no_success_fails_and_may_be_retried_or_is_skipped(event: Any, w
         resume(make(level="600", soft_fail=True), event)
 
 
-def test_a_time_out_is_a_sensors() -> None:
+def test_a_timeout_is_that_of_a_sensor() -> None:
     failure = {"error": "Trigger timeout"}
     with pytest.raises(AirflowSensorTimeout):
         make().resume_execution("__fail__", failure, {})

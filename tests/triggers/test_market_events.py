@@ -28,6 +28,7 @@ from airflow_provider_quoine.triggers.market_events import (
     QuoineSilentBookTrigger,
     QuoineSpreadTrigger,
 )
+from tests.support.pairs import counted_pair_checks
 from tests.support.streams import ASKS, BIDS, control, our_records, stream_threads, until
 from tests.triggers.watchers import TRADES, book, prices, subscribed_to, trade, trades, watching
 
@@ -81,6 +82,16 @@ async def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
         "suppressed": 0,
         "missed_trades": 0,
     }
+
+
+async def test_a_pair_is_checked_once_for_a_watcher_not_for_its_events(market: SandboxServer) -> None:
+    watcher = large_trade()
+    with counted_pair_checks() as checked:
+        async with watching(watcher) as watched:
+            await trades(market, *[trade(quantity="9")] * 10)
+            await until(lambda: len(watched.events[0]) == 10)
+    # The triggerer makes the watcher from its stored arguments, and once more to open the shared stream.
+    assert checked == ["btcjpy"] * 2
 
 
 async def test_each_large_trade_is_an_event_with_the_trade(market: SandboxServer) -> None:
@@ -142,7 +153,7 @@ async def test_watchers_of_other_pairs_and_of_the_book_share_the_connection(mark
     assert market.control.state(requests=1)["stream"]["connections_total"] == 1
 
 
-async def test_after_a_reconnect_the_first_price_only_tells_the_side(market: SandboxServer) -> None:
+async def test_after_a_reconnect_the_first_price_makes_no_event(market: SandboxServer) -> None:
     async with watching(price_cross(), price_cross(price="best_bid"), large_trade()) as watched:
         await prices(market, "599")
         await book(market, watched, "599")
@@ -160,7 +171,7 @@ async def test_after_a_reconnect_the_first_price_only_tells_the_side(market: San
     assert [[event["price"] for event in each] for each in watched.events[:2]] == [["601.5"], ["601.5"]]
 
 
-async def test_no_trade_of_a_burst_is_lost_though_the_watcher_is_slow_and_airflows_queue_short(
+async def test_a_slow_watcher_with_a_short_queue_loses_no_trade_of_a_burst(
     market: SandboxServer,
 ) -> None:
     async with watching(large_trade(), queue_size=16, pause=0.01) as watched:
@@ -173,7 +184,7 @@ async def test_no_trade_of_a_burst_is_lost_though_the_watcher_is_slow_and_airflo
     assert {event["missed_trades"] for event in watched.events[0]} == {0}
 
 
-async def test_trades_that_come_too_fast_are_counted_and_said(
+async def test_trades_beyond_the_queue_are_counted_and_logged(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(market_feed, "TRADE_QUEUE_SIZE", 10)
@@ -193,7 +204,7 @@ async def test_trades_that_come_too_fast_are_counted_and_said(
     assert "trades of btcjpy were lost" in caplog.text
 
 
-async def test_a_burst_of_books_is_looked_at_now_and_then(market: SandboxServer) -> None:
+async def test_a_burst_of_books_is_conflated(market: SandboxServer) -> None:
     # It is busy with each look, and its queue has room for few.
     busy = price_cross(price="best_bid", direction="either")
     async with watching(busy, queue_size=16, pause=0.01) as watched:
@@ -233,7 +244,7 @@ async def test_unreadable_data_is_skipped_and_warned_of_once_without_its_content
         ({"pusher_key": "another-key", "pusher_tls": True, "ca_path": "/nowhere.pem"}, "/nowhere.pem"),
     ],
 )
-async def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right(
+async def test_a_wrong_connection_is_logged_once_and_retried_until_it_is_corrected(
     market: SandboxServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -270,7 +281,7 @@ async def test_a_wrong_connection_is_said_once_and_tried_again_until_it_is_right
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_waited_out(
+async def test_an_unexpected_failure_is_logged_with_its_traceback_and_retried(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = QuoineHook.aget_stream_endpoint
@@ -290,7 +301,7 @@ async def test_a_failure_that_nobody_has_thought_of_is_said_with_its_place_and_w
     assert told.exc_info is not None
 
 
-async def test_a_connection_that_was_corrected_is_taken_up(
+async def test_a_corrected_connection_is_read_again(
     market: SandboxServer, monkeypatch: pytest.MonkeyPatch, unused_port: int
 ) -> None:
     right = market.airflow_connection()
@@ -306,14 +317,14 @@ async def test_a_connection_that_was_corrected_is_taken_up(
         await until(lambda: watched.events[0])
 
 
-async def test_leaving_leaves_nothing(market: SandboxServer) -> None:
+async def test_a_stopped_watcher_leaves_no_thread_and_no_task(market: SandboxServer) -> None:
     async with watching(price_cross(), price_cross(price="mid")):
         await subscribed_to(market, TRADES)
         await subscribed_to(market, BIDS)
     await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
 
 
-async def test_a_watcher_also_runs_alone(market: SandboxServer) -> None:
+async def test_a_watcher_runs_without_a_shared_stream(market: SandboxServer) -> None:
     alone = large_trade().run()
     event = asyncio.ensure_future(anext(alone))
     await trades(market, trade(quantity="9"))
@@ -331,8 +342,9 @@ WATCHERS = [
 
 
 @pytest.mark.parametrize("watcher", WATCHERS, ids=lambda one: type(one).__name__)
-def test_it_is_stored_in_one_form_from_which_it_is_made_again(watcher: BaseEventTrigger) -> None:
+def test_a_watcher_is_made_again_from_its_serialized_arguments(watcher: BaseEventTrigger) -> None:
     path, arguments = watcher.serialize()
+    assert {type(argument) for argument in arguments.values()} <= {str, float}
     assert path == f"airflow_provider_quoine.triggers.market_events.{type(watcher).__name__}"
     again = type(watcher)(**json.loads(json.dumps(arguments)))
     assert json.dumps(again.serialize()) == json.dumps(watcher.serialize())
@@ -341,7 +353,7 @@ def test_it_is_stored_in_one_form_from_which_it_is_made_again(watcher: BaseEvent
     assert Asset("it", watchers=[AssetWatcher(name="it", trigger=watcher)]).watchers
 
 
-def test_what_is_the_same_is_one_trigger_to_airflow() -> None:
+def test_equal_watchers_are_one_trigger_to_airflow() -> None:
     one = QuoinePriceCrossTrigger(pair="BTCJPY", level="600.50", cooldown=5)
     other = QuoinePriceCrossTrigger(pair="btcjpy", level="0600.5", cooldown=5.0)
     assert BaseEventTrigger.hash(*one.serialize()) == BaseEventTrigger.hash(*other.serialize())
@@ -389,7 +401,7 @@ async def events_of(trigger: BaseTrigger) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", [["601"], ["598", "599", "601"]])
-async def test_a_wait_ends_when_the_condition_is_true_also_at_once(market: SandboxServer, path: list[str]) -> None:
+async def test_a_wait_ends_when_the_condition_is_true_or_was_before(market: SandboxServer, path: list[str]) -> None:
     task = asyncio.create_task(events_of(waiting()))
     await prices(market, *path)
     (event,) = await task
@@ -415,7 +427,7 @@ async def test_a_wait_that_cannot_go_on_is_an_error_in_words(
     assert "another-key" not in outcome.message
 
 
-async def test_cancelling_a_wait_leaves_nothing(market: SandboxServer) -> None:
+async def test_a_cancelled_wait_leaves_no_thread_and_no_task(market: SandboxServer) -> None:
     task = asyncio.create_task(events_of(waiting("book_silent", seconds=100.0)))
     await subscribed_to(market, ASKS)
     task.cancel()

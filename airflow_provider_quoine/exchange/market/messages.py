@@ -138,12 +138,12 @@ def decode_product(data: str) -> Product:
     return _decode(data, "product", _product)
 
 
-def _decode(data: str, what: str, read: Callable[[Any], _Result]) -> _Result:
+def _decode(data: str, kind: str, read: Callable[[Any], _Result]) -> _Result:
     try:
         return read(read_json(data))
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         raise QuoineStreamDataError(
-            f"The stream sent a {what} that cannot be read ({type(error).__name__}: {error}): {data[:80]!r}"
+            f"The stream sent a {kind} that cannot be read ({type(error).__name__}: {error}): {data[:80]!r}"
         ) from error
 
 

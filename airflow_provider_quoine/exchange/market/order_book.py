@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.exact_json import plain_number
@@ -45,7 +45,7 @@ class OrderBookSnapshot:
     asks_received_at: datetime
     stale: bool
 
-    @property
+    @cached_property
     def top(self) -> TopOfBook:
         """Best bid and best ask."""
         return TopOfBook(
@@ -64,7 +64,6 @@ class OrderBookSnapshot:
 
         Snapshots of the same book share their rows: do not change them in place.
         """
-        top = self.top
         return {
             "pair": str(self.pair),
             "due_at": self.due_at.isoformat(),
@@ -75,11 +74,11 @@ class OrderBookSnapshot:
             "asks_received_at": self.asks_received_at.isoformat(),
             "bids_age": age(self.bids_received_at, self.due_at),
             "asks_age": age(self.asks_received_at, self.due_at),
-            "best_bid": plain_json(top.bid),
-            "best_ask": plain_json(top.ask),
-            "mid": plain_json(top.mid),
-            "spread": plain_json(top.spread),
-            "crossed": top.crossed,
+            "best_bid": plain_json(self.top.bid),
+            "best_ask": plain_json(self.top.ask),
+            "mid": plain_json(self.top.mid),
+            "spread": plain_json(self.top.spread),
+            "crossed": self.top.crossed,
             "stale": self.stale,
         }
 

@@ -17,7 +17,7 @@ def test_channel_names_are_those_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize("pair", ["", "BTC/JPY", "btc_jpy", "btcjpy\n", "btc jpy", "btcjp\u00fd", "b" * 146, None, 5])
-def test_what_is_no_pair_is_refused_before_a_silent_channel_comes_of_it(pair: str) -> None:
+def test_a_wrong_pair_is_refused_because_its_channel_would_be_silent(pair: str) -> None:
     with pytest.raises(QuoineInputError):
         price_ladder_channel(Pair(pair), Side.BUY)
 
@@ -29,7 +29,7 @@ def test_a_product_on_record_needs_no_id() -> None:
 
 
 @pytest.mark.parametrize("product_id", [0, -1, True, "5"])
-def test_what_is_no_product_id_is_refused(product_id: int) -> None:
+def test_a_wrong_product_id_is_refused(product_id: int) -> None:
     with pytest.raises(QuoineInputError, match="product id"):
         product_channel(Pair("btcjpy"), product_id)
 

@@ -36,7 +36,7 @@ from tests.exchange.market.states import book, state, trade
         ("down", "599.9", True),
     ],
 )
-def test_a_price_is_through_a_level_when_it_reaches_it(direction: str, price: str, holds: bool) -> None:
+def test_a_price_equal_to_the_level_has_reached_it(direction: str, price: str, holds: bool) -> None:
     assert PriceReaches.of(level="600", direction=direction).holds(trade(price)) is holds
 
 
@@ -50,7 +50,7 @@ def test_a_price_is_through_a_level_when_it_reaches_it(direction: str, price: st
         ("best_bid", MarketData.BOOK, book("603", "600"), "603"),
     ],
 )
-def test_the_price_is_what_was_chosen(source: str, data: MarketData, seen: MarketState, price: str) -> None:
+def test_the_price_is_the_chosen_one(source: str, data: MarketData, seen: MarketState, price: str) -> None:
     condition = PriceReaches.of(level="1", price=source)
     assert condition.data == data
     assert condition.values(seen)["price"] == price
@@ -90,7 +90,7 @@ def test_a_book_is_silent_whatever_the_reason(clock: float, holds: bool, connect
     assert BookSilent.of(seconds=60).holds(state(clock, last_heard=0.0, connected=connected)) is holds
 
 
-def test_an_event_is_plain_json_that_says_what_when_and_how_much() -> None:
+def test_an_event_is_plain_json_with_name_time_and_values() -> None:
     at = "2026-01-02T12:00:05+00:00"
     told = {
         condition: event_of(Pair("btcjpy"), condition, seen)
@@ -148,7 +148,7 @@ AMOUNT = st.decimals(min_value="0.00000001", max_value="1e30", places=8).map(lam
 
 
 @given(st.one_of(st.builds(PriceReaches.of, level=AMOUNT), st.builds(SpreadAbove.of, bound=AMOUNT)))
-def test_a_condition_is_made_again_from_what_is_written_of_it(condition: Condition) -> None:
+def test_a_condition_is_made_again_from_its_arguments(condition: Condition) -> None:
     arguments = json.loads(json.dumps(condition.arguments()))
     again = CONDITIONS[condition.name](**arguments)
     assert again == condition
@@ -156,7 +156,7 @@ def test_a_condition_is_made_again_from_what_is_written_of_it(condition: Conditi
 
 
 @given(AMOUNT, st.integers(0, 5))
-def test_equal_numbers_are_written_alike(level: str, zeros: int) -> None:
+def test_equal_numbers_make_equal_conditions(level: str, zeros: int) -> None:
     other = f"0{level}{'0' * zeros}"
     assert PriceReaches.of(level=other) == PriceReaches.of(level=level)
     assert PriceReaches.of(level=other).level == Decimal(level)
@@ -168,13 +168,13 @@ def test_equal_numbers_are_written_alike(level: str, zeros: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [(PriceReaches, "level"), (SpreadAbove, "bound"), (TradeAbove, "size")], ids=lambda one: str(one)
 )
-def test_what_is_no_exact_number_is_refused_by_name(kind: Any, name: str, number: Any) -> None:
+def test_an_inexact_or_wrong_number_is_refused_by_name(kind: Any, name: str, number: Any) -> None:
     with pytest.raises(QuoineInputError, match=f"^{name} is .*plain digits"):
         kind.of(**{name: number})
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, -1, True, "60", None, float("nan"), float("inf")])
-def test_what_is_no_time_is_refused(seconds: Any) -> None:
+def test_a_wrong_number_of_seconds_is_refused(seconds: Any) -> None:
     with pytest.raises(QuoineInputError, match=r"^seconds is .*1 or more"):
         BookSilent.of(seconds=seconds)
 
@@ -188,6 +188,6 @@ def test_what_is_no_time_is_refused(seconds: Any) -> None:
         ({"price": ["mid"]}, "^price is"),
     ],
 )
-def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(given: dict[str, Any], words: str) -> None:
+def test_an_unknown_choice_is_refused_with_the_known_ones(given: dict[str, Any], words: str) -> None:
     with pytest.raises(QuoineInputError, match=words):
         PriceReaches.of(level="600", **given)

@@ -52,7 +52,7 @@ def prices(*each: str) -> list[MarketState]:
         ("either", ["600", "600"], []),
     ],
 )
-def test_a_crossing_is_told_once_with_its_direction(
+def test_a_crossing_is_one_event_with_its_direction(
     direction: str, path: list[str], crossed: list[tuple[int, str]]
 ) -> None:
     told = events(PriceReaches.of(level="600", direction=direction), prices(*path))
@@ -64,17 +64,17 @@ def test_after_a_gap_the_state_before_is_not_known() -> None:
     assert [index for index, _ in events(PriceReaches.of(level="600"), states)] == [3]
 
 
-def test_a_side_that_is_gone_for_a_while_does_not_re_arm() -> None:
+def test_a_missing_side_does_not_arm_again() -> None:
     states = [book("590", "600"), book("590", "610"), book(None, "610"), book("610", "600"), book("590", "610")]
     assert [index for index, _ in events(SpreadAbove.of(bound="15"), states)] == [1]
 
 
-def test_each_large_trade_is_told_also_the_first() -> None:
+def test_each_large_trade_is_an_event_also_the_first() -> None:
     states = [trade("1", quantity=size) for size in ("9", "9", "1", "9")]
     assert [index for index, _ in events(TradeAbove.of(size="5"), states)] == [0, 1, 3]
 
 
-def test_a_silence_is_told_once_and_again_after_the_book_was_heard() -> None:
+def test_each_silence_is_one_event() -> None:
     heard = [0, 0, 0, 0, 63, 63, 63]
     states = [state(clock, last_heard=heard[index]) for index, clock in enumerate([0, 59, 61, 62, 63, 122, 124])]
     assert [index for index, _ in events(BookSilent.of(seconds=60), states)] == [2, 6]
@@ -97,12 +97,12 @@ def test_the_cooldown_counts_the_events_that_it_suppresses() -> None:
     assert [(index, event["suppressed"]) for index, event in told] == [(0, 0), (3, 2), (5, 1)]
 
 
-def test_an_edge_within_the_cooldown_is_not_made_up_for() -> None:
+def test_an_edge_within_the_cooldown_makes_no_later_event() -> None:
     states = [trade(price, clock) for price, clock in (("1", 0), ("9", 1), ("1", 2), ("9", 3), ("9", 20))]
     assert [index for index, _ in events(PriceReaches.of(level="5"), states, cooldown=10)] == [1]
 
 
-def test_lost_trades_are_told_with_the_next_event() -> None:
+def test_the_next_event_counts_the_lost_trades() -> None:
     states = [
         trade("1", missed_trades=2),
         trade("1", missed_trades=1),
@@ -118,9 +118,7 @@ PRICE = st.integers(1, 5)
 
 
 @given(st.lists(st.tuples(PRICE, st.integers(1, 3))), st.sampled_from(["up", "down", "either"]))
-def test_crossings_are_those_of_neighbours_between_which_nothing_was_missed(
-    path: list[tuple[int, int]], direction: str
-) -> None:
+def test_crossings_are_between_neighbouring_prices_without_a_gap(path: list[tuple[int, int]], direction: str) -> None:
     path.sort(key=lambda step: step[1])
     crossed = [
         (index, way)
@@ -135,9 +133,7 @@ def test_crossings_are_those_of_neighbours_between_which_nothing_was_missed(
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 5))), st.lists(st.integers(0, 4)), st.integers(0, 10))
-def test_spreads_are_told_as_a_plain_loop_tells_them(
-    spreads: list[int | None], pauses: list[int], cooldown: int
-) -> None:
+def test_spread_events_equal_those_of_a_plain_loop(spreads: list[int | None], pauses: list[int], cooldown: int) -> None:
     """The oracle keeps what was known last, and the time of the last event."""
     clock, states, expected = 0, [], []
     wide: bool | None = None

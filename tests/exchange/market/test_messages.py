@@ -44,7 +44,7 @@ NO_NUMBERS = ["NaN", "Infinity", "-1", "1e999999999", "1_000", " 1", "0x1", "\u0
 
 
 @pytest.mark.parametrize("number", NO_NUMBERS)
-def test_what_is_no_price_is_refused(number: str) -> None:
+def test_a_wrong_price_is_refused(number: str) -> None:
     with pytest.raises(QuoineStreamDataError, match="price ladder"):
         decode_price_ladder(json.dumps([[number, "1"]]))
 
@@ -70,14 +70,14 @@ def test_what_is_no_price_is_refused(number: str) -> None:
         "[[1e999999999999999999999,1]]",
     ],
 )
-def test_what_is_no_ladder_is_a_clear_error_of_bounded_length(data: str) -> None:
+def test_a_wrong_ladder_is_a_clear_error_of_bounded_length(data: str) -> None:
     with pytest.raises(QuoineStreamDataError) as caught:
         decode_price_ladder(data)
     assert len(str(caught.value)) < 400
 
 
 @given(st.text())
-def test_no_text_makes_a_decoder_fail_otherwise(data: str) -> None:
+def test_no_text_makes_a_decoder_fail_with_another_error(data: str) -> None:
     for decode in (decode_price_ladder, decode_execution, decode_product):
         try:
             decode(data)
@@ -114,12 +114,12 @@ def test_an_execution_is_read_from_the_older_and_the_newer_form(data: str) -> No
         {"id": None},
     ],
 )
-def test_what_is_no_execution_is_refused(change: dict[str, object]) -> None:
+def test_a_wrong_execution_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(QuoineStreamDataError, match="execution"):
         decode_execution(json.dumps(EXECUTION | change))
 
 
-def test_a_product_keeps_what_is_not_on_record() -> None:
+def test_a_product_keeps_fields_that_are_not_on_record() -> None:
     product = decode_product(
         '{"id": 5, "code": "CASH", "market_ask": 61000.5, "volume_24h": "12.5", "margin": {"x": 0.1}}'
     )
@@ -135,7 +135,7 @@ def test_a_product_may_lack_or_null_any_field() -> None:
 
 
 @pytest.mark.parametrize("data", ["[]", '{"market_ask": "NaN"}', '{"market_ask": false}', '{"code": []}'])
-def test_what_is_no_product_is_refused(data: str) -> None:
+def test_a_wrong_product_is_refused(data: str) -> None:
     with pytest.raises(QuoineStreamDataError, match="product"):
         decode_product(data)
 

@@ -11,6 +11,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
 from airflow_provider_quoine.exchange.market.order_book import OrderBook
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
+from tests.support.pairs import counted_pair_checks
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -25,6 +26,14 @@ def book_of(*events: StreamEvent) -> OrderBook:
     for each in events:
         book.update(each)
     return book
+
+
+def test_a_pair_is_checked_once_for_a_book_not_for_its_events_and_snapshots() -> None:
+    with counted_pair_checks() as checked:
+        book = book_of(*[event(side, []) for side in ("buy", "sell") * 5])
+        rows = [book.snapshot(NOON).as_dict() for _ in range(5)]
+    assert checked == ["BTCJPY"]
+    assert {type(row["pair"]) for row in rows} == {str}
 
 
 def test_a_snapshot_states_everything_as_json() -> None:
@@ -86,7 +95,7 @@ def test_depth_keeps_the_best_of_each_side() -> None:
     assert (snapshot["bids"], snapshot["asks"]) == ([["2", "1"]], [["3", "1"]])
 
 
-def test_other_channels_and_events_are_not_the_books() -> None:
+def test_other_channels_and_events_are_ignored() -> None:
     other = StreamEvent("price_ladders_cash_ethjpy_buy", "updated", "[]", NOON, 1)
     book = book_of(event("buy", [["1", "1"]]), event("sell", []), other, event("buy", [], name="deleted"))
     assert book.snapshot(NOON).as_dict()["bids"] == [["1", "1"]]
@@ -97,7 +106,7 @@ def test_a_book_without_one_of_its_sides_has_no_snapshot() -> None:
         book_of(event("buy", [])).snapshot(NOON)
 
 
-def test_a_side_that_cannot_be_read_costs_one_snapshot_not_the_book() -> None:
+def test_an_unreadable_side_fails_one_snapshot_not_the_book() -> None:
     book = book_of(event("buy", "garbage"), event("sell", []))
     with pytest.raises(QuoineStreamDataError):
         book.snapshot(NOON)
@@ -105,14 +114,14 @@ def test_a_side_that_cannot_be_read_costs_one_snapshot_not_the_book() -> None:
     assert book.snapshot(NOON).bids == ()
 
 
-def test_what_came_after_the_moment_has_no_age() -> None:
+def test_data_that_came_after_the_due_moment_has_the_age_0() -> None:
     book = book_of(event("buy", [], after=5), event("sell", []))
     snapshot = book.snapshot(NOON + timedelta(seconds=6), due_at=NOON + timedelta(seconds=4)).as_dict()
     assert (snapshot["bids_age"], snapshot["asks_age"]) == (0.0, 4.0)
 
 
 @pytest.mark.parametrize(("bid", "doubt"), [("600", None), ("601", "crossed")])
-def test_a_book_says_why_it_is_in_doubt(bid: str, doubt: str | None) -> None:
+def test_a_doubtful_snapshot_gives_its_reason(bid: str, doubt: str | None) -> None:
     book = book_of(event("buy", [[bid, "1"]]), event("sell", [["601", "1"]]))
     assert book.snapshot(NOON).doubt == doubt
     assert book.snapshot(NOON, stale=True).doubt == "stale"

@@ -41,7 +41,7 @@ def test_a_snapshot_states_everything_as_json() -> None:
     }
 
 
-def test_what_cannot_be_read_costs_one_snapshot() -> None:
+def test_an_unreadable_ticker_fails_one_snapshot() -> None:
     ticker = Ticker(pair=Pair("btcjpy"))
     with pytest.raises(KeyError):
         ticker.snapshot(NOON)
