@@ -62,7 +62,7 @@ class _MarketEventTrigger(BaseEventTrigger):
     """
 
     def __init__(self, *, pair: str, condition: Condition, cooldown: float, quoine_conn_id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.pair = Pair(pair)
         self.condition = condition
         # Made here, so that a channel's name that is too long is an import error of the DAG.
@@ -132,7 +132,7 @@ class _MarketEventTrigger(BaseEventTrigger):
         async for states in shared_stream:
             for state in states:
                 if event := detector.observe(state):
-                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # untyped in Airflow
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do the same without a shared stream."""
@@ -253,7 +253,7 @@ class QuoineMarketConditionTrigger(BaseTrigger):
     """
 
     def __init__(self, *, pair: str, condition: str, arguments: Mapping[str, Any], quoine_conn_id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.pair = Pair(pair)
         self.condition = CONDITIONS[condition](**arguments)
         self.quoine_conn_id = quoine_conn_id

@@ -329,7 +329,7 @@ async def test_a_watcher_runs_without_a_shared_stream(market: SandboxServer) -> 
     event = asyncio.ensure_future(anext(alone))
     await trades(market, trade(quantity="9"))
     assert (await event).payload["event"] == "trade_above"
-    await alone.aclose()  # type: ignore[attr-defined]
+    await alone.aclose()  # type: ignore[attr-defined]  # Airflow types a generator as an iterator
     await until(lambda: stream_threads() == [])
 
 
@@ -367,6 +367,7 @@ def test_equal_watchers_are_one_trigger_to_airflow() -> None:
         (QuoinePriceCrossTrigger, {"level": "600", "direction": "above"}, "direction is 'above': give one of 'up'"),
         (QuoinePriceCrossTrigger, {"level": "600", "price": "ask"}, "price is 'ask': give one of 'last_trade'"),
         (QuoinePriceCrossTrigger, {"level": "600", "pair": "BTC/JPY"}, "no currency pair"),
+        (QuoineSilentBookTrigger, {"seconds": 60, "pair": "b" * 141}, "165 characters; Pusher allows 164"),
         (QuoinePriceCrossTrigger, {"level": "600", "cooldown": -1}, "cooldown is -1"),
         (QuoinePriceCrossTrigger, {"level": "600", "cooldown": "60"}, "cooldown is '60'"),
         (QuoinePriceCrossTrigger, {"level": "600", "quoine_conn_id": ""}, "quoine_conn_id is ''"),
