@@ -18,7 +18,7 @@ from tools.capture_play import play
 from tools.capture_verdict import judge
 
 #: A silent connection is missed after ten seconds, so that the next cut finds a live one.
-TIMING = {"quiet": 2.0, "pong": 8.0}
+TIMING = {"activity_timeout": 2.0, "pong_timeout": 8.0}
 
 
 def main() -> None:

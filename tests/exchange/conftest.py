@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.exchange.stream import hub as pusher_hub
+from airflow_provider_quoine.exchange.stream.pusher import open_connections
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.support.streams import stream_threads
@@ -42,7 +42,7 @@ def quiet_sandbox() -> Iterator[SandboxServer]:
 def no_hub_is_left() -> Iterator[None]:
     """After the test no hub is known any more, nor any thread of one."""
     yield
-    assert pusher_hub._HUBS == {}
+    assert open_connections() == 0
     assert stream_threads() == []
 
 

@@ -11,10 +11,10 @@ from tools.capture_verdict import judge
 
 #: A dead connection is missed within a second, and all else is mended faster.
 IMPATIENT = {
-    "connect": 1.0,
-    "subscribe": 1.0,
-    "quiet": 0.5,
-    "pong": 0.5,
+    "connect_timeout": 1.0,
+    "subscribe_timeout": 1.0,
+    "activity_timeout": 0.5,
+    "pong_timeout": 0.5,
     "first_wait": 0.05,
     "longest_wait": 0.3,
     "steady": 0.5,

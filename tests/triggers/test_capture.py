@@ -36,7 +36,7 @@ Begin = Callable[..., QuoineCaptureTrigger]
 @pytest.fixture
 def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
     """A lively market that ``quoine_default`` connects to, over streams that reconnect at once."""
-    timing = {"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, "quiet": 0.2, "pong": 1.5}
+    timing = {"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, "activity_timeout": 0.2, "pong_timeout": 1.5}
     monkeypatch.setattr(pusher, "StreamTiming", partial(pusher.StreamTiming, **timing))
     with SandboxServer(SandboxSettings(market_rate=20)) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
@@ -253,7 +253,7 @@ def test_what_has_come_when_a_capture_is_stopped_is_kept(
         await until(lambda: streams)
         for number in range(3):
             market.control.publish("mine", "told", str(number))
-        await until(lambda: len(streams[0]._share.queue or ()) == 3)
+        await until(lambda: len(streams[0]._listener.queue or ()) == 3)
         await stop(task)
 
     monkeypatch.setattr(pusher.PusherStream, "__anext__", hang_once)

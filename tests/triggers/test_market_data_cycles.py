@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_provider_quoine.exchange.stream import hub as pusher_hub
+from airflow_provider_quoine.exchange.stream.pusher import open_connections
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
@@ -32,7 +32,7 @@ def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytes
             await asyncio.gather(*tasks, return_exceptions=True)
             assert all(task.cancelled() for task in tasks)
             await until(lambda: stream_threads() == [] and figures(sandbox)["connections"] == 0)
-            assert (len(asyncio.all_tasks()), pusher_hub._HUBS) == (1, {})
+            assert (len(asyncio.all_tasks()), open_connections()) == (1, 0)
             counted.append(open_descriptors())
         assert min(counted[20:]) <= min(counted[:20]), counted
 

@@ -1,4 +1,4 @@
-"""Where a stream's server is."""
+"""The address of a stream's server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, kw_only=True)
 class PusherEndpoint:
     """
-    Where the market streams are (facts, Streams: all of it must be a setting).
+    The server of the market streams (facts, Streams: all of it must be a setting).
 
     :param key: application key; handed out on contact, so not shown.
     :param host: server's name or address.

@@ -1,4 +1,4 @@
-"""What a stream hands out: events, and the gaps in which they were missed."""
+"""The events of a stream, and the gaps in which events may have been missed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class StreamEvent:
     :param event: the event's name.
     :param data: what was sent: a string, not yet parsed (pusher notes, Protocol 7).
     :param received_at: when it arrived here, UTC.
-    :param connection: 1 for the first connection, one more after each reconnect. Pusher has no history, so what
-        came by an earlier connection may have been overtaken unseen.
+    :param connection: number of the connection that it came on: 1 for the first, one more after each reconnect. Pusher
+        has no history, so an event of an earlier connection may be out of date.
     """
 
     channel: str
@@ -33,8 +33,8 @@ class StreamGap:
     confirmed again.
 
     :param since: UTC.
-    :param until: UTC; None while it is still open. A stream that is left or refused ends its gap. What a jump of the
-        clock would add is not in it.
+    :param until: UTC; None while the gap is open. A stream that is left or refused ends its gap. A jump of the clock
+        does not lengthen it.
     :param reason: why the connection was lost, in words.
     """
 

@@ -1,4 +1,4 @@
-"""A channel's subscription, and one user's share in a connection: its channels, its gaps, and why it ended."""
+"""One of the listeners that share a connection, and the subscriptions of their channels."""
 
 from __future__ import annotations
 
@@ -12,71 +12,71 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.events import StreamGap
-from airflow_provider_quoine.exchange.stream.feeds import Arrival, EventQueue
+from airflow_provider_quoine.exchange.stream.inboxes import MessageQueue, RawMessage
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.errors import QuoineStreamError
-    from airflow_provider_quoine.exchange.stream.feeds import Feed
+    from airflow_provider_quoine.exchange.stream.inboxes import ChannelInbox
 
 
 @dataclass(eq=False)
 class Subscription:
     """
-    A channel that somebody wants.
+    The subscription of a channel, one for all of its listeners.
 
-    :param feed: its events.
-    :param shares: whose it is.
+    :param inbox: the channel's messages.
+    :param timeout: seconds that the server has to confirm it.
+    :param listeners: its listeners, in the order in which they came.
     :param confirmed: whether the server has confirmed it on the present connection.
-    :param patience: seconds that the server gets to confirm it.
-    :param overdue_at: ``time.monotonic()`` when that has passed; infinite if nothing was asked.
-    :param complaint: what the server said, of no channel in particular, while this one was not confirmed.
+    :param overdue_at: ``time.monotonic()`` of the end of the time-out; infinite if no confirmation is awaited.
+    :param complaint: the server's words in an error that named no channel and came while this one was not confirmed.
     :param problem: why it is not confirmed, in words.
     """
 
-    feed: Feed
-    patience: float
-    shares: dict[Share, None] = field(default_factory=dict)
+    inbox: ChannelInbox
+    timeout: float
+    listeners: dict[Listener, None] = field(default_factory=dict)
     confirmed: bool = False
     overdue_at: float = inf
     complaint: str = ""
     problem: str = ""
 
 
-class Share:
+class Listener:
     """
-    What one user has of a connection that many use.
+    One user of a shared connection: its channels, its queue, its gaps, and why it ended.
 
-    :param channels: what it wants to hear.
-    :param queue_size: messages kept for it; None keeps the newest of each channel only.
+    :param channels: names of its channels.
+    :param queue_size: messages kept in its queue; None for no queue, only the newest message of each channel.
     """
 
     def __init__(self, channels: Collection[str], queue_size: int | None) -> None:
         self.channels = tuple(sorted(set(channels)))
-        self.queue = None if queue_size is None else EventQueue(queue_size)
+        self.queue = None if queue_size is None else MessageQueue(queue_size)
         self.subscriptions: dict[str, Subscription] = {}
-        """By channel; empty before it joined and after it failed."""
+        """By channel; empty before it joins and after it fails."""
         self.woken = asyncio.Event()
         self.failure: QuoineStreamError | None = None
         self.gaps: list[StreamGap] = []
         self._up = False
         self._down_since: float | None = None
         self._changes = 0
-        self._seen = 0
+        self._news_handed_out = 0
 
     @property
     def confirmed(self) -> bool:
-        """Whether all its channels are subscribed on the present connection."""
+        """Whether all its channels are confirmed on the present connection."""
         return bool(self.subscriptions) and all(each.confirmed for each in self.subscriptions.values())
 
     @property
     def gap_seconds(self) -> float:
-        """Seconds of its gaps, an open one up to now."""
+        """Seconds of its gaps, those of an open one up to now included."""
         closed = sum((gap.until - gap.since).total_seconds() for gap in self.gaps if gap.until)
         return closed + (0.0 if self._down_since is None else time.monotonic() - self._down_since)
 
     def note_loss(self, since: float, reason: str) -> None:
         """
-        Begin a gap, if there was anything to lose.
+        Begin a gap, unless one is open or no event could come yet.
 
         :param since: ``time.monotonic()`` of the last sign of life.
         """
@@ -87,23 +87,23 @@ class Share:
         self._note_change()
 
     def note_confirmation(self) -> None:
-        """End the gap, if all is confirmed."""
+        """End the gap, if all channels are confirmed."""
         if self.confirmed and not self._up:
             self._up = True
             self._end_gap()
         self._note_change()
 
     def fail(self, failure: QuoineStreamError) -> None:
-        """End it for good, and with it its gap."""
+        """End it, and its gap, for good."""
         self.failure = self.failure or failure
         self._end_gap()
         self._note_change()
 
     def raise_failure(self) -> None:
         """
-        Tell why it ended, if it did.
+        Raise the error that it ended with, if it has ended.
 
-        :raises QuoineStreamError: a fresh one each time, since several may wait.
+        :raises QuoineStreamError: a new one each time, because several tasks may wait.
         """
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure.__cause__
@@ -114,13 +114,13 @@ class Share:
 
         :raises QuoineStreamError: when the stream cannot go on.
         """
-        while self._told == self._seen:
+        while self._news == self._news_handed_out:
             self.raise_failure()
-            await self._wait_for_more_than(self._seen)
+            await self._wait_for_more_than(self._news_handed_out)
         self.raise_failure()
-        self._seen = self._told
+        self._news_handed_out = self._news
 
-    async def take(self) -> Arrival:
+    async def take(self) -> RawMessage:
         """
         Wait for the next message.
 
@@ -130,25 +130,25 @@ class Share:
         if self.queue is None:
             raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
         while True:
-            # First, as the thread counts a message only when it is in the queue.
-            told = self._told
-            arrival = self.queue.take()
-            if arrival is not None:
-                return arrival
+            # Read first: the thread puts a message into the queue before it counts it.
+            news = self._news
+            message = self.queue.take()
+            if message is not None:
+                return message
             self.raise_failure()
-            await self._wait_for_more_than(told)
+            await self._wait_for_more_than(news)
 
     @property
-    def _told(self) -> int:
-        """How much there was to tell so far."""
-        return self._changes + sum(each.feed.count for each in self.subscriptions.values())
+    def _news(self) -> int:
+        """Messages, losses, confirmations and failures so far."""
+        return self._changes + sum(each.inbox.count for each in self.subscriptions.values())
 
-    async def _wait_for_more_than(self, told: int) -> None:
+    async def _wait_for_more_than(self, news: int) -> None:
         self.woken.clear()
         for subscription in self.subscriptions.values():
-            subscription.feed.wanted = True
-        # Asked again, because what came before the thread could see that it is wanted wakes nobody.
-        if self._told == told:
+            subscription.inbox.wanted = True
+        # Checked again: a message that came before the thread could see "wanted" wakes nobody.
+        if self._news == news:
             await self.woken.wait()
 
     def _end_gap(self) -> None:

@@ -1,4 +1,4 @@
-"""Streams of Pusher events on the event loop: where they are, and what comes, over one connection for all."""
+"""Streams of Pusher events on an event loop, over one connection for all listeners. The entrance of this folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import StreamEvent, StreamGap
-from airflow_provider_quoine.exchange.stream.hub import StreamHub
-from airflow_provider_quoine.exchange.stream.listener import Share
-from airflow_provider_quoine.exchange.stream.policy import StreamTiming
+from airflow_provider_quoine.exchange.stream.hub import StreamHub, open_connections
+from airflow_provider_quoine.exchange.stream.listener import Listener
+from airflow_provider_quoine.exchange.stream.timing import StreamTiming
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming"]
+__all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
 
 _EVENTS_PER_TURN = 100
 """Events handed out in a row before the event loop gets a turn, so that a burst starves no other trigger."""
@@ -25,21 +25,21 @@ _EVENTS_PER_TURN = 100
 
 class PusherStream:
     """
-    A share in the one connection that an event loop has to an endpoint, made again whenever it breaks.
+    The events of some channels, over a connection that is made again whenever it breaks.
 
-    An async context manager. All streams of a loop with the same endpoint and timing use one connection; the last
-    one that leaves closes it. A server that cannot be reached is logged, once per outage, and tried again for ever:
-    who waits must limit the waiting.
+    An async context manager. All streams of an event loop with the same endpoint and timing share one connection; the
+    last one that leaves closes it. If the server cannot be reached, that is logged once per outage, and the connection
+    is tried again for ever: callers must limit how long they wait.
 
-    Without a queue it keeps the newest event of each channel (:meth:`newest`, :meth:`news`), at a cost that does not
-    grow with what comes. With one it is also an async iterator of every
+    Without a queue a stream keeps the newest event of each channel (:meth:`newest`, :meth:`news`), at a cost that does
+    not grow with the number of messages. With a queue it is also an async iterator of every
     :class:`~airflow_provider_quoine.exchange.stream.events.StreamEvent`.
 
-    :param endpoint: where the stream is.
+    :param endpoint: the stream's server.
     :param channels: public channels to subscribe to.
-    :param timing: how patient it is.
-    :param queue_size: events kept for a slow consumer; beyond it the oldest is dropped, and counted. None queues
-        nothing.
+    :param timing: time-outs and waits.
+    :param queue_size: events kept for a slow consumer; when the queue is full, the oldest is dropped and counted. None
+        for no queue.
     :raises QuoineInputError: if there is no channel, or no room in the queue.
     """
 
@@ -57,7 +57,7 @@ class PusherStream:
             raise QuoineInputError(f"A queue of {queue_size} events keeps none: give at least 1, or None for no queue.")
         self._endpoint = endpoint
         self._timing = timing or StreamTiming()
-        self._share = Share(channels, queue_size)
+        self._listener = Listener(channels, queue_size)
         self._hub: StreamHub | None = None
         self._connections_before = self._connection_left = 0
         self._handed_out = 0
@@ -65,15 +65,15 @@ class PusherStream:
     @property
     def connection(self) -> int:
         """
-        Number of the present connection, or else of the latest; 0 before the first. Events carry theirs.
+        Number of the present connection, or of the latest if there is none now; 0 before the first.
 
-        A stream that has left stays at the one that it left.
+        Each event has the number of its connection. A stream that has left keeps the number that it had then.
         """
         return self._hub.supervisor.connections if self._hub else self._connection_left
 
     @property
     def connections(self) -> int:
-        """How many connections were there since this stream joined."""
+        """How many connections there were since this stream joined."""
         return self.connection - self._connections_before
 
     @property
@@ -84,35 +84,35 @@ class PusherStream:
     @property
     def confirmed(self) -> bool:
         """Whether every channel is subscribed on the present connection."""
-        return self._share.confirmed
+        return self._listener.confirmed
 
     @property
     def gaps(self) -> tuple[StreamGap, ...]:
-        """The gaps since this stream joined: none before its channels were confirmed for the first time."""
-        return tuple(self._share.gaps)
+        """The gaps since this stream joined; there is none before its channels are confirmed for the first time."""
+        return tuple(self._listener.gaps)
 
     @property
     def gap_seconds(self) -> float:
-        """Seconds of the gaps, all told, an open one up to now."""
-        return self._share.gap_seconds
+        """Seconds of all gaps together, those of an open one up to now included."""
+        return self._listener.gap_seconds
 
     @property
     def dropped(self) -> int:
         """Events dropped because the consumer was too slow."""
-        return self._share.queue.dropped if self._share.queue else 0
+        return self._listener.queue.dropped if self._listener.queue else 0
 
     @property
     def problem(self) -> str | None:
-        """Why no event can come now, in words; None while every channel is confirmed."""
+        """Why events may be missing now, in words; None while every channel is confirmed."""
         if self.confirmed:
             return None
-        if self._share.failure:
-            return str(self._share.failure)
+        if self._listener.failure:
+            return str(self._listener.failure)
         if self._hub and self._hub.supervisor.problem:
             return self._hub.supervisor.problem
-        subscriptions = self._share.subscriptions.values()
-        told = (each.problem for each in subscriptions if not each.confirmed and each.problem)
-        return next(told, "not every channel is confirmed yet")
+        subscriptions = self._listener.subscriptions.values()
+        problems = (each.problem for each in subscriptions if not each.confirmed and each.problem)
+        return next(problems, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:
         """
@@ -122,28 +122,28 @@ class PusherStream:
         """
         self._hub = hub = StreamHub.at(self._endpoint, self._timing)
         self._connections_before = hub.supervisor.connections - hub.supervisor.established
-        await hub.join(self._share)
+        await hub.join(self._listener)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave; if it was the last, the connection's thread, socket and task are gone on return."""
+        """Leave; after the last stream, the connection's thread, socket and task are gone on return."""
         if self._hub:
             hub, self._connection_left, self._hub = self._hub, self.connection, None
-            await hub.leave(self._share)
+            await hub.leave(self._listener)
 
     def newest(self, channel: str) -> StreamEvent | None:
         """
-        Return the newest event of a channel, whichever connection it came by; None if none came.
+        Return the newest event of a channel, whichever connection it came on; None if none came.
 
-        It may have come before this stream joined, if others had the channel then. Each call without news gives
-        the same object.
+        It may have come before this stream joined, if another stream had the channel then. Two calls return the same
+        object if no event came between them.
 
         :param channel: one of this stream's.
         """
-        subscription = self._share.subscriptions.get(channel)
-        return subscription.feed.newest_event() if subscription else None
+        subscription = self._listener.subscriptions.get(channel)
+        return subscription.inbox.newest_event() if subscription else None
 
     def is_current(self, event: StreamEvent) -> bool:
         """
@@ -156,19 +156,19 @@ class PusherStream:
 
     async def news(self) -> None:
         """
-        Wait until an event of its channels, a loss or a confirmation came since the last call, one or many.
+        Wait until something has come since the last call: an event of its channels, a loss or a confirmation.
 
         :raises QuoineStreamError: when the stream cannot go on.
         """
-        await self._share.wait_for_news()
+        await self._listener.wait_for_news()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """
-        Hold this while decoding: ``async with stream.turn(): ...``.
+        Wait for this stream's turn to decode: ``async with stream.turn(): ...``.
 
-        One stream of the connection at a time has it, in the order of asking, and between two of them the loop
-        runs whatever else is due, so that a thousand snapshots at once do not block it.
+        The streams of a connection take turns, first come, first served. Between two turns the event loop runs its
+        other tasks, so a thousand snapshots that are due at once do not block it.
 
         :raises QuoineInputError: if the stream was not entered.
         """
@@ -177,12 +177,12 @@ class PusherStream:
         at_once = not self._hub.turns.locked()
         async with self._hub.turns:
             if at_once:
-                # Those that wait come one to each round of the loop; so must one that need not wait.
+                # A stream that had to wait gets its turn in a new round of the event loop. So must this one.
                 await asyncio.sleep(0)
             yield
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        """Iterate over the events from joining on."""
+        """Iterate over the events since this stream joined."""
         return self
 
     async def __anext__(self) -> StreamEvent:
@@ -196,7 +196,7 @@ class PusherStream:
         if self._handed_out % _EVENTS_PER_TURN == 0:
             await asyncio.sleep(0)
         while True:
-            arrival = await self._share.take()
-            event = arrival.feed.decode(arrival)
+            message = await self._listener.take()
+            event = message.inbox.decode(message)
             if event is not None:
                 return event

@@ -18,11 +18,11 @@ class FrameReceiver:
     """
     Stands in for the ``frame_buffer`` of a ``websocket.WebSocket``.
 
-    Each whole text message is offered to a handler; what that does not take, websocket-client gets as ever: control
-    frames, fragments, and what has to be looked at.
+    Each message in a single text frame is offered to a handler first. websocket-client gets every other frame as usual:
+    control frames, fragments, and messages that the handler did not take.
 
-    :param receive: reads up to so many bytes, at least one; blocks.
-    :param take: tells whether it took a message.
+    :param receive: blocks until it has read at least one byte, and at most as many as asked for.
+    :param take: returns whether it took the message.
     """
 
     def __init__(self, *, receive: Callable[[int], bytes], take: Callable[[bytes], bool]) -> None:
@@ -33,7 +33,7 @@ class FrameReceiver:
         self._in_fragments = False
 
     def recv_frame(self) -> ABNF:
-        """Return the next frame that was not taken."""
+        """Return the next frame that the handler did not take."""
         while True:
             first, mask, payload = self._next()
             if first == _WHOLE_TEXT and not self._in_fragments and self._take(payload):
@@ -64,7 +64,7 @@ class FrameReceiver:
         return first, mask, payload
 
     def _need(self, count: int) -> None:
-        """Read until so many bytes of the present frame are there."""
+        """Read until this many bytes of the present frame are there."""
         missing = count - (len(self._data) - self._at)
         if missing <= 0:
             return

@@ -1,9 +1,9 @@
 """
-One attempt at a Pusher connection: pysher's thread and framing, without what pysher does wrong.
+One attempt at a Pusher connection: pysher's thread and framing, without pysher's defects.
 
-What each override is for stands in the table of pysher's defects (pusher notes); ``c:N`` is a line of
-``pysher/connection.py`` 1.0.8. Reconnecting, the heartbeat and the set of channels are the supervisor's
-(:mod:`airflow_provider_quoine.exchange.stream.pusher`).
+The table of pysher's defects (pusher notes) says what each override is for; ``c:N`` is a line of
+``pysher/connection.py`` 1.0.8. :mod:`~airflow_provider_quoine.exchange.stream.supervisor` reconnects, sends the
+heartbeat and subscribes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import websocket
 from pysher import Pusher
 from pysher.connection import Connection
 
-from airflow_provider_quoine.exchange.stream.frames import read_frame
+from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
+from airflow_provider_quoine.exchange.stream.messages import read_message
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
-from airflow_provider_quoine.exchange.stream.socket import AbortableSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ConnectionEnd:
     How a connection, or the attempt at one, ended.
 
     :param code: WebSocket close code or Pusher error code; None where the socket just broke.
-    :param reason: the server's words or the system's; the application key may be among them.
+    :param reason: the server's words or the system's; they may contain the application key.
     """
 
     code: int | None
@@ -42,9 +42,9 @@ class ConnectionEnd:
 
 
 MessageHandler = Callable[[bytes], bool]
-"""Takes a message as it came, on pysher's thread; tells whether it did, so that it need not be decoded."""
+"""Is offered a message before it is decoded, on pysher's thread; returns whether it took it."""
 
-FrameHandler = Callable[[bytes, str, Any, str | None], None]
+EventHandler = Callable[[bytes, str, Any, str | None], None]
 """Takes message, event name, data and channel (None for the connection's own events), on pysher's thread."""
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
@@ -54,7 +54,7 @@ EndHandler = Callable[[ConnectionEnd], None]
 
 
 class _QuietOnOurThreads(logging.Filter):
-    """websocket-client logs even a normal close as an error; the supervisor says what there is to say."""
+    """Drops websocket-client's log records: it logs even a normal close as an error, and the supervisor logs losses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not isinstance(threading.current_thread(), _Connection)
@@ -64,7 +64,7 @@ logging.getLogger("websocket").addFilter(_QuietOnOurThreads())
 
 
 class _App(websocket.WebSocketApp):
-    """Reads frame after frame: websocket-client would wait for the socket while frames are in our hands already."""
+    """Reads frame after frame; websocket-client would wait for the socket although more frames have been received."""
 
     def create_dispatcher(self, *args: Any, **kwargs: Any) -> Any:
         dispatcher: Any = super().create_dispatcher(*args, **kwargs)
@@ -81,13 +81,13 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         self,
         url: str,
         *,
-        link: AbortableSocket,
+        raw_socket: AbortableSocket,
         on_message: MessageHandler,
-        on_frame: FrameHandler,
+        on_event: EventHandler,
         on_end: EndHandler,
     ) -> None:
         super().__init__(
-            on_frame,
+            on_event,
             url,
             log_level=logging.WARNING,
             socket_kwargs={
@@ -101,7 +101,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         )
         self.name = "quoine-stream"
         self.last_received = time.monotonic()
-        self._link = link
+        self._raw_socket = raw_socket
         self._take = on_message
         self._on_end = on_end
         self._code: int | None = None
@@ -112,17 +112,17 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         try:
             self._connect()
         except Exception as error:  # noqa: BLE001 - whatever ends the thread has to reach the supervisor
-            self._note(None, _words(error))
+            self._note(None, _describe(error))
         finally:
-            self._link.close()
-            # The loop may be closed already: then nobody is left to tell.
+            self._raw_socket.close()
+            # RuntimeError: the loop is closed, so there is nobody to tell.
             with contextlib.suppress(RuntimeError):
                 self._on_end(ConnectionEnd(self._code, self._reason or "the connection ended without a word"))
 
     def _connect(self) -> None:
         self.socket = _App(
             self.url,
-            socket=self._link.open(),
+            socket=self._raw_socket.open(),
             on_open=self._on_open,
             on_message=self._on_message,
             on_error=self._on_error,
@@ -131,13 +131,13 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         self.socket.run_forever(**self.socket_kwargs)
 
     def _on_open(self, *args: Any) -> None:
-        """Send no ping: a server that refuses at once would reset the connection and its close code be lost."""
+        """Send no ping: a server that refuses at once would reset the connection, and its close code would be lost."""
         stream: Any = self.socket.sock
         receive = stream.frame_buffer.recv
 
         def receive_and_stamp(count: int) -> bytes:
             while True:
-                # Silence is the heartbeat's business; the socket's time-out is there for writing.
+                # The heartbeat finds silence; the socket's time-out is there for writing.
                 with contextlib.suppress(websocket.WebSocketTimeoutException):
                     data: bytes = receive(count)
                     self.last_received = time.monotonic()
@@ -147,17 +147,17 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         stream.frame_buffer = FrameReceiver(receive=receive_and_stamp, take=self._take)
 
     def _on_message(self, *args: Any) -> None:
-        message = args[-1]
-        frame = read_frame(message)
-        if frame is None:
+        payload = args[-1]
+        message = read_message(payload)
+        if message is None:
             # In pysher it would end the timers and leave a deaf connection behind (c:165).
             if not self._warned:
                 self._warned = True
-                self.logger.warning("The stream's server sends frames that are not Pusher's; they are left out.")
-        elif frame[0] == "pusher:ping":
+                self.logger.warning("The stream's server sends messages that are not Pusher's; they are left out.")
+        elif message[0] == "pusher:ping":
             self.send_event("pusher:pong", {})
         else:
-            self.event_handler(message, *frame)
+            self.event_handler(payload, *message)
 
     def _on_error(self, *args: Any) -> None:
         error = args[-1]
@@ -171,7 +171,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             self._note(None, f"the server answered HTTP {error.status_code} instead of opening a WebSocket")
         else:
             # websocket-client 1.9.2 puts the close code here.
-            self._note(getattr(error, "status_code", None), getattr(error, "reason", None) or _words(error))
+            self._note(getattr(error, "status_code", None), getattr(error, "reason", None) or _describe(error))
         self.abort()
 
     def _on_close(self, *args: Any) -> None:
@@ -185,11 +185,11 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         self._reason = self._reason or reason or ""
 
     def send_event(self, event_name: str, data: Any, channel_name: str | None = None) -> None:
-        """Send, and let the failure be seen: pysher swallows it (p:110-112)."""
-        frame = {"event": event_name, "data": data}
+        """Send, and let a failure be raised: pysher swallows it (p:110-112)."""
+        message = {"event": event_name, "data": data}
         if channel_name:
-            frame["channel"] = channel_name
-        self.socket.send(json.dumps(frame))
+            message["channel"] = channel_name
+        self.socket.send(json.dumps(message))
 
     def reconnect(self, reconnect_interval: float | None = None) -> None:
         self.abort()
@@ -200,10 +200,10 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
     def abort(self) -> None:
         if self.socket is not None:
             self.socket.keep_running = False
-        self._link.abort()
+        self._raw_socket.abort()
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -216,16 +216,16 @@ def _close_frame(frame: websocket.ABNF) -> tuple[int | None, str]:
 
 class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
     """
-    A connection to a Pusher server: one thread, which ends with its socket and tells so.
+    A connection to a Pusher server, on one thread, which ends with the socket and reports the end.
 
-    Used once; a new attempt takes a new one.
+    Used once: a new attempt takes a new object.
 
     :param key: application key.
     :param host: server's name or address.
     :param port: server's port.
     :param tls: context to encrypt with, or None.
-    :param on_message: offered every whole text message first, on the connection's thread.
-    :param on_frame: called for every other frame but pings (which are answered here), on the connection's thread.
+    :param on_message: offered each message first, if it came in one frame; on the connection's thread.
+    :param on_event: called for every other message but pings, which are answered here; on the connection's thread.
     :param on_end: called once, last, on the connection's thread.
     """
 
@@ -240,7 +240,7 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
         port: int,
         tls: ssl.SSLContext | None,
         on_message: MessageHandler,
-        on_frame: FrameHandler,
+        on_event: EventHandler,
         on_end: EndHandler,
     ) -> None:
         super().__init__(
@@ -250,9 +250,9 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
             custom_host=f"[{host}]" if ":" in host else host,
             log_level=logging.WARNING,
         )
-        self._link = AbortableSocket(host=host, port=port, tls=tls)
+        self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
         self.connection = _Connection(
-            self.url, link=self._link, on_message=on_message, on_frame=on_frame, on_end=on_end
+            self.url, raw_socket=self._raw_socket, on_message=on_message, on_event=on_event, on_end=on_end
         )
 
     @property
@@ -267,20 +267,20 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     def send(self, event: str, data: dict[str, str]) -> None:
         """
-        Send a frame. May block while the network takes nothing: never on the event loop.
+        Send a message. May block while the network takes nothing: never call it on the event loop.
 
-        :raises ConnectionError: when it did not leave.
+        :raises ConnectionError: if it could not be sent.
         """
         try:
             self.connection.send_event(event, data)
         except (OSError, ValueError, websocket.WebSocketException, AttributeError) as error:
             raise ConnectionError(f"{event} could not be sent: {error}") from error
 
-    def say_goodbye(self) -> None:
-        """Send a close frame, which the server answers and the thread ends by. May block, as :meth:`send`."""
+    def send_close(self) -> None:
+        """Send a close frame; the server's answer ends the thread. May block, as :meth:`send`."""
         with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
             self.connection.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
 
     def abort(self) -> None:
-        """End it without a word, from any thread, without blocking."""
+        """End it without a close frame, from any thread, without blocking."""
         self.connection.abort()

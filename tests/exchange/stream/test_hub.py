@@ -72,7 +72,7 @@ def test_fifty_streams_that_join_at_once_have_one_connection_and_each_channel_on
 def test_another_endpoint_or_timing_is_another_connection(quiet_sandbox: SandboxServer) -> None:
     async def scenario() -> None:
         endpoint = endpoint_of(quiet_sandbox)
-        async with open_stream(endpoint, BIDS) as first, open_stream(endpoint, BIDS, quiet=20) as second:
+        async with open_stream(endpoint, BIDS) as first, open_stream(endpoint, BIDS, activity_timeout=20) as second:
             await ready(first)
             await ready(second)
             assert figures(quiet_sandbox)["connections"] == 2

@@ -84,8 +84,8 @@ def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nobodys_c
     async def scenario() -> None:
         async with (
             websocket_server(forget) as endpoint,
-            open_stream(endpoint, "good", subscribe=1) as good,
-            open_stream(endpoint, "forgotten", subscribe=1) as forgotten,
+            open_stream(endpoint, "good", subscribe_timeout=1) as good,
+            open_stream(endpoint, "forgotten", subscribe_timeout=1) as forgotten,
         ):
             if answered == "never":
                 await until(lambda: asked.count("pusher:subscribe") >= 3)

@@ -168,7 +168,9 @@ def test_a_connection_gone_silent_is_found_by_a_ping_and_the_gap_counts_from_its
     quiet_sandbox: SandboxServer,
 ) -> None:
     async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, quiet=0.2, pong=0.3, goodbye=0.05) as stream:
+        async with open_stream(
+            endpoint_of(quiet_sandbox), BIDS, activity_timeout=0.2, pong_timeout=0.3, close_timeout=0.05
+        ) as stream:
             await ready(stream)
             await control(quiet_sandbox.control.fault, "silence", "stream")
             await until(lambda: stream.connections == 2 and stream.problem is None)
@@ -250,7 +252,7 @@ def test_closing_leaves_no_thread_descriptor_or_task(
     async def scenario(sandbox: SandboxServer) -> None:
         counted = []
         for _ in range(10):
-            async with open_stream(endpoint_of(sandbox), BIDS, ASKS, goodbye=0.1) as stream:
+            async with open_stream(endpoint_of(sandbox), BIDS, ASKS, close_timeout=0.1) as stream:
                 await moment(stream, sandbox)
             assert stream_threads() == []
             assert len(asyncio.all_tasks()) == 1

@@ -6,23 +6,23 @@ Where each row of the table of pysher's defects (pusher notes) has its test, her
 ============================================  =======================================================================
 c:83-88 ``disconnect()`` hangs                test_pusher: closing_leaves_no_thread_descriptor_or_task
 c:97-102 connection lives on                  the same (stop_at_once); closing_does_not_wait_for_a_server...
-c:292 40xx tells nobody                       test_pusher: a_refusal_for_good...; test_pusher_hub: ...reaches_all...
+c:292 40xx tells nobody                       test_pusher: a_refusal_for_good...; test_hub: ...reaches_all...
 c:95, 298 no wait after 42xx                  a_server_that_fails_again_and_again_is_not_hammered
 c:140, 174 close codes ignored                a_close_code_is_read...; test_pusher: a_lost_connection_is_made_again...
 c:57, 60 ``activity_timeout`` ignored         test_pusher: a_quiet_market_is_no_outage
 c:147, 243, 276 stale pong flag               a_dead_peer_is_found_again_after_a_pong_that_came
-c:107-115 no time-out for connecting          a_server_that_stops_halfway...; test_pusher_socket: every_phase...
-p:110-112 subscribing too early is lost       test_pusher_hub: fifty_streams_that_join_at_once...
-p:110-112 a second one drops the first's      test_pusher_hub_lifetimes: a_channel_lives_from_its_first_user...
+c:107-115 no time-out for connecting          a_server_that_stops_halfway...; test_abortable_socket: every_phase...
+p:110-112 subscribing too early is lost       test_hub: fifty_streams_that_join_at_once...
+p:110-112 a second one drops the first's      test_hub_lifetimes: a_channel_lives_from_its_first_user...
 p:110-112 send errors swallowed               what_could_not_be_sent_is_an_error; a_server_that_stops_reading_is_found
-p:147-155 channels lost while reconnecting    test_pusher_hub_lifetimes: comings_and_goings_during_outages...
+p:147-155 channels lost while reconnecting    test_hub_lifetimes: comings_and_goings_during_outages...
 c:165 deaf after a bad frame                  frames_that_are_not_pushers_cost_nothing_but_one_warning
 p:19, p:15 port 443, protocol 6               no_ping_and_protocol_7_at_the_start
 c:144, p:18 payloads and levels in the log    nothing_that_comes_is_logged_and_no_level_is_changed
-c:184-199 scheduler thread left behind        test_pusher_hub_lifetimes: two_hundred_cycles_of_start_and_cancel...
-p:69 no TLS options                           test_pusher_socket: an_own_authority_is_trusted_when_named
+c:184-199 scheduler thread left behind        test_hub_lifetimes: two_hundred_cycles_of_start_and_cancel...
+p:69 no TLS options                           test_abortable_socket: an_own_authority_is_trusted_when_named
 c:251 greeting with object data               every_form_of_greeting_connects
-wsc: slow validation of UTF-8                 test_pusher_feeds: what_turns_out_broken...; benchmarks/streams.py
+wsc: slow validation of UTF-8                 test_inboxes: what_turns_out_broken...; benchmarks/streams.py
 wsc: "goodbye" at ERROR                       websocket_clients_own_log_stays_quiet...
 ============================================  =======================================================================
 """
@@ -89,7 +89,9 @@ def test_a_server_that_stops_halfway_is_left_and_tried_again(
         async with factory as endpoint:
             # Each time left at another moment of an attempt or its end.
             for _ in range(8):
-                async with open_stream(endpoint, connect=0.05, subscribe=0.05, goodbye=0.1) as stream:
+                async with open_stream(
+                    endpoint, connect_timeout=0.05, subscribe_timeout=0.05, close_timeout=0.1
+                ) as stream:
                     await until(lambda: words in (stream.problem or ""))
                     await until(lambda: "quoine-stream" in stream_threads())
                 assert stream_threads() == []
@@ -101,7 +103,7 @@ def test_a_server_that_stops_halfway_is_left_and_tried_again(
 def test_closing_does_not_wait_for_a_server_that_never_answers() -> None:
     async def scenario() -> None:
         async with tcp_server(accept_only) as endpoint:
-            async with open_stream(endpoint, connect=60) as stream:
+            async with open_stream(endpoint, connect_timeout=60) as stream:
                 await until(lambda: "quoine-stream" in stream_threads())
                 start = time.monotonic()
             assert time.monotonic() - start < 2
@@ -143,7 +145,7 @@ def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_stays_unc
     async def scenario() -> None:
         async with (
             websocket_server(refuse_one) as endpoint,
-            open_stream(endpoint, "good", "bad", subscribe=0.2) as stream,
+            open_stream(endpoint, "good", "bad", subscribe_timeout=0.2) as stream,
         ):
             with pytest.raises(QuoineSubscriptionRefusedError, match=r"refuses bad: no such channel"):
                 await next_event(stream)
@@ -230,7 +232,10 @@ def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None:
             await send_event(connection, "updates", str(number))
 
     async def scenario() -> None:
-        async with websocket_server(no_pong) as endpoint, open_stream(endpoint, quiet=0.05, pong=0.3) as stream:
+        async with (
+            websocket_server(no_pong) as endpoint,
+            open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.3) as stream,
+        ):
             events = [await next_event(stream) for _ in range(10)]
             assert {event.connection for event in events} == {1}
 
@@ -321,7 +326,7 @@ def test_a_server_that_stops_reading_is_found() -> None:
 
     async def scenario() -> None:
         async with websocket_server(read_nothing) as endpoint:
-            async with open_stream(endpoint, quiet=0.05, pong=0.1, goodbye=0.1) as stream:
+            async with open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream:
                 await until(lambda: stream.connections >= 2)
             assert stream_threads() == []
             over.set()
@@ -386,7 +391,7 @@ def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
     async def scenario() -> None:
         async with (
             websocket_server(answer_one_ping) as endpoint,
-            open_stream(endpoint, quiet=0.05, pong=0.1, goodbye=0.1) as stream,
+            open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream,
         ):
             await until(lambda: stream.connections == 3)
             assert all("ping was not answered" in gap.reason for gap in stream.gaps)
@@ -401,7 +406,7 @@ def test_what_could_not_be_sent_is_an_error() -> None:
         port=1,
         tls=None,
         on_message=lambda message: True,
-        on_frame=lambda *frame: None,
+        on_event=lambda *event: None,
         on_end=lambda end: None,
     )
     with pytest.raises(ConnectionError, match="pusher:subscribe could not be sent"):

@@ -1,4 +1,4 @@
-"""The stream's socket: dialled by one thread, cut off at any moment by another, in TCP, proxy and TLS alike."""
+"""The stream's socket: one thread connects and reads; any other may abort it, during TCP, proxy and TLS set-up too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 STALL_SECONDS = 10.0
-"""How long one step (a TCP connect, a write into a full buffer) may block before the socket is given up."""
+"""Time-out of one step: a TCP connect, a write into a full buffer."""
 
 _PROXY_ANSWER_BYTES = 65_536
 
@@ -38,7 +38,7 @@ class _SharedTlsSocket(ssl.SSLSocket):
         return self
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        # Without limit: a key update brings no data, and a dead peer is found by the heartbeat.
+        # Without a time-out: a key update brings no data, and the heartbeat finds a dead peer.
         return self._take_turns(lambda: super(_SharedTlsSocket, self).recv(buflen, flags), None)
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -78,9 +78,9 @@ class AbortableSocket:
     """
     One attempt at a connection.
 
-    websocket-client dials without any time-out and shows its socket to nobody until then, so a connection that
-    hangs while dialling could not be ended (pusher notes, c:107-115). This one can be, except in name resolution,
-    which the operating system does not let go of.
+    websocket-client connects without a time-out and hands out its socket only afterwards, so an attempt that hangs
+    could not be ended (pusher notes, c:107-115). This one can be ended, except during name resolution, which the
+    operating system does not interrupt.
 
     :param host: name or address of the server.
     :param port: its port.
@@ -113,7 +113,7 @@ class AbortableSocket:
         return encrypted
 
     def abort(self) -> None:
-        """End whatever the socket is doing, from any thread, without blocking. Repeat until its thread has ended."""
+        """End the attempt or the connection, from any thread, without blocking. Repeat until its thread has ended."""
         self._aborted = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ class AbortableSocket:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the descriptor back: only by the thread that reads, else another socket may get its number."""
+        """Close the descriptor; only on the thread that reads, else another socket may get its number meanwhile."""
         if self._socket is not None:
             self._socket.close()
 
@@ -149,7 +149,7 @@ class AbortableSocket:
 
 
 def _proxy(host: str, *, encrypted: bool) -> Any:
-    """Return the proxy's URL in parts, from the environment as requests and stock pysher read it, or None."""
+    """Return the parsed URL of the environment's proxy, chosen as by requests and stock pysher, or None."""
     url = urllib.request.getproxies().get("https" if encrypted else "http")
     if not url or urllib.request.proxy_bypass(host):
         return None

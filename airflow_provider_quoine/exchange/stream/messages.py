@@ -1,4 +1,4 @@
-"""Pusher's frames: one JSON object ``{event, channel?, data?}`` each (pusher notes, Protocol 7)."""
+"""Pusher's messages: each one JSON object ``{event, channel?, data?}`` (pusher notes, Protocol 7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 INTERNAL = ("pusher:", "pusher_internal:")
-"""What the names of the protocol's own events begin with."""
+"""Prefixes of the names of the protocol's own events."""
 
 GREETING = "pusher:connection_established"
 SUBSCRIBED = "pusher_internal:subscription_succeeded"
@@ -15,23 +15,23 @@ NOT_SUBSCRIBED = ("pusher:subscription_error", "pusher_internal:subscription_err
 ERROR = "pusher:error"
 
 
-def read_frame(message: bytes) -> tuple[str, Any, str | None] | None:
-    """Return event, data and channel of a frame, or None if it is not Pusher's."""
+def read_message(payload: bytes) -> tuple[str, Any, str | None] | None:
+    """Return a message's event, data and channel, or None if it is not one that Pusher could have sent."""
     try:
-        frame = json.loads(message.decode())
-        event, channel, data = frame["event"], frame.get("channel"), frame.get("data")
+        message = json.loads(payload.decode())
+        event, channel, data = message["event"], message.get("channel"), message.get("data")
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
     if not isinstance(event, str) or not isinstance(channel, str | None):
         return None
     if channel and not event.startswith(INTERNAL) and not isinstance(data, str):
-        # An object instead of a string: its numbers are floats by now, and money never is.
+        # An object instead of a string: its numbers are floats by now, and money must never be a float.
         return None
     return event, data, channel
 
 
 def object_of(data: Any) -> dict[str, Any]:
-    """Return the object of a ``pusher:`` event's data, which servers send as JSON string or as object."""
+    """Return the data of one of the protocol's own events; servers send it as a JSON string or as an object."""
     with contextlib.suppress(ValueError, RecursionError):
         data = json.loads(data) if isinstance(data, str) else data
     return data if isinstance(data, dict) else {}

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
+from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket, tls_context
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.socket import AbortableSocket, tls_context
 from tests.exchange.stream.pusher_servers import (
     GREETING,
     KEY,
@@ -89,7 +89,9 @@ def test_an_own_authority_is_trusted_when_named(tls: ssl.SSLContext, certificate
 
     async def scenario() -> None:
         async with websocket_server(count_pings, tls=tls) as endpoint:
-            async with open_stream(dataclasses.replace(endpoint, ca_path=str(certificate)), quiet=0.05) as stream:
+            async with open_stream(
+                dataclasses.replace(endpoint, ca_path=str(certificate)), activity_timeout=0.05
+            ) as stream:
                 await until(lambda: pings >= 3)
                 assert (stream.connections, stream.problem) == (1, None)
             assert stream_threads() == []
@@ -187,7 +189,7 @@ def test_every_phase_of_connecting_can_be_cut_off(phase: str, monkeypatch: pytes
             if phase == "proxy":
                 monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{endpoint.port}")
             hung = dataclasses.replace(endpoint, tls=phase == "tls")
-            async with open_stream(hung, connect=0.2) as stream:
+            async with open_stream(hung, connect_timeout=0.2) as stream:
                 await until(lambda: stream.problem == "the server did not greet in time")
                 start = time.monotonic()
             assert time.monotonic() - start < 2

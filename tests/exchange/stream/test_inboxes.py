@@ -13,8 +13,8 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
-from airflow_provider_quoine.exchange.stream.feeds import Feed, Feeds
-from airflow_provider_quoine.exchange.stream.listener import Share, Subscription
+from airflow_provider_quoine.exchange.stream.inboxes import ChannelInbox, Inboxes
+from airflow_provider_quoine.exchange.stream.listener import Listener, Subscription
 from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, websocket_server
 from tests.support.streams import LIMIT, next_event, open_stream, our_records, ready, until
@@ -73,15 +73,15 @@ def test_a_frame_may_be_written_in_any_way_that_json_allows(form: str) -> None:
 
 
 def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    head = '{"event":"updated","channel":"updates","data":"'
+    prefix = '{"event":"updated","channel":"updates","data":"'
     broken = [b'1","data":2}', b'1","channel":"others"}', b"1", b'\xff"}', b'\\x"}', b'1","data":{}}', b'"1"}']
 
     async def send(connection: ServerConnection) -> None:
-        await connection.send(f'{head}good"}}')
+        await connection.send(f'{prefix}good"}}')
         for tail in broken:
-            connection.transport.write(Frame(Opcode.TEXT, head.encode() + tail).serialize(mask=False))
+            connection.transport.write(Frame(Opcode.TEXT, prefix.encode() + tail).serialize(mask=False))
         await go_on.wait()
-        await connection.send(f'{head}better"}}')
+        await connection.send(f'{prefix}better"}}')
 
     async def scenario() -> None:
         async with (
@@ -89,9 +89,9 @@ def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplo
             open_stream(endpoint) as all_of_it,
             open_stream(endpoint, queue_size=None) as newest,
         ):
-            await until(lambda: newest._share.subscriptions["updates"].feed.count >= 1)
+            await until(lambda: newest._listener.subscriptions["updates"].inbox.count >= 1)
             assert await data_of(all_of_it, 1) == ["good"]
-            await until(lambda: newest._share.subscriptions["updates"].feed.count == 1 + len(broken))
+            await until(lambda: newest._listener.subscriptions["updates"].inbox.count == 1 + len(broken))
             newest.newest("updates")
             go_on.set()
             assert await data_of(all_of_it, 1) == ["better"]
@@ -119,7 +119,7 @@ def test_a_broken_frame_leaves_the_event_before_it() -> None:
             await until(lambda: stream.newest("updates"))
             before = stream.newest("updates")
             go_on.set()
-            await until(lambda: stream._share.subscriptions["updates"].feed.count == 2)
+            await until(lambda: stream._listener.subscriptions["updates"].inbox.count == 2)
             assert stream.newest("updates") is before
 
     go_on = asyncio.Event()
@@ -189,10 +189,10 @@ def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.M
             open_stream(endpoint) as all_of_it,
         ):
             await ready(newest)
-            feed = newest._share.subscriptions["updates"].feed
+            inbox = newest._listener.subscriptions["updates"].inbox
             monkeypatch.setattr(loop, "call_soon_threadsafe", count)
             go_on[0].set()
-            await until(lambda: feed.count == 500)
+            await until(lambda: inbox.count == 500)
             assert crossings == 0
             assert len(await data_of(all_of_it, 500)) == 500
             assert crossings == 0, "what is there already needs no wake-up"
@@ -200,7 +200,7 @@ def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.M
             waiting = asyncio.create_task(newest.news())
             await asyncio.sleep(0)
             go_on[1].set()
-            await until(lambda: feed.count == 1000)
+            await until(lambda: inbox.count == 1000)
             await waiting
             assert crossings == 1
 
@@ -229,17 +229,17 @@ def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeyp
     message = b'{"event":"updated","channel":"updates","data":"1"}'
 
     async def scenario() -> None:
-        feeds = Feeds(asyncio.get_running_loop())
-        feed = feeds.open("updates")
-        share = Share(["updates"], None)
-        share.subscriptions["updates"] = Subscription(feed, 1.0)
+        inboxes = Inboxes(asyncio.get_running_loop())
+        inbox = inboxes.open("updates")
+        listener = Listener(["updates"], None)
+        listener.subscriptions["updates"] = Subscription(inbox, 1.0)
 
-        def want(self: Feed, wanted: bool) -> None:
-            if wanted and not feed.count:
-                feeds.take(message, "updates", 1)
+        def want(self: ChannelInbox, wanted: bool) -> None:
+            if wanted and not inbox.count:
+                inboxes.take(message, "updates", 1)
 
-        monkeypatch.setattr(Feed, "wanted", property(lambda self: False, want), raising=False)
+        monkeypatch.setattr(ChannelInbox, "wanted", property(lambda self: False, want), raising=False)
         async with asyncio.timeout(LIMIT):
-            await share.wait_for_news()
+            await listener.wait_for_news()
 
     asyncio.run(scenario())
