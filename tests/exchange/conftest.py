@@ -1,66 +1,10 @@
-"""What the tests of the exchange's client share."""
+"""Fixtures that the tests of several folders of the exchange share."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, TypedDict
-
 import pytest
 
-from airflow_provider_quoine.exchange.models import Document, OnboardingUser
-from airflow_provider_quoine.exchange.rest.auth import ApiAuth
-from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.exchange.stream.pusher import open_connections
-from airflow_provider_quoine.sandbox.server import SandboxServer
-from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.support.streams import stream_threads
-
-SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
-
-MakeClient = Callable[..., QuoineClient]
-
-
-class Documents(TypedDict):
-    """The three documents of an onboarding, by parameter name."""
-
-    id_document: Document
-    proof_address: Document
-    bank_statement: Document
-
-
-@pytest.fixture
-def quiet_sandbox() -> Iterator[SandboxServer]:
-    """A sandbox where only what a test publishes is sent."""
-    with SandboxServer(SandboxSettings(market_rate=0)) as server:
-        yield server
-
-
-@pytest.fixture
-def no_hub_is_left() -> Iterator[None]:
-    """After the test no hub is known any more, nor any thread of one."""
-    yield
-    assert open_connections() == 0
-    assert stream_threads() == []
-
-
-@pytest.fixture
-def make_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakeClient]:
-    """Make clients with short time-outs and no proxy of this machine; they are closed at the end."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    # Where nonces are kept.
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with ExitStack() as stack:
-
-        def make(base_url: str, **given: Any) -> QuoineClient:
-            settings = {"auth": ApiAuth("25", SECRET), "connect_timeout": 5.0, "read_timeout": 5.0, **given}
-            return stack.enter_context(QuoineClient(base_url=base_url, **settings))
-
-        yield make
+from airflow_provider_quoine.exchange.models import OnboardingUser
 
 
 @pytest.fixture
@@ -78,13 +22,3 @@ def user() -> OnboardingUser:
         city="Tokyo",
         postcode="100-0001",
     )
-
-
-@pytest.fixture
-def documents() -> Documents:
-    """Three small documents."""
-    return {
-        "id_document": Document(name="旅券.PNG", content=b"\x89PNG\r\n\x1a\n" + b"\x00" * 50),
-        "proof_address": Document(name="bill.pdf", content=b"%PDF-1.4 address"),
-        "bank_statement": Document(name="bank.jpeg", content=b"\xff\xd8\xff\xe0 bank"),
-    }

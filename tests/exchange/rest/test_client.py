@@ -34,7 +34,7 @@ from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.exchange.conftest import SECRET, Documents, MakeClient
+from tests.exchange.rest.conftest import SECRET, Documents, MakeClient
 
 Auth = type[ApiAuth | JwtAuth]
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_quoine.exchange.errors import QuoineConnectionError
-from tests.exchange.conftest import MakeClient
+from tests.exchange.rest.conftest import MakeClient
 from tests.exchange.rest.raw_server import RawServer, answer, http_answer, raw_server
 
 OK = http_answer(200, b'{"id":20,"amount":0.5,"address":"1ACi","state":"pending"}')

@@ -25,7 +25,7 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.models import Withdrawal
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from tests.exchange.conftest import SECRET, MakeClient
+from tests.exchange.rest.conftest import SECRET, MakeClient
 from tests.exchange.rest.raw_server import RawServer, Script, answer, http_answer, raw_server
 
 JSON = "Content-Type: application/json"

@@ -31,7 +31,7 @@ from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.budget.sharers import Sharer, until
-from tests.exchange.conftest import MakeClient
+from tests.exchange.rest.conftest import MakeClient
 
 LOOK_UP = "GET /btc_withdrawals/:id"
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"

@@ -29,7 +29,7 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest import client as client_module
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from tests.exchange.conftest import Documents, MakeClient
+from tests.exchange.rest.conftest import Documents, MakeClient
 from tests.exchange.rest.raw_server import (
     RawServer,
     Script,

@@ -76,7 +76,7 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_an_own_authority_is_trusted_when_named(tls: ssl.SSLContext, certificate: Path) -> None:
+async def test_an_own_authority_is_trusted_when_named(tls: ssl.SSLContext, certificate: Path) -> None:
     pings = 0
 
     async def count_pings(connection: ServerConnection) -> None:
@@ -87,48 +87,39 @@ def test_an_own_authority_is_trusted_when_named(tls: ssl.SSLContext, certificate
             pings += "pusher:ping" in str(message)
             await connection.send('{"event": "pusher:pong"}')
 
-    async def scenario() -> None:
-        async with websocket_server(count_pings, tls=tls) as endpoint:
-            async with open_stream(
-                dataclasses.replace(endpoint, ca_path=str(certificate)), activity_timeout=0.05
-            ) as stream:
-                await until(lambda: pings >= 3)
-                assert (stream.connections, stream.problem) == (1, None)
-            assert stream_threads() == []
-
-    asyncio.run(scenario())
+    async with websocket_server(count_pings, tls=tls) as endpoint:
+        async with open_stream(
+            dataclasses.replace(endpoint, ca_path=str(certificate)), activity_timeout=0.05
+        ) as stream:
+            await until(lambda: pings >= 3)
+            assert (stream.connections, stream.problem) == (1, None)
+        assert stream_threads() == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_certificate_of_an_unknown_authority_or_another_name_is_refused(
+async def test_a_certificate_of_an_unknown_authority_or_another_name_is_refused(
     tls: ssl.SSLContext, certificate: Path, host: str
 ) -> None:
     ca_path = str(certificate) if host == "localhost" else None
 
-    async def scenario() -> None:
-        async with websocket_server(greet_and_confirm, tls=tls) as endpoint:
-            wrong = dataclasses.replace(endpoint, ca_path=ca_path, host=host)
-            async with open_stream(wrong) as stream:
-                await until(lambda: "CERTIFICATE_VERIFY_FAILED" in (stream.problem or ""))
-                assert stream.connections == 0
-
-    asyncio.run(scenario())
+    async with websocket_server(greet_and_confirm, tls=tls) as endpoint:
+        wrong = dataclasses.replace(endpoint, ca_path=ca_path, host=host)
+        async with open_stream(wrong) as stream:
+            await until(lambda: "CERTIFICATE_VERIFY_FAILED" in (stream.problem or ""))
+            assert stream.connections == 0
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_ca_file_that_cannot_be_used_is_an_error_at_once(tmp_path: Path, content: str | None) -> None:
+async def test_a_ca_file_that_cannot_be_used_is_an_error_at_once(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
 
-    async def scenario() -> None:
-        endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, ca_path=str(path))
-        with pytest.raises(QuoineStreamError, match=r"ca\.pem.*Correct its path"):
-            async with open_stream(endpoint):
-                pass
-        await until(lambda: stream_threads() == [])
-
-    asyncio.run(scenario())
+    endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, ca_path=str(path))
+    with pytest.raises(QuoineStreamError, match=r"ca\.pem.*Correct its path"):
+        async with open_stream(endpoint):
+            pass
+    await until(lambda: stream_threads() == [])
 
 
 def test_a_thread_may_write_while_another_reads_over_tls(tls: ssl.SSLContext, certificate: Path) -> None:
@@ -183,30 +174,24 @@ async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 @pytest.mark.parametrize("phase", ["tcp", "tls", "proxy"])
-def test_every_phase_of_connecting_can_be_cut_off(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async with black_hole() if phase == "tcp" else tcp_server(accept_only) as endpoint:
-            if phase == "proxy":
-                monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{endpoint.port}")
-            hung = dataclasses.replace(endpoint, tls=phase == "tls")
-            async with open_stream(hung, connect_timeout=0.2) as stream:
-                await until(lambda: stream.problem == "the server did not greet in time")
-                start = time.monotonic()
-            assert time.monotonic() - start < 2
-            assert stream_threads() == []
-
-    asyncio.run(scenario())
+async def test_every_phase_of_connecting_can_be_cut_off(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with black_hole() if phase == "tcp" else tcp_server(accept_only) as endpoint:
+        if phase == "proxy":
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{endpoint.port}")
+        hung = dataclasses.replace(endpoint, tls=phase == "tls")
+        async with open_stream(hung, connect_timeout=0.2) as stream:
+            await until(lambda: stream.problem == "the server did not greet in time")
+            start = time.monotonic()
+        assert time.monotonic() - start < 2
+        assert stream_threads() == []
 
 
-def test_what_was_given_up_is_not_opened_any_more() -> None:
-    async def scenario() -> None:
-        async with tcp_server(accept_only) as endpoint:
-            link = AbortableSocket(host=endpoint.host, port=endpoint.port, tls=None)
-            link.abort()
-            with pytest.raises(ConnectionAbortedError):
-                await asyncio.to_thread(link.open)
-
-    asyncio.run(scenario())
+async def test_what_was_given_up_is_not_opened_any_more() -> None:
+    async with tcp_server(accept_only) as endpoint:
+        link = AbortableSocket(host=endpoint.host, port=endpoint.port, tls=None)
+        link.abort()
+        with pytest.raises(ConnectionAbortedError):
+            await asyncio.to_thread(link.open)
 
 
 def proxy(requests: list[str], answer: str = "HTTP/1.1 200 Connection established\r\n\r\n") -> Any:
@@ -230,28 +215,25 @@ def proxy(requests: list[str], answer: str = "HTTP/1.1 200 Connection establishe
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_a_proxy_of_the_environment_is_used_with_its_credentials(
+async def test_a_proxy_of_the_environment_is_used_with_its_credentials(
     encrypted: bool, tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests: list[str] = []
 
-    async def scenario() -> None:
-        async with (
-            tcp_server(proxy(requests)) as through,
-            websocket_server(greet_and_confirm, tls=tls if encrypted else None) as endpoint,
-        ):
-            name = "https_proxy" if encrypted else "http_proxy"
-            monkeypatch.setenv(name, f"http://user:p%40ss@127.0.0.1:{through.port}")
-            async with open_stream(dataclasses.replace(endpoint, ca_path=str(certificate))) as stream:
-                await ready(stream)
-            assert requests[0].startswith(f"CONNECT 127.0.0.1:{endpoint.port} HTTP/1.1\r\n")
-            assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in requests[0]
-            monkeypatch.setenv("no_proxy", "127.0.0.1")
-            async with open_stream(dataclasses.replace(endpoint, ca_path=str(certificate))) as stream:
-                await ready(stream)
-            assert len(requests) == 1
-
-    asyncio.run(scenario())
+    async with (
+        tcp_server(proxy(requests)) as through,
+        websocket_server(greet_and_confirm, tls=tls if encrypted else None) as endpoint,
+    ):
+        name = "https_proxy" if encrypted else "http_proxy"
+        monkeypatch.setenv(name, f"http://user:p%40ss@127.0.0.1:{through.port}")
+        async with open_stream(dataclasses.replace(endpoint, ca_path=str(certificate))) as stream:
+            await ready(stream)
+        assert requests[0].startswith(f"CONNECT 127.0.0.1:{endpoint.port} HTTP/1.1\r\n")
+        assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in requests[0]
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with open_stream(dataclasses.replace(endpoint, ca_path=str(certificate))) as stream:
+            await ready(stream)
+        assert len(requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -261,16 +243,15 @@ def test_a_proxy_of_the_environment_is_used_with_its_credentials(
         ("garbage", "no proper answer"),
     ],
 )
-def test_a_proxy_that_refuses_is_named_as_the_cause(answer: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async with tcp_server(proxy([], answer)) as through:
-            monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{through.port}")
-            endpoint = PusherEndpoint(key=KEY, host="stream.invalid", port=80, tls=False)
-            async with open_stream(endpoint) as stream:
-                await until(lambda: words in (stream.problem or ""))
-                assert "secret" not in (stream.problem or "")
-
-    asyncio.run(scenario())
+async def test_a_proxy_that_refuses_is_named_as_the_cause(
+    answer: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tcp_server(proxy([], answer)) as through:
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{through.port}")
+        endpoint = PusherEndpoint(key=KEY, host="stream.invalid", port=80, tls=False)
+        async with open_stream(endpoint) as stream:
+            await until(lambda: words in (stream.problem or ""))
+            assert "secret" not in (stream.problem or "")
 
 
 def test_a_directory_of_certificates_may_be_trusted(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from tests.support.streams import (
     until,
 )
 
-pytestmark = pytest.mark.usefixtures("no_hub_is_left")
+pytestmark = pytest.mark.usefixtures("no_connection_is_left")
 
 
-def test_a_channel_is_confirmed_by_the_answer_to_its_latest_subscription() -> None:
+async def test_a_channel_is_confirmed_by_the_answer_to_its_latest_subscription() -> None:
     subscribed = asyncio.Event()
     answers: asyncio.Queue[int] = asyncio.Queue()
 
@@ -47,24 +47,21 @@ def test_a_channel_is_confirmed_by_the_answer_to_its_latest_subscription() -> No
             elif frame["event"] == "pusher:subscribe":
                 await confirm(connection, frame["data"]["channel"])
 
-    async def scenario() -> None:
-        async with websocket_server(confirm_on_order) as endpoint, open_stream(endpoint, "other") as keeper:
-            await ready(keeper)
-            async with open_stream(endpoint, "slow"):
-                pass
-            async with open_stream(endpoint, "slow") as stream:
-                await asyncio.wait_for(subscribed.wait(), LIMIT)
-                answers.put_nowait(1)
-                await next_event(keeper)
-                assert not stream.confirmed, "that was the answer to the first one"
-                answers.put_nowait(2)
-                await ready(stream)
-
-    asyncio.run(scenario())
+    async with websocket_server(confirm_on_order) as endpoint, open_stream(endpoint, "other") as keeper:
+        await ready(keeper)
+        async with open_stream(endpoint, "slow"):
+            pass
+        async with open_stream(endpoint, "slow") as stream:
+            await asyncio.wait_for(subscribed.wait(), LIMIT)
+            answers.put_nowait(1)
+            await next_event(keeper)
+            assert not stream.confirmed, "that was the answer to the first one"
+            answers.put_nowait(2)
+            await ready(stream)
 
 
 @pytest.mark.parametrize("answered", ["never", "later"])
-def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nobodys_cost(
+async def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nobodys_cost(
     answered: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[str] = []
@@ -81,73 +78,61 @@ def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nobodys_c
             ):
                 await confirm(connection, channel)
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(forget) as endpoint,
-            open_stream(endpoint, "good", subscribe_timeout=1) as good,
-            open_stream(endpoint, "forgotten", subscribe_timeout=1) as forgotten,
-        ):
-            if answered == "never":
-                await until(lambda: asked.count("pusher:subscribe") >= 3)
-                assert "did not confirm forgotten in time" in (forgotten.problem or "")
-            else:
-                await ready(forgotten)
-            assert (good.connections, good.problem, good.gaps, forgotten.gaps) == (1, None, (), ())
-        assert asked[:3] == ["pusher:subscribe", "pusher:unsubscribe", "pusher:subscribe"], "never twice in a row"
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(forget) as endpoint,
+        open_stream(endpoint, "good", subscribe_timeout=1) as good,
+        open_stream(endpoint, "forgotten", subscribe_timeout=1) as forgotten,
+    ):
+        if answered == "never":
+            await until(lambda: asked.count("pusher:subscribe") >= 3)
+            assert "did not confirm forgotten in time" in (forgotten.problem or "")
+        else:
+            await ready(forgotten)
+        assert (good.connections, good.problem, good.gaps, forgotten.gaps) == (1, None, (), ())
+    assert asked[:3] == ["pusher:subscribe", "pusher:unsubscribe", "pusher:subscribe"], "never twice in a row"
     told = [record for record in caplog.records if "forgotten" in record.getMessage()]
     assert len(told) == 1
 
 
-def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        began_at = datetime.now(UTC)
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS, first_wait=0.2, longest_wait=0.4) as stream:
-            await ready(stream)
-            for number in range(3):
-                await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
-                await until(lambda: stream.gaps[number:])  # noqa: B023 - called at once
-                assert stream.gaps[number].until is None
-                assert not stream.confirmed
-                await until(lambda: stream.confirmed)
-            assert stream.gap_seconds == pytest.approx(
-                sum(((gap.until or began_at) - gap.since).total_seconds() for gap in stream.gaps)
-            )
-        moments = [moment for gap in stream.gaps for moment in (gap.since, gap.until)]
-        assert len(stream.gaps) == stream.reconnects == 3
-        assert moments == sorted(moments, key=lambda moment: moment or began_at)
-        assert began_at <= stream.gaps[0].since
-        assert all(gap.until and gap.until - gap.since >= timedelta(seconds=0.1) for gap in stream.gaps)
-        assert all("1001" in gap.reason for gap in stream.gaps)
-
-    asyncio.run(scenario())
-
-
-def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        endpoint = endpoint_of(quiet_sandbox)
-        async with open_stream(endpoint, BIDS) as stays:
-            async with open_stream(endpoint, BIDS) as leaves:
-                await ready(leaves)
-            await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
-            await until(lambda: stays.connections == 2 and stays.confirmed)
-            assert (leaves.connection, leaves.connections, leaves.reconnects, leaves.gaps) == (1, 1, 0, ())
-            with pytest.raises(QuoineStreamError, match="closed by its own user"):
-                await leaves.news()
-
-    asyncio.run(scenario())
-
-
-def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=60, longest_wait=120) as stream:
-            await ready(stream)
+async def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(quiet_sandbox: SandboxServer) -> None:
+    began_at = datetime.now(UTC)
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS, first_wait=0.2, longest_wait=0.4) as stream:
+        await ready(stream)
+        for number in range(3):
             await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
-            await until(lambda: stream.gaps)
-            assert stream.gaps[0].until is None
-        (gap,) = stream.gaps
-        assert gap.until is not None
-        assert stream.gap_seconds == (gap.until - gap.since).total_seconds()
+            await until(lambda: stream.gaps[number:])  # noqa: B023 - called at once
+            assert stream.gaps[number].until is None
+            assert not stream.confirmed
+            await until(lambda: stream.confirmed)
+        assert stream.gap_seconds == pytest.approx(
+            sum(((gap.until or began_at) - gap.since).total_seconds() for gap in stream.gaps)
+        )
+    moments = [moment for gap in stream.gaps for moment in (gap.since, gap.until)]
+    assert len(stream.gaps) == stream.reconnects == 3
+    assert moments == sorted(moments, key=lambda moment: moment or began_at)
+    assert began_at <= stream.gaps[0].since
+    assert all(gap.until and gap.until - gap.since >= timedelta(seconds=0.1) for gap in stream.gaps)
+    assert all("1001" in gap.reason for gap in stream.gaps)
 
-    asyncio.run(scenario())
+
+async def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer) -> None:
+    endpoint = endpoint_of(quiet_sandbox)
+    async with open_stream(endpoint, BIDS) as stays:
+        async with open_stream(endpoint, BIDS) as leaves:
+            await ready(leaves)
+        await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
+        await until(lambda: stays.connections == 2 and stays.confirmed)
+        assert (leaves.connection, leaves.connections, leaves.reconnects, leaves.gaps) == (1, 1, 0, ())
+        with pytest.raises(QuoineStreamError, match="closed by its own user"):
+            await leaves.news()
+
+
+async def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=60, longest_wait=120) as stream:
+        await ready(stream)
+        await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
+        await until(lambda: stream.gaps)
+        assert stream.gaps[0].until is None
+    (gap,) = stream.gaps
+    assert gap.until is not None
+    assert stream.gap_seconds == (gap.until - gap.since).total_seconds()

@@ -51,28 +51,27 @@ FORMS = [
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_frame_may_be_written_in_any_way_that_json_allows(form: str) -> None:
+async def test_a_frame_may_be_written_in_any_way_that_json_allows(form: str) -> None:
     sent = ["1", '\\u00fc and \\"data\\":\\" \\\\', "", "[]"]
 
     async def send(connection: ServerConnection) -> None:
         for data in sent:
             await connection.send(form % data)
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(send_once_subscribed(send)) as endpoint,
-            open_stream(endpoint) as all_of_it,
-            open_stream(endpoint, queue_size=None) as newest,
-        ):
-            assert await data_of(all_of_it, 4) == [json.loads(f'"{data}"') for data in sent]
-            event = newest.newest("updates")
-            assert event is not None
-            assert (event.channel, event.event, event.data) == ("updates", "updated", "[]")
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint) as all_of_it,
+        open_stream(endpoint, queue_size=None) as newest,
+    ):
+        assert await data_of(all_of_it, 4) == [json.loads(f'"{data}"') for data in sent]
+        event = newest.newest("updates")
+        assert event is not None
+        assert (event.channel, event.event, event.data) == ("updates", "updated", "[]")
 
 
-def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     prefix = '{"event":"updated","channel":"updates","data":"'
     broken = [b'1","data":2}', b'1","channel":"others"}', b"1", b'\xff"}', b'\\x"}', b'1","data":{}}', b'"1"}']
 
@@ -83,50 +82,44 @@ def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning(caplo
         await go_on.wait()
         await connection.send(f'{prefix}better"}}')
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(send_once_subscribed(send)) as endpoint,
-            open_stream(endpoint) as all_of_it,
-            open_stream(endpoint, queue_size=None) as newest,
-        ):
-            await until(lambda: newest._listener.subscriptions["updates"].inbox.count >= 1)
-            assert await data_of(all_of_it, 1) == ["good"]
-            await until(lambda: newest._listener.subscriptions["updates"].inbox.count == 1 + len(broken))
-            newest.newest("updates")
-            go_on.set()
-            assert await data_of(all_of_it, 1) == ["better"]
-            event = newest.newest("updates")
-            assert event is not None
-            assert event.data == "better"
-            assert newest.connections == 1
-
     go_on = asyncio.Event()
-    asyncio.run(scenario())
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint) as all_of_it,
+        open_stream(endpoint, queue_size=None) as newest,
+    ):
+        await until(lambda: newest._listener.subscriptions["updates"].inbox.count >= 1)
+        assert await data_of(all_of_it, 1) == ["good"]
+        await until(lambda: newest._listener.subscriptions["updates"].inbox.count == 1 + len(broken))
+        newest.newest("updates")
+        go_on.set()
+        assert await data_of(all_of_it, 1) == ["better"]
+        event = newest.newest("updates")
+        assert event is not None
+        assert event.data == "better"
+        assert newest.connections == 1
     assert [record.levelname for record in our_records(caplog)] == ["WARNING"]
 
 
-def test_a_broken_frame_leaves_the_event_before_it() -> None:
+async def test_a_broken_frame_leaves_the_event_before_it() -> None:
     async def send(connection: ServerConnection) -> None:
         await send_event(connection, "updates", "good")
         await go_on.wait()
         await connection.send('{"event": "updated", "channel": "updates", "data": "1')
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(send_once_subscribed(send)) as endpoint,
-            open_stream(endpoint, queue_size=None) as stream,
-        ):
-            await until(lambda: stream.newest("updates"))
-            before = stream.newest("updates")
-            go_on.set()
-            await until(lambda: stream._listener.subscriptions["updates"].inbox.count == 2)
-            assert stream.newest("updates") is before
-
     go_on = asyncio.Event()
-    asyncio.run(scenario())
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint, queue_size=None) as stream,
+    ):
+        await until(lambda: stream.newest("updates"))
+        before = stream.newest("updates")
+        go_on.set()
+        await until(lambda: stream._listener.subscriptions["updates"].inbox.count == 2)
+        assert stream.newest("updates") is before
 
 
-def test_messages_come_in_order_whatever_their_length_and_however_they_are_cut() -> None:
+async def test_messages_come_in_order_whatever_their_length_and_however_they_are_cut() -> None:
     texts = ["", "1" * 60, "2" * 125, "3" * 126, "4" * 65_400, "5" * 65_536, "6" * 200_000, "7"]
 
     async def send(connection: ServerConnection) -> None:
@@ -136,15 +129,12 @@ def test_messages_come_in_order_whatever_their_length_and_however_they_are_cut()
             await connection.send([frame[:10], frame[10:20], frame[20:]])
             await connection.ping()
 
-    async def scenario() -> None:
-        async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
-            assert await data_of(stream, 2 * len(texts)) == [text for text in texts for _ in range(2)]
-            assert stream.connections == 1
-
-    asyncio.run(scenario())
+    async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
+        assert await data_of(stream, 2 * len(texts)) == [text for text in texts for _ in range(2)]
+        assert stream.connections == 1
 
 
-def test_frames_that_arrive_in_one_piece_are_all_seen_the_last_ones_too() -> None:
+async def test_frames_that_arrive_in_one_piece_are_all_seen_the_last_ones_too() -> None:
     def text(event: str, data: str) -> bytes:
         payload = json.dumps({"event": event, "channel": "updates", "data": data}).encode()
         return Frame(Opcode.TEXT, payload).serialize(mask=False)
@@ -158,57 +148,51 @@ def test_frames_that_arrive_in_one_piece_are_all_seen_the_last_ones_too() -> Non
         connection.transport.write(text("updated", "1") + ping + confirmed + text("updated", "2") + ping + close)
         await connection.wait_closed()
 
-    async def scenario() -> None:
-        async with websocket_server(in_one_piece) as endpoint, open_stream(endpoint) as stream:
-            assert await data_of(stream, 2) == ["1", "2"]
-            with pytest.raises(QuoineStreamRefusedError, match="4001"):
-                await next_event(stream)
-
-    asyncio.run(scenario())
+    async with websocket_server(in_one_piece) as endpoint, open_stream(endpoint) as stream:
+        assert await data_of(stream, 2) == ["1", "2"]
+        with pytest.raises(QuoineStreamRefusedError, match="4001"):
+            await next_event(stream)
 
 
-def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(connection: ServerConnection) -> None:
         for round_ in range(2):
             await go_on[round_].wait()
             for number in range(500):
                 await send_event(connection, "updates", f"{round_} {number}")
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        crossings = 0
-
-        def count(*args: Any, original: Callable[..., Any] = loop.call_soon_threadsafe, **kwargs: Any) -> Any:
-            nonlocal crossings
-            crossings += 1
-            return original(*args, **kwargs)
-
-        async with (
-            websocket_server(send_once_subscribed(send)) as endpoint,
-            open_stream(endpoint, queue_size=None) as newest,
-            open_stream(endpoint) as all_of_it,
-        ):
-            await ready(newest)
-            inbox = newest._listener.subscriptions["updates"].inbox
-            monkeypatch.setattr(loop, "call_soon_threadsafe", count)
-            go_on[0].set()
-            await until(lambda: inbox.count == 500)
-            assert crossings == 0
-            assert len(await data_of(all_of_it, 500)) == 500
-            assert crossings == 0, "what is there already needs no wake-up"
-            await newest.news()
-            waiting = asyncio.create_task(newest.news())
-            await asyncio.sleep(0)
-            go_on[1].set()
-            await until(lambda: inbox.count == 1000)
-            await waiting
-            assert crossings == 1
-
     go_on = [asyncio.Event(), asyncio.Event()]
-    asyncio.run(scenario())
+    loop = asyncio.get_running_loop()
+    crossings = 0
+
+    def count(*args: Any, original: Callable[..., Any] = loop.call_soon_threadsafe, **kwargs: Any) -> Any:
+        nonlocal crossings
+        crossings += 1
+        return original(*args, **kwargs)
+
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint, queue_size=None) as newest,
+        open_stream(endpoint) as all_of_it,
+    ):
+        await ready(newest)
+        inbox = newest._listener.subscriptions["updates"].inbox
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+        go_on[0].set()
+        await until(lambda: inbox.count == 500)
+        assert crossings == 0
+        assert len(await data_of(all_of_it, 500)) == 500
+        assert crossings == 0, "what is there already needs no wake-up"
+        await newest.news()
+        waiting = asyncio.create_task(newest.news())
+        await asyncio.sleep(0)
+        go_on[1].set()
+        await until(lambda: inbox.count == 1000)
+        await waiting
+        assert crossings == 1
 
 
-def test_a_message_in_the_middle_of_a_fragmented_one_breaks_the_connection() -> None:
+async def test_a_message_in_the_middle_of_a_fragmented_one_breaks_the_connection() -> None:
     text = b'{"event":"updated","channel":"updates","data":"1"}'
 
     async def send(connection: ServerConnection) -> None:
@@ -217,29 +201,23 @@ def test_a_message_in_the_middle_of_a_fragmented_one_breaks_the_connection() -> 
         begun = Frame(Opcode.TEXT, text[:9], fin=False).serialize(mask=False)
         connection.transport.write(begun + Frame(Opcode.TEXT, text).serialize(mask=False))
 
-    async def scenario() -> None:
-        async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
-            await until(lambda: stream.connections >= 2)
-            assert "Illegal frame" in stream.gaps[0].reason
-
-    asyncio.run(scenario())
+    async with websocket_server(send_once_subscribed(send)) as endpoint, open_stream(endpoint) as stream:
+        await until(lambda: stream.connections >= 2)
+        assert "Illegal frame" in stream.gaps[0].reason
 
 
-def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(monkeypatch: pytest.MonkeyPatch) -> None:
     message = b'{"event":"updated","channel":"updates","data":"1"}'
 
-    async def scenario() -> None:
-        inboxes = Inboxes(asyncio.get_running_loop())
-        inbox = inboxes.open("updates")
-        listener = Listener(["updates"], None)
-        listener.subscriptions["updates"] = Subscription(inbox, 1.0)
+    inboxes = Inboxes(asyncio.get_running_loop())
+    inbox = inboxes.open("updates")
+    listener = Listener(["updates"], None)
+    listener.subscriptions["updates"] = Subscription(inbox, 1.0)
 
-        def want(self: ChannelInbox, wanted: bool) -> None:
-            if wanted and not inbox.count:
-                inboxes.take(message, "updates", 1)
+    def want(self: ChannelInbox, wanted: bool) -> None:
+        if wanted and not inbox.count:
+            inboxes.take(message, "updates", 1)
 
-        monkeypatch.setattr(ChannelInbox, "wanted", property(lambda self: False, want), raising=False)
-        async with asyncio.timeout(LIMIT):
-            await listener.wait_for_news()
-
-    asyncio.run(scenario())
+    monkeypatch.setattr(ChannelInbox, "wanted", property(lambda self: False, want), raising=False)
+    async with asyncio.timeout(LIMIT):
+        await listener.wait_for_news()

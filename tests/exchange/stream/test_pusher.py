@@ -35,24 +35,21 @@ from tests.support.streams import (
 )
 
 
-def test_events_come_as_they_were_sent_from_the_channels_asked_for(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        publish = quiet_sandbox.control.publish
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS) as stream:
-            await ready(stream)
-            before = datetime.now(UTC)
-            await control(publish, "executions_cash_btcjpy", "created", {"id": 1})
-            await control(publish, BIDS, "updated", '[["0.10000000000000000001", "1"]]')
-            await control(publish, ASKS, "updated", "\u00fc no JSON")
-            events = [await next_event(stream), await next_event(stream)]
-        assert [(e.channel, e.event, e.data, e.connection) for e in events] == [
-            (BIDS, "updated", '[["0.10000000000000000001", "1"]]', 1),
-            (ASKS, "updated", "\u00fc no JSON", 1),
-        ]
-        assert before <= events[0].received_at <= events[1].received_at <= datetime.now(UTC)
-        assert (stream.reconnects, stream.dropped, stream.gap_seconds) == (0, 0, 0.0)
-
-    asyncio.run(scenario())
+async def test_events_come_as_they_were_sent_from_the_channels_asked_for(quiet_sandbox: SandboxServer) -> None:
+    publish = quiet_sandbox.control.publish
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS) as stream:
+        await ready(stream)
+        before = datetime.now(UTC)
+        await control(publish, "executions_cash_btcjpy", "created", {"id": 1})
+        await control(publish, BIDS, "updated", '[["0.10000000000000000001", "1"]]')
+        await control(publish, ASKS, "updated", "\u00fc no JSON")
+        events = [await next_event(stream), await next_event(stream)]
+    assert [(e.channel, e.event, e.data, e.connection) for e in events] == [
+        (BIDS, "updated", '[["0.10000000000000000001", "1"]]', 1),
+        (ASKS, "updated", "\u00fc no JSON", 1),
+    ]
+    assert before <= events[0].received_at <= events[1].received_at <= datetime.now(UTC)
+    assert (stream.reconnects, stream.dropped, stream.gap_seconds) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -69,118 +66,99 @@ def test_events_come_as_they_were_sent_from_the_channels_asked_for(quiet_sandbox
         ("pusher_error", {"code": 4200, "message": "reconnect"}),
     ],
 )
-def test_a_lost_connection_is_made_again_with_every_channel(
+async def test_a_lost_connection_is_made_again_with_every_channel(
     quiet_sandbox: SandboxServer, caplog: pytest.LogCaptureFixture, kind: str, parameters: dict[str, Any]
 ) -> None:
-    async def scenario() -> None:
-        caplog.set_level(logging.INFO, "airflow_provider_quoine.exchange")
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS) as stream:
-            await ready(stream)
-            await control(quiet_sandbox.control.fault, kind, "stream", **parameters)
-            await until(lambda: stream.connections == 2 and stream.problem is None)
-            state = await control(figures, quiet_sandbox)
-            assert state["channels"] == {BIDS: 1, ASKS: 1}, "each channel once, not twice"
-            await control(quiet_sandbox.control.publish, BIDS, "updated", "[]")
-            assert (await next_event(stream)).connection == 2
-            assert stream.reconnects == 1
-            assert 0 < stream.gap_seconds < LIMIT
-
-    asyncio.run(scenario())
+    caplog.set_level(logging.INFO, "airflow_provider_quoine.exchange")
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS) as stream:
+        await ready(stream)
+        await control(quiet_sandbox.control.fault, kind, "stream", **parameters)
+        await until(lambda: stream.connections == 2 and stream.problem is None)
+        state = await control(figures, quiet_sandbox)
+        assert state["channels"] == {BIDS: 1, ASKS: 1}, "each channel once, not twice"
+        await control(quiet_sandbox.control.publish, BIDS, "updated", "[]")
+        assert (await next_event(stream)).connection == 2
+        assert stream.reconnects == 1
+        assert 0 < stream.gap_seconds < LIMIT
     records = our_records(caplog)
     assert [record.levelname for record in records] == ["WARNING", "INFO"], "one of each per outage"
     assert str(parameters.get("code", "")) in records[0].getMessage()
 
 
 @pytest.mark.parametrize(("code", "at_once"), [(4200, True), (4299, True), (4100, False), (1001, False)])
-def test_only_42xx_after_a_steady_life_means_at_once(quiet_sandbox: SandboxServer, code: int, at_once: bool) -> None:
-    async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), first_wait=60, longest_wait=120) as stream:
-            await ready(stream)
-            await control(quiet_sandbox.control.fault, "close", "stream", code=code)
-            await until(lambda: str(code) in (stream.problem or "") or stream.connections == 2)
-            if at_once:
-                await until(lambda: stream.connections == 2)
-            else:
-                assert stream.connections == 1
-
-    asyncio.run(scenario())
+async def test_only_42xx_after_a_steady_life_means_at_once(
+    quiet_sandbox: SandboxServer, code: int, at_once: bool
+) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox), first_wait=60, longest_wait=120) as stream:
+        await ready(stream)
+        await control(quiet_sandbox.control.fault, "close", "stream", code=code)
+        await until(lambda: str(code) in (stream.problem or "") or stream.connections == 2)
+        if at_once:
+            await until(lambda: stream.connections == 2)
+        else:
+            assert stream.connections == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "message"), [("close", 4004, ""), ("close", 4009, ""), ("pusher_error", 4003, "disabled")]
 )
-def test_a_refusal_for_good_ends_the_stream_with_words_and_no_further_attempt(
+async def test_a_refusal_for_good_ends_the_stream_with_words_and_no_further_attempt(
     quiet_sandbox: SandboxServer, kind: str, code: int, message: str
 ) -> None:
-    async def scenario() -> None:
-        parameters = {"message": message} if message else {}
-        await control(quiet_sandbox.control.fault, kind, "stream", when="connect", code=code, **parameters)
-        async with open_stream(endpoint_of(quiet_sandbox)) as stream:
-            with pytest.raises(QuoineStreamRefusedError, match=f"{message}.*{code}.*Check the Pusher key"):
-                await next_event(stream)
-        assert (await control(figures, quiet_sandbox))["connections_total"] == 1
-
-    asyncio.run(scenario())
+    parameters = {"message": message} if message else {}
+    await control(quiet_sandbox.control.fault, kind, "stream", when="connect", code=code, **parameters)
+    async with open_stream(endpoint_of(quiet_sandbox)) as stream:
+        with pytest.raises(QuoineStreamRefusedError, match=f"{message}.*{code}.*Check the Pusher key"):
+            await next_event(stream)
+    assert (await control(figures, quiet_sandbox))["connections_total"] == 1
 
 
-def test_a_wrong_key_is_refused_without_the_key_in_the_words(
+async def test_a_wrong_key_is_refused_without_the_key_in_the_words(
     quiet_sandbox: SandboxServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        caplog.set_level(logging.DEBUG)
-        endpoint = endpoint_of(quiet_sandbox, key="secret-app-key")
-        assert "secret" not in repr(endpoint)
-        async with open_stream(endpoint) as stream:
-            with pytest.raises(QuoineStreamRefusedError, match="not in this cluster") as caught:
-                await next_event(stream)
-            assert "secret" not in str(caught.value)
-            with pytest.raises(QuoineStreamRefusedError):
-                await next_event(stream)
-
-    asyncio.run(scenario())
+    caplog.set_level(logging.DEBUG)
+    endpoint = endpoint_of(quiet_sandbox, key="secret-app-key")
+    assert "secret" not in repr(endpoint)
+    async with open_stream(endpoint) as stream:
+        with pytest.raises(QuoineStreamRefusedError, match="not in this cluster") as caught:
+            await next_event(stream)
+        assert "secret" not in str(caught.value)
+        with pytest.raises(QuoineStreamRefusedError):
+            await next_event(stream)
     assert our_records(caplog)
     assert not [record for record in our_records(caplog) if "secret" in record.getMessage()]
 
 
-def test_a_refused_channel_ends_the_stream_and_is_named(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), "private-orders", BIDS) as stream:
-            with pytest.raises(QuoineSubscriptionRefusedError, match=r"private-orders: Invalid signature"):
-                await next_event(stream)
-
-    asyncio.run(scenario())
+async def test_a_refused_channel_ends_the_stream_and_is_named(quiet_sandbox: SandboxServer) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox), "private-orders", BIDS) as stream:
+        with pytest.raises(QuoineSubscriptionRefusedError, match=r"private-orders: Invalid signature"):
+            await next_event(stream)
 
 
-def test_an_error_that_is_no_end_leaves_the_connection(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
-            await ready(stream)
-            for code in (4301, None):
-                await control(quiet_sandbox.control.fault, "pusher_error", "stream", code=code, message="rate")
-            await control(quiet_sandbox.control.publish, BIDS, "updated", "[]")
-            assert (await next_event(stream)).connection == 1
-            assert stream.problem is None
-
-    asyncio.run(scenario())
+async def test_an_error_that_is_no_end_leaves_the_connection(quiet_sandbox: SandboxServer) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
+        await ready(stream)
+        for code in (4301, None):
+            await control(quiet_sandbox.control.fault, "pusher_error", "stream", code=code, message="rate")
+        await control(quiet_sandbox.control.publish, BIDS, "updated", "[]")
+        assert (await next_event(stream)).connection == 1
+        assert stream.problem is None
 
 
-def test_a_connection_gone_silent_is_found_by_a_ping_and_the_gap_counts_from_its_last_sign(
+async def test_a_connection_gone_silent_is_found_by_a_ping_and_the_gap_counts_from_its_last_sign(
     quiet_sandbox: SandboxServer,
 ) -> None:
-    async def scenario() -> None:
-        async with open_stream(
-            endpoint_of(quiet_sandbox), BIDS, activity_timeout=0.2, pong_timeout=0.3, close_timeout=0.05
-        ) as stream:
-            await ready(stream)
-            await control(quiet_sandbox.control.fault, "silence", "stream")
-            await until(lambda: stream.connections == 2 and stream.problem is None)
-            assert stream.gap_seconds >= 0.3
-
-    asyncio.run(scenario())
+    async with open_stream(
+        endpoint_of(quiet_sandbox), BIDS, activity_timeout=0.2, pong_timeout=0.3, close_timeout=0.05
+    ) as stream:
+        await ready(stream)
+        await control(quiet_sandbox.control.fault, "silence", "stream")
+        await until(lambda: stream.connections == 2 and stream.problem is None)
+        assert stream.gap_seconds >= 0.3
 
 
-def test_a_quiet_market_is_no_outage() -> None:
-    async def scenario(sandbox: SandboxServer) -> None:
+async def test_a_quiet_market_is_no_outage() -> None:
+    with SandboxServer(SandboxSettings(market_rate=0, activity_timeout=1, pong_timeout=0.5)) as sandbox:
         async with open_stream(endpoint_of(sandbox), BIDS) as stream:
             await ready(stream)
             # Longer than the server's patience: it lives on only because the stream pings in time.
@@ -189,33 +167,24 @@ def test_a_quiet_market_is_no_outage() -> None:
                     await anext(stream)
             assert (stream.connections, stream.problem) == (1, None)
 
-    with SandboxServer(SandboxSettings(market_rate=0, activity_timeout=1, pong_timeout=0.5)) as sandbox:
-        asyncio.run(scenario(sandbox))
+
+async def test_a_slow_consumer_loses_the_oldest_and_is_told_how_many(quiet_sandbox: SandboxServer) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, queue_size=3) as stream:
+        await ready(stream)
+        for number in range(10):
+            await control(quiet_sandbox.control.publish, BIDS, "updated", str(number))
+        await until(lambda: stream.dropped == 7)
+        assert [(await next_event(stream)).data for _ in range(3)] == ["7", "8", "9"]
 
 
-def test_a_slow_consumer_loses_the_oldest_and_is_told_how_many(quiet_sandbox: SandboxServer) -> None:
-    async def scenario() -> None:
-        async with open_stream(endpoint_of(quiet_sandbox), BIDS, queue_size=3) as stream:
-            await ready(stream)
-            for number in range(10):
-                await control(quiet_sandbox.control.publish, BIDS, "updated", str(number))
-            await until(lambda: stream.dropped == 7)
-            assert [(await next_event(stream)).data for _ in range(3)] == ["7", "8", "9"]
-
-    asyncio.run(scenario())
-
-
-def test_a_server_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario(sandbox: SandboxServer) -> None:
+async def test_a_server_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with SandboxServer(SandboxSettings(market_rate=50)) as sandbox:
         await control(sandbox.control.fault, "refuse", seconds=0.5)
         async with open_stream(endpoint_of(sandbox), BIDS) as stream:
             await until(lambda: "refused" in (stream.problem or ""))
             assert (stream.connections, stream.reconnects) == (0, 0)
             assert (await next_event(stream)).connection == 1
             assert stream.gap_seconds == 0.0, "there was nothing to miss yet"
-
-    with SandboxServer(SandboxSettings(market_rate=50)) as sandbox:
-        asyncio.run(scenario(sandbox))
     warnings = [record for record in our_records(caplog) if record.levelno >= logging.WARNING]
     assert len(warnings) == 1, "one per outage, however many attempts"
 
@@ -246,10 +215,10 @@ async def stop_while_silent(stream: PusherStream, sandbox: SandboxServer) -> Non
 @pytest.mark.parametrize(
     "moment", [stop_at_once, stop_when_ready, stop_in_a_burst, stop_after_a_cut, stop_while_silent]
 )
-def test_closing_leaves_no_thread_descriptor_or_task(
+async def test_closing_leaves_no_thread_descriptor_or_task(
     moment: Callable[[PusherStream, SandboxServer], Any],
 ) -> None:
-    async def scenario(sandbox: SandboxServer) -> None:
+    with SandboxServer(SandboxSettings(market_rate=200)) as sandbox:
         counted = []
         for _ in range(10):
             async with open_stream(endpoint_of(sandbox), BIDS, ASKS, close_timeout=0.1) as stream:
@@ -260,34 +229,28 @@ def test_closing_leaves_no_thread_descriptor_or_task(
             counted.append(open_descriptors())
         assert min(counted[5:]) <= min(counted[:5]), counted
 
-    with SandboxServer(SandboxSettings(market_rate=200)) as sandbox:
-        asyncio.run(scenario(sandbox), debug=True)
 
-
-def test_a_cancelled_consumer_leaves_nothing_even_if_cancelled_again(quiet_sandbox: SandboxServer) -> None:
+async def test_a_cancelled_consumer_leaves_nothing_even_if_cancelled_again(quiet_sandbox: SandboxServer) -> None:
     async def consume() -> None:
         async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
             waiting.set()
             await anext(stream)
 
-    async def scenario() -> None:
-        for _ in range(10):
-            waiting.clear()
-            task = asyncio.create_task(consume())
-            await waiting.wait()
-            await asyncio.sleep(0.005)
-            task.cancel()
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
-
     waiting = asyncio.Event()
-    asyncio.run(scenario())
+    for _ in range(10):
+        waiting.clear()
+        task = asyncio.create_task(consume())
+        await waiting.wait()
+        await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
 
 
-def test_a_full_queue_does_not_keep_the_event_loop_to_itself() -> None:
+async def test_a_full_queue_does_not_keep_the_event_loop_to_itself() -> None:
     turns = 0
 
     async def others() -> None:
@@ -296,16 +259,13 @@ def test_a_full_queue_does_not_keep_the_event_loop_to_itself() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    async def scenario(sandbox: SandboxServer) -> None:
+    with SandboxServer(SandboxSettings(market_rate=2_000)) as sandbox:
         async with open_stream(endpoint_of(sandbox), BIDS, ASKS) as stream:
             await until(lambda: stream.dropped > 0)
             other = asyncio.create_task(others())
             for _ in range(1_000):
                 await anext(stream)
             other.cancel()
-
-    with SandboxServer(SandboxSettings(market_rate=2_000)) as sandbox:
-        asyncio.run(scenario(sandbox))
     assert turns >= 10
 
 

@@ -81,39 +81,31 @@ async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         (lambda: websocket_server(greet_only), "did not confirm updates in time"),
     ],
 )
-def test_a_server_that_stops_halfway_is_left_and_tried_again(
+async def test_a_server_that_stops_halfway_is_left_and_tried_again(
     server: Any, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        factory: AbstractAsyncContextManager[PusherEndpoint] = server()
-        async with factory as endpoint:
-            # Each time left at another moment of an attempt or its end.
-            for _ in range(8):
-                async with open_stream(
-                    endpoint, connect_timeout=0.05, subscribe_timeout=0.05, close_timeout=0.1
-                ) as stream:
-                    await until(lambda: words in (stream.problem or ""))
-                    await until(lambda: "quoine-stream" in stream_threads())
-                assert stream_threads() == []
-
-    asyncio.run(scenario())
+    factory: AbstractAsyncContextManager[PusherEndpoint] = server()
+    async with factory as endpoint:
+        # Each time left at another moment of an attempt or its end.
+        for _ in range(8):
+            async with open_stream(endpoint, connect_timeout=0.05, subscribe_timeout=0.05, close_timeout=0.1) as stream:
+                await until(lambda: words in (stream.problem or ""))
+                await until(lambda: "quoine-stream" in stream_threads())
+            assert stream_threads() == []
     assert words in caplog.text
 
 
-def test_closing_does_not_wait_for_a_server_that_never_answers() -> None:
-    async def scenario() -> None:
-        async with tcp_server(accept_only) as endpoint:
-            async with open_stream(endpoint, connect_timeout=60) as stream:
-                await until(lambda: "quoine-stream" in stream_threads())
-                start = time.monotonic()
-            assert time.monotonic() - start < 2
-            assert (stream.connections, stream_threads()) == (0, [])
-
-    asyncio.run(scenario())
+async def test_closing_does_not_wait_for_a_server_that_never_answers() -> None:
+    async with tcp_server(accept_only) as endpoint:
+        async with open_stream(endpoint, connect_timeout=60) as stream:
+            await until(lambda: "quoine-stream" in stream_threads())
+            start = time.monotonic()
+        assert time.monotonic() - start < 2
+        assert (stream.connections, stream_threads()) == (0, [])
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_a_close_code_is_read_even_if_the_server_does_not_wait_for_our_answer(reset: bool) -> None:
+async def test_a_close_code_is_read_even_if_the_server_does_not_wait_for_our_answer(reset: bool) -> None:
     async def close_hard(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         await connection.recv()
@@ -124,15 +116,12 @@ def test_a_close_code_is_read_even_if_the_server_does_not_wait_for_our_answer(re
         transport.write(bytes([0x88, len(payload)]) + payload)
         transport.close()
 
-    async def scenario() -> None:
-        async with websocket_server(close_hard) as endpoint, open_stream(endpoint) as stream:
-            with pytest.raises(QuoineStreamRefusedError, match=r"App \*\*\* is gone \(code 4001\)"):
-                await next_event(stream)
-
-    asyncio.run(scenario())
+    async with websocket_server(close_hard) as endpoint, open_stream(endpoint) as stream:
+        with pytest.raises(QuoineStreamRefusedError, match=r"App \*\*\* is gone \(code 4001\)"):
+            await next_event(stream)
 
 
-def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_stays_unconfirmed() -> None:
+async def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_stays_unconfirmed() -> None:
     async def refuse_one(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         async for message in connection:
@@ -142,31 +131,25 @@ def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_stays_unc
             elif channel:
                 await connection.send('{"event": "pusher:error", "data": {"message": "no such channel", "code": null}}')
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(refuse_one) as endpoint,
-            open_stream(endpoint, "good", "bad", subscribe_timeout=0.2) as stream,
-        ):
-            with pytest.raises(QuoineSubscriptionRefusedError, match=r"refuses bad: no such channel"):
-                await next_event(stream)
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(refuse_one) as endpoint,
+        open_stream(endpoint, "good", "bad", subscribe_timeout=0.2) as stream,
+    ):
+        with pytest.raises(QuoineSubscriptionRefusedError, match=r"refuses bad: no such channel"):
+            await next_event(stream)
 
 
 @pytest.mark.parametrize(
     "data", [{"socket_id": "1.1", "activity_timeout": 120}, "{}", "no JSON", None, '{"activity_timeout": 0}']
 )
-def test_every_form_of_greeting_connects(data: Any) -> None:
+async def test_every_form_of_greeting_connects(data: Any) -> None:
     async def greet(connection: ServerConnection) -> None:
         await connection.send(greeting(data))
         await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
         await connection.wait_closed()
 
-    async def scenario() -> None:
-        async with websocket_server(greet) as endpoint, open_stream(endpoint) as stream:
-            await ready(stream)
-
-    asyncio.run(scenario())
+    async with websocket_server(greet) as endpoint, open_stream(endpoint) as stream:
+        await ready(stream)
 
 
 NO_FRAMES: list[str | bytes] = [
@@ -187,7 +170,7 @@ NO_FRAMES: list[str | bytes] = [
 ]
 
 
-def test_frames_that_are_not_pushers_cost_nothing_but_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+async def test_frames_that_are_not_pushers_cost_nothing_but_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def talk_nonsense(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
@@ -196,18 +179,15 @@ def test_frames_that_are_not_pushers_cost_nothing_but_one_warning(caplog: pytest
         await send_event(connection, "updates", "sense")
         await connection.wait_closed()
 
-    async def scenario() -> None:
-        async with websocket_server(talk_nonsense) as endpoint, open_stream(endpoint) as stream:
-            event = await next_event(stream)
-            assert (event.data, event.connection) == ("sense", 1)
-            await ready(stream)
-            assert stream.connections == 1
-
-    asyncio.run(scenario())
+    async with websocket_server(talk_nonsense) as endpoint, open_stream(endpoint) as stream:
+        event = await next_event(stream)
+        assert (event.data, event.connection) == ("sense", 1)
+        await ready(stream)
+        assert stream.connections == 1
     assert [record.levelname for record in our_records(caplog)] == ["WARNING"]
 
 
-def test_a_servers_ping_is_answered() -> None:
+async def test_a_servers_ping_is_answered() -> None:
     answered: list[str] = []
 
     async def ping(connection: ServerConnection) -> None:
@@ -216,14 +196,11 @@ def test_a_servers_ping_is_answered() -> None:
         for _ in range(2):
             answered.append(json.loads(await connection.recv())["event"])  # noqa: PERF401 - as they come
 
-    async def scenario() -> None:
-        async with websocket_server(ping) as endpoint, open_stream(endpoint):
-            await until(lambda: "pusher:pong" in answered)
-
-    asyncio.run(scenario())
+    async with websocket_server(ping) as endpoint, open_stream(endpoint):
+        await until(lambda: "pusher:pong" in answered)
 
 
-def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None:
+async def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None:
     async def no_pong(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
@@ -231,18 +208,15 @@ def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None:
             await asyncio.sleep(0.1)
             await send_event(connection, "updates", str(number))
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(no_pong) as endpoint,
-            open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.3) as stream,
-        ):
-            events = [await next_event(stream) for _ in range(10)]
-            assert {event.connection for event in events} == {1}
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(no_pong) as endpoint,
+        open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.3) as stream,
+    ):
+        events = [await next_event(stream) for _ in range(10)]
+        assert {event.connection for event in events} == {1}
 
 
-def test_no_ping_and_protocol_7_at_the_start() -> None:
+async def test_no_ping_and_protocol_7_at_the_start() -> None:
     first: list[str] = []
 
     async def look(connection: ServerConnection) -> None:
@@ -251,11 +225,8 @@ def test_no_ping_and_protocol_7_at_the_start() -> None:
         await connection.send(GREETING)
         first.append(json.loads(await connection.recv())["event"])
 
-    async def scenario() -> None:
-        async with websocket_server(look) as endpoint, open_stream(endpoint):
-            await until(lambda: len(first) >= 2)
-
-    asyncio.run(scenario())
+    async with websocket_server(look) as endpoint, open_stream(endpoint):
+        await until(lambda: len(first) >= 2)
     assert first[0].startswith(f"/app/{KEY}?")
     assert "protocol=7" in first[0]
     assert first[1] == "pusher:subscribe"
@@ -272,32 +243,26 @@ def http_answer(text: str) -> Any:
     return answer
 
 
-def test_an_http_answer_is_an_outage_with_its_status() -> None:
-    async def scenario() -> None:
-        text = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-        async with tcp_server(http_answer(text)) as endpoint, open_stream(endpoint) as stream:
-            await until(lambda: "HTTP 503" in (stream.problem or ""))
-
-    asyncio.run(scenario())
+async def test_an_http_answer_is_an_outage_with_its_status() -> None:
+    text = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    async with tcp_server(http_answer(text)) as endpoint, open_stream(endpoint) as stream:
+        await until(lambda: "HTTP 503" in (stream.problem or ""))
 
 
-def test_a_redirect_is_not_followed_with_the_key() -> None:
-    async def scenario() -> None:
-        elsewhere = http_answer("")
-        async with tcp_server(elsewhere) as other:
-            target = f"ws://127.0.0.1:{other.port}/app/{KEY}"
-            text = f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
-            here = http_answer(text)
-            async with tcp_server(here) as endpoint, open_stream(endpoint) as stream:
-                await until(lambda: len(here.asked) >= 3)
-                assert stream.connections == 0
-                assert "redirect is not followed" in (stream.problem or "")
-        assert elsewhere.asked == []
-
-    asyncio.run(scenario())
+async def test_a_redirect_is_not_followed_with_the_key() -> None:
+    elsewhere = http_answer("")
+    async with tcp_server(elsewhere) as other:
+        target = f"ws://127.0.0.1:{other.port}/app/{KEY}"
+        text = f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
+        here = http_answer(text)
+        async with tcp_server(here) as endpoint, open_stream(endpoint) as stream:
+            await until(lambda: len(here.asked) >= 3)
+            assert stream.connections == 0
+            assert "redirect is not followed" in (stream.problem or "")
+    assert elsewhere.asked == []
 
 
-def test_a_server_that_fails_again_and_again_is_not_hammered() -> None:
+async def test_a_server_that_fails_again_and_again_is_not_hammered() -> None:
     attempts: list[float] = []
 
     async def close_at_once(connection: ServerConnection) -> None:
@@ -305,51 +270,44 @@ def test_a_server_that_fails_again_and_again_is_not_hammered() -> None:
         await connection.send(GREETING)
         await connection.close(4200, "at once")
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(close_at_once) as endpoint,
-            open_stream(endpoint, first_wait=0.05, longest_wait=10, steady=5),
-        ):
-            await until(lambda: len(attempts) >= 5)
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(close_at_once) as endpoint,
+        open_stream(endpoint, first_wait=0.05, longest_wait=10, steady=5),
+    ):
+        await until(lambda: len(attempts) >= 5)
     waits = [later - earlier for earlier, later in itertools.pairwise(attempts)]
     assert all(wait >= 0.05 * 2**failures for failures, wait in enumerate(waits)), waits
 
 
-def test_a_server_that_stops_reading_is_found() -> None:
+async def test_a_server_that_stops_reading_is_found() -> None:
     async def read_nothing(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
         connection.transport.pause_reading()
         await over.wait()
 
-    async def scenario() -> None:
-        async with websocket_server(read_nothing) as endpoint:
-            async with open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream:
-                await until(lambda: stream.connections >= 2)
-            assert stream_threads() == []
-            over.set()
-
     over = asyncio.Event()
-    asyncio.run(scenario())
+    async with websocket_server(read_nothing) as endpoint:
+        async with open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream:
+            await until(lambda: stream.connections >= 2)
+        assert stream_threads() == []
+        over.set()
 
 
-def test_websocket_clients_own_log_stays_quiet_for_streams_and_only_for_them(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        async with websocket_server(greet_and_confirm) as endpoint:
-            for _ in range(3):
-                async with open_stream(endpoint) as stream:
-                    await ready(stream)
-
+async def test_websocket_clients_own_log_stays_quiet_for_streams_and_only_for_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
-    asyncio.run(scenario())
+    async with websocket_server(greet_and_confirm) as endpoint:
+        for _ in range(3):
+            async with open_stream(endpoint) as stream:
+                await ready(stream)
     assert not [record for record in caplog.records if record.name == "websocket"]
     logging.getLogger("websocket").error("another client's")
     assert "another client's" in caplog.text
 
 
-def test_nothing_that_comes_is_logged_and_no_level_is_changed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_that_comes_is_logged_and_no_level_is_changed(caplog: pytest.LogCaptureFixture) -> None:
     secret = "what-was-sent"
 
     async def talk(connection: ServerConnection) -> None:
@@ -360,23 +318,20 @@ def test_nothing_that_comes_is_logged_and_no_level_is_changed(caplog: pytest.Log
         await connection.send(json.dumps({"event": "pusher:what", "data": secret}))
         await connection.wait_closed()
 
-    async def scenario() -> None:
-        async with websocket_server(talk) as endpoint, open_stream(endpoint) as stream:
-            assert (await next_event(stream)).data == secret
-            await until(lambda: our_records(caplog))
-
     names = [None, "pysher", "pysher.connection", "websocket", "airflow_provider_quoine"]
     caplog.set_level(logging.DEBUG)
     # The server of this test logs what it sends.
     logging.getLogger("websockets").setLevel(logging.INFO)
     levels = [logging.getLogger(name).level for name in names]
-    asyncio.run(scenario())
+    async with websocket_server(talk) as endpoint, open_stream(endpoint) as stream:
+        assert (await next_event(stream)).data == secret
+        await until(lambda: our_records(caplog))
     assert secret not in caplog.text
     assert [logging.getLogger(name).level for name in names] == levels
     assert not websocket.isEnabledForTrace()
 
 
-def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
+async def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
     async def answer_one_ping(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         answered = 0
@@ -388,15 +343,12 @@ def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
                 answered += 1
                 await connection.send('{"event": "pusher:pong", "data": ""}')
 
-    async def scenario() -> None:
-        async with (
-            websocket_server(answer_one_ping) as endpoint,
-            open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream,
-        ):
-            await until(lambda: stream.connections == 3)
-            assert all("ping was not answered" in gap.reason for gap in stream.gaps)
-
-    asyncio.run(scenario())
+    async with (
+        websocket_server(answer_one_ping) as endpoint,
+        open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream,
+    ):
+        await until(lambda: stream.connections == 3)
+        assert all("ping was not answered" in gap.reason for gap in stream.gaps)
 
 
 def test_what_could_not_be_sent_is_an_error() -> None:
