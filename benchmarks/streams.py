@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks import poller, stream_clients, stream_feed, stream_load
+from benchmarks import poller, stream_clients, stream_load, stream_server
 from benchmarks.figures import Figures, tell
 
 CHANNELS = ["price_ladders_cash_btcjpy_buy", "price_ladders_cash_btcjpy_sell"]
@@ -47,7 +47,7 @@ def throughput(way: str, seconds: float) -> Figures:
     """Take what a server can send, on one connection; each side has a core to itself if there are two."""
     cores = [*sorted(os.sched_getaffinity(0)), None, None][:2] if len(os.sched_getaffinity(0)) > 1 else [None, None]
     with (
-        process(stream_feed.serve, cores[0], 0.0) as server,
+        process(stream_server.serve, cores[0], 0.0) as server,
         process(stream_clients.run, cores[1], way, server.recv(), CHANNELS, seconds) as client,
     ):
         figures: Figures = client.recv()
@@ -58,7 +58,7 @@ def load(way: str, triggers: int, interval: float, seconds: float) -> Figures:
     """Run triggers on one loop under :data:`TOTAL_RATE`, and an idle event loop beside them."""
     connections = 1 if way == "ours" else triggers
     with (
-        process(stream_feed.serve, None, TOTAL_RATE / connections) as server,
+        process(stream_server.serve, None, TOTAL_RATE / connections) as server,
         process(stream_load.run, way, server.recv(), triggers, interval, seconds) as client,
         process(poller.idle) as idle,
     ):
@@ -133,7 +133,7 @@ def main() -> None:
 def delay(way: str) -> Figures:
     """Let one snapshot be due with every message of a book; see how long after sending and arrival it is there."""
     with (
-        process(stream_feed.serve, None, TOTAL_RATE) as server,
+        process(stream_server.serve, None, TOTAL_RATE) as server,
         process(stream_load.probe, way, server.recv()) as client,
     ):
         figures: Figures = client.recv()

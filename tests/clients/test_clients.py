@@ -1,4 +1,4 @@
-"""What the sandbox's stream is to clients that we did not write; they and pysher hear the same."""
+"""The sandbox's stream with clients that we did not write: they and ours receive the same events."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.clients.listeners import Heard, Listener, Ours, PusherJs, Websockets
+from tests.clients.stream_clients import Heard, Ours, PusherJs, StreamClient, Websockets
 from tests.support.dialling import BUY, SELL, eventually, publisher
 
 pytestmark = pytest.mark.clients
 
 TRADES = "executions_cash_btcjpy"
-EVERY: tuple[type[Listener], ...] = (PusherJs, Websockets, Ours)
+EVERY: tuple[type[StreamClient], ...] = (PusherJs, Websockets, Ours)
 every = pytest.mark.parametrize("kind", EVERY)
 
 
 @contextmanager
-def listening(sandbox: SandboxServer, channels: Collection[str]) -> Iterator[list[Listener]]:
+def subscribed(sandbox: SandboxServer, channels: Collection[str]) -> Iterator[list[StreamClient]]:
     """One client of each kind, all of them subscribed."""
     with ExitStack() as stack:
         yield [stack.enter_context(kind(sandbox, channels)) for kind in EVERY]
@@ -40,20 +40,20 @@ def impatient() -> Iterator[SandboxServer]:
         yield server
 
 
-def of_channel(listener: Listener, channel: str) -> list[Heard]:
-    return [heard for heard in listener.heard if heard.channel == channel]
+def of_channel(client: StreamClient, channel: str) -> list[Heard]:
+    return [heard for heard in client.heard if heard.channel == channel]
 
 
 def test_all_hear_the_market_alike_order_books_included(quiet: SandboxServer) -> None:
     channels = (BUY, SELL, TRADES, "product_cash_btcjpy_5")
-    with listening(quiet, channels) as listeners:
+    with subscribed(quiet, channels) as clients:
         quiet.control.market_rate(50)
-        eventually(lambda: all(len(of_channel(each, name)) >= 20 for each in listeners for name in channels))
+        eventually(lambda: all(len(of_channel(each, name)) >= 20 for each in clients for name in channels))
         quiet.control.market_rate(0)
         for name in channels:
             quiet.control.publish(name, "end", "")
-        eventually(lambda: all(of_channel(each, name)[-1].event == "end" for each in listeners for name in channels))
-    first, *others = (each.heard for each in listeners)
+        eventually(lambda: all(of_channel(each, name)[-1].event == "end" for each in clients for name in channels))
+    first, *others = (each.heard for each in clients)
     assert all(other == first for other in others)
     books = [heard for heard in first if heard.channel in {BUY, SELL} and heard.event == "updated"]
     assert {len(book.data) for book in books} == {40}
@@ -61,13 +61,13 @@ def test_all_hear_the_market_alike_order_books_included(quiet: SandboxServer) ->
 
 def test_all_hear_what_the_official_server_library_publishes(quiet: SandboxServer) -> None:
     pusher = publisher(quiet)
-    with listening(quiet, (BUY, SELL)) as listeners:
+    with subscribed(quiet, (BUY, SELL)) as clients:
         pusher.trigger(BUY, "updated", [["600.0", "0.2"], ["599.5", "1"]])
         pusher.trigger([BUY, SELL, TRADES], "updated", [])
         pusher.trigger_batch([{"channel": SELL, "name": f"n{number}", "data": {"ü": number}} for number in range(10)])
         pusher.trigger(BUY, "updated", "no JSON at all")
         pusher.trigger(SELL, "end", "x" * 10_240)
-        eventually(lambda: all(each.heard and each.heard[-1].event == "end" for each in listeners))
+        eventually(lambda: all(each.heard and each.heard[-1].event == "end" for each in clients))
     expected = [
         Heard(BUY, "updated", [["600.0", "0.2"], ["599.5", "1"]]),
         Heard(BUY, "updated", []),
@@ -76,21 +76,21 @@ def test_all_hear_what_the_official_server_library_publishes(quiet: SandboxServe
         Heard(BUY, "updated", "no JSON at all"),
         Heard(SELL, "end", "x" * 10_240),
     ]
-    assert [each.heard for each in listeners] == [expected] * len(EVERY)
+    assert [each.heard for each in clients] == [expected] * len(EVERY)
 
 
 @every
-def test_a_ping_in_silence_keeps_the_connection(impatient: SandboxServer, kind: type[Listener]) -> None:
-    with kind(impatient, [BUY]) as listener:
+def test_a_ping_in_silence_keeps_the_connection(impatient: SandboxServer, kind: type[StreamClient]) -> None:
+    with kind(impatient, [BUY]) as client:
         eventually(lambda: impatient.control.state()["stream"]["pings"] >= 3)
         impatient.control.publish(BUY, "updated", [])
-        eventually(lambda: listener.heard == [Heard(BUY, "updated", [])])
+        eventually(lambda: client.heard == [Heard(BUY, "updated", [])])
         assert impatient.control.state()["stream"]["connections_total"] == 1
 
 
 @every
 @pytest.mark.parametrize("text", ['{"event":"pusher:ping"}', '{"event":"pusher:ping","data":{}}'])
-def test_a_ping_of_the_server_is_answered(quiet: SandboxServer, kind: type[Listener], text: str) -> None:
+def test_a_ping_of_the_server_is_answered(quiet: SandboxServer, kind: type[StreamClient], text: str) -> None:
     with kind(quiet, [BUY]):
         quiet.control.fault("frame", "stream", text=text)
         eventually(lambda: quiet.control.state()["stream"]["pongs"] == 1)
@@ -109,45 +109,45 @@ def test_a_ping_of_the_server_is_answered(quiet: SandboxServer, kind: type[Liste
     ids=str,
 )
 def test_who_reconnects_has_its_channels_again(
-    quiet: SandboxServer, kind: type[Listener], fault: dict[str, object]
+    quiet: SandboxServer, kind: type[StreamClient], fault: dict[str, object]
 ) -> None:
-    with kind(quiet, [BUY, SELL]) as listener:
+    with kind(quiet, [BUY, SELL]) as client:
         quiet.control.fault(**{"endpoint": "stream", **fault})  # type: ignore[arg-type]
         eventually(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 1, SELL: 1})
-        eventually(lambda: quiet.control.state()["stream"]["connections_total"] == 2 and listener.ready)
+        eventually(lambda: quiet.control.state()["stream"]["connections_total"] == 2 and client.ready)
         for name in (BUY, SELL):
             quiet.control.publish(name, "updated", [])
-        eventually(lambda: listener.heard == [Heard(BUY, "updated", []), Heard(SELL, "updated", [])])
+        eventually(lambda: client.heard == [Heard(BUY, "updated", []), Heard(SELL, "updated", [])])
 
 
 def test_pusher_js_gives_up_where_the_code_says_so(quiet: SandboxServer) -> None:
-    with PusherJs(quiet, [BUY]) as listener:
-        assert isinstance(listener, PusherJs)
+    with PusherJs(quiet, [BUY]) as client:
+        assert isinstance(client, PusherJs)
         quiet.control.fault("pusher_error", "stream", code=4001, message="No such app")
-        eventually(lambda: listener.state == "disconnected")
-        assert listener.errors[0] == 4001
+        eventually(lambda: client.state == "disconnected")
+        assert client.errors[0] == 4001
 
 
 @pytest.mark.parametrize("kind", [PusherJs, Ours])
 @pytest.mark.parametrize("when", ["connect", "subscribe"])
-def test_data_that_is_an_object_is_understood(quiet: SandboxServer, kind: type[Listener], when: str) -> None:
+def test_data_that_is_an_object_is_understood(quiet: SandboxServer, kind: type[StreamClient], when: str) -> None:
     quiet.control.fault("object_data", "stream", when=when)
-    with kind(quiet, [BUY]) as listener:
+    with kind(quiet, [BUY]) as client:
         quiet.control.publish(BUY, "updated", [])
-        eventually(lambda: listener.heard == [Heard(BUY, "updated", [])])
+        eventually(lambda: client.heard == [Heard(BUY, "updated", [])])
 
 
 @every
-def test_a_private_channel_is_refused(quiet: SandboxServer, kind: type[Listener]) -> None:
-    with kind(quiet, ["private-orders"]) as listener:
-        (refusal,) = listener.refused
+def test_a_private_channel_is_refused(quiet: SandboxServer, kind: type[StreamClient]) -> None:
+    with kind(quiet, ["private-orders"]) as client:
+        (refusal,) = client.refused
         assert "private-orders" in refusal
         assert publisher(quiet).channel_info("private-orders") == {"occupied": False}
 
 
 def test_pusher_js_unsubscribes_and_the_others_hear_on(quiet: SandboxServer) -> None:
-    with listening(quiet, (BUY, SELL)) as listeners:
-        leaver, *others = listeners
+    with subscribed(quiet, (BUY, SELL)) as clients:
+        leaver, *others = clients
         assert isinstance(leaver, PusherJs)
         leaver.order("unsubscribe", BUY)
         eventually(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 2, SELL: 3})
@@ -158,7 +158,7 @@ def test_pusher_js_unsubscribes_and_the_others_hear_on(quiet: SandboxServer) -> 
 
 
 @every
-def test_a_client_that_goes_leaves_nothing(quiet: SandboxServer, kind: type[Listener]) -> None:
+def test_a_client_that_goes_leaves_nothing(quiet: SandboxServer, kind: type[StreamClient]) -> None:
     with kind(quiet, [BUY]):
         assert quiet.control.state()["stream"]["channels"] == {BUY: 1}
     eventually(lambda: quiet.control.state()["stream"]["connections"] == 0)

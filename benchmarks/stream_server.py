@@ -1,8 +1,8 @@
 """
-A Pusher server that is nothing but fast: every frame is written before it starts.
+A Pusher server that is as fast as possible: it prepares its frames before it sends them.
 
-It greets, confirms every channel, answers pings, and sends whole order-book sides of 1.15 kB to each connection: as
-fast as the client takes them, or in all so many a second to each, over its channels in turn.
+It greets, confirms every channel, answers pings, and sends whole order-book sides of 1.15 kB to each connection, over
+its channels in turn: as fast as the client takes them, or at a given rate for each connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BATCH = 64
 
 
 def book_side(number: int) -> str:
-    """Write 40 rows, as the exchange does: 1.15 kB; the first price tells which one it is."""
+    """Return 40 rows as the exchange sends them, 1.15 kB; the first price numbers them."""
     rows = [[f"{600_000 + number + row}.{row:05d}", f"{row + 1}.{number % 100_000_000:08d}"] for row in range(_ROWS)]
     return json.dumps(rows, separators=(",", ":"))
 
@@ -38,11 +38,11 @@ def _frame(event: str, channel: str | None, data: Any) -> bytes:
 
 def serve(pipe: Connection, core: int | None, rate: float) -> None:
     """
-    Serve until told to stop; tell how many connections there were when asked to ``count``.
+    Serve until told to stop; answer ``count`` with the number of connections so far.
 
-    :param core: the processor to stay on.
-    :param rate: events a second to each connection; 0 is as fast as it takes them. At a rate, the first quantity's
-        fraction is the time of sending, in units of 10 microseconds.
+    :param core: the processor to run on; None for any.
+    :param rate: events a second to each connection; 0 for as fast as the client takes them. At a rate, the fraction of
+        the first quantity is the time of sending, in units of 10 microseconds.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -65,7 +65,7 @@ def _accept(listener: socket.socket, rate: float, clients: list[_Client]) -> Non
 
 class _Client:
     """
-    One connection: a thread that takes, and one that sends.
+    One connection: a thread that receives, and one that sends.
 
     :param link: accepted.
     :param rate: events a second; 0 for as fast as it takes them.

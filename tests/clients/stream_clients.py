@@ -1,4 +1,4 @@
-"""Three clients of the stream, each on a library that is not ours, behind one face: all that they heard, in a list."""
+"""Three clients of the stream behind one interface: pusher-js, the websockets library, and ours on pysher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent
 
 
 class Heard(NamedTuple):
-    """An event; its data decoded, since pusher-js hands it out so."""
+    """An event, its data decoded, because pusher-js hands out decoded data."""
 
     channel: str
     event: str
@@ -33,19 +33,19 @@ class Heard(NamedTuple):
 
 
 def decoded(data: str) -> Any:
-    """Decode as pusher-js does: what is no JSON stays as it is."""
+    """Decode as pusher-js does: data that is no JSON stays as it is."""
     try:
         return json.loads(data)
     except ValueError:
         return data
 
 
-class Listener(ABC):
+class StreamClient(ABC):
     """
     A client within a ``with`` block: connected and subscribed at its beginning, gone at its end.
 
-    :param sandbox: whose stream it hears
-    :param channels: what it subscribes to
+    :param sandbox: the server.
+    :param channels: the channels that it subscribes to.
     """
 
     def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
@@ -57,18 +57,18 @@ class Listener(ABC):
 
     @abstractmethod
     def listen(self) -> None:
-        """Put what comes into :attr:`heard`, until told to stop."""
+        """Add each event to :attr:`heard`, until :meth:`stop`."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Let :meth:`listen` end."""
+        """End :meth:`listen`."""
 
     @property
     @abstractmethod
     def ready(self) -> bool:
         """Whether every channel is subscribed, on the present connection."""
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> StreamClient:
         self._thread.start()
         eventually(lambda: self.ready or bool(self.refused))
         return self
@@ -81,8 +81,8 @@ class Listener(ABC):
         assert not self._thread.is_alive()
 
 
-class PusherJs(Listener):
-    """The official client: pusher-js, in a Node of its own."""
+class PusherJs(StreamClient):
+    """The official client: pusher-js, in a Node process of its own."""
 
     def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
         super().__init__(sandbox, channels)
@@ -99,7 +99,7 @@ class PusherJs(Listener):
             self.order("subscribe", channel)
 
     def order(self, what: str, channel: str) -> None:
-        """Tell it to subscribe or unsubscribe."""
+        """Make it subscribe or unsubscribe."""
         assert self._node.stdin is not None
         self._node.stdin.write(json.dumps({what: channel}) + "\n")
         self._node.stdin.flush()
@@ -140,8 +140,8 @@ class PusherJs(Listener):
         self._node.stdout.close()
 
 
-class Websockets(Listener):
-    """The least that a client has to do, on the websockets library: it pings in silence, and never reconnects."""
+class Websockets(StreamClient):
+    """A minimal client on the websockets library: it pings in silence, and never reconnects."""
 
     def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
         super().__init__(sandbox, channels)
@@ -179,8 +179,8 @@ class Websockets(Listener):
         self._client.close()
 
 
-class Ours(Listener):
-    """pysher, under our supervision."""
+class Ours(StreamClient):
+    """Our stream, on pysher."""
 
     def __init__(self, sandbox: SandboxServer, channels: Collection[str]) -> None:
         super().__init__(sandbox, channels)
