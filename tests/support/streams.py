@@ -1,4 +1,4 @@
-"""What the tests of streams share: short patience, waiting for a condition, and counting what is left behind."""
+"""Helpers for tests of streams: short time-outs, waiting for a condition, counting threads and descriptors."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ ASKS = "price_ladders_cash_btcjpy_sell"
 """The two sides of a pair's order book."""
 
 LIMIT = 15.0
-"""Seconds after which a test that waits has failed; nothing here takes as long."""
+"""Seconds after which a wait in a test fails; none takes as long."""
 
 
 def endpoint_of(sandbox: SandboxServer, **changes: Any) -> PusherEndpoint:
-    """Where a sandbox's stream is."""
+    """Return the endpoint of a sandbox's stream."""
     given = {"key": sandbox.pusher_key, "host": "127.0.0.1", "port": sandbox.port, "tls": False}
     return PusherEndpoint(**{**given, **changes})
 
 
 def figures(sandbox: SandboxServer) -> dict[str, Any]:
-    """What a sandbox tells of its stream."""
+    """Return a sandbox's figures about its stream."""
     stream: dict[str, Any] = sandbox.control.state(requests=0)["stream"]
     return stream
 
 
 async def control(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Order something of the sandbox, off the loop."""
+    """Call a control of the sandbox, off the event loop."""
     return await asyncio.to_thread(partial(call, *args, **kwargs))
 
 
 def open_stream(
     endpoint: PusherEndpoint, *channels: str, queue_size: int | None = 1000, **timing: float
 ) -> PusherStream:
-    """Make a stream that reconnects within a tenth of a second."""
+    """Return a stream that reconnects within a tenth of a second."""
     fast = StreamTiming(**{"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, **timing})
     return PusherStream(endpoint=endpoint, channels=channels or ("updates",), timing=fast, queue_size=queue_size)
 
@@ -67,15 +67,15 @@ async def ready(stream: PusherStream) -> None:
 
 
 def stream_threads() -> list[str]:
-    """Name the threads of streams that run now."""
+    """Return the names of the running threads of streams."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(("quoine-stream", "Pysher"))]
 
 
 def open_descriptors() -> int:
-    """Count the descriptors of this process."""
+    """Count the open descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def our_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What streams logged; the servers of the tests log in the same process."""
+    """Return the records of streams; the servers of the tests log in the same process."""
     return [record for record in caplog.records if record.name.startswith("airflow_provider_quoine.exchange")]

@@ -163,7 +163,7 @@ def _tunnel(raw: socket.socket, target: str, user: str | None, password: str | N
         request += f"Proxy-Authorization: Basic {base64.b64encode(credentials).decode()}\r\n"
     raw.sendall(f"{request}\r\n".encode())
     answer = b""
-    # Byte by byte: what follows the header belongs to the tunnel.
+    # Byte by byte: the bytes after the header belong to the tunnel.
     while not answer.endswith(b"\r\n\r\n"):
         byte = raw.recv(1)
         answer += byte

@@ -13,7 +13,7 @@ class StreamEvent:
 
     :param channel: the channel's name.
     :param event: the event's name.
-    :param data: what was sent: a string, not yet parsed (pusher notes, Protocol 7).
+    :param data: the event's data as it was sent: a string, not yet parsed (pusher notes, Protocol 7).
     :param received_at: when it arrived here, UTC.
     :param connection: number of the connection that it came on: 1 for the first, one more after each reconnect. Pusher
         has no history, so an event of an earlier connection may be out of date.
@@ -29,10 +29,9 @@ class StreamEvent:
 @dataclass(frozen=True, slots=True)
 class StreamGap:
     """
-    A time in which events may have been missed: from the last sign of a lost connection until every channel was
-    confirmed again.
+    A time in which events may have been missed: from the loss of a connection until every channel is confirmed again.
 
-    :param since: UTC.
+    :param since: UTC; the last message before a ping that was not answered, else the moment when the loss was noticed.
     :param until: UTC; None while the gap is open. A stream that is left or refused ends its gap. A jump of the clock
         does not lengthen it.
     :param reason: why the connection was lost, in words.

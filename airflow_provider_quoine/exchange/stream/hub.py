@@ -28,7 +28,12 @@ _OPEN: set[StreamHub] = set()
 
 
 def open_connections() -> int:
-    """Count the connections of this process, on all its event loops; each counts until it is completely closed."""
+    """
+    Count the connections of this process, on all its event loops.
+
+    Each counts from its first listener on until its thread, socket and task are gone, whether the server is reached or
+    not.
+    """
     return len(_OPEN)
 
 

@@ -177,7 +177,7 @@ class Inboxes:
                     self._loop.call_soon_threadsafe(self._wake_up)
 
     def _wake_up(self) -> None:
-        # First, so that what the thread adds from now on asks for another wake-up.
+        # Reset first, so that a message added from now on asks for another wake-up.
         self._wake_up_due = False
         while self._woken:
             for wake_up in self._woken.popleft().wake_ups:

@@ -78,7 +78,8 @@ class Listener:
         """
         Begin a gap, unless one is open or no event could come yet.
 
-        :param since: ``time.monotonic()`` of the last sign of life.
+        :param since: ``time.monotonic()`` of its beginning.
+        :param reason: why the connection was lost, in words.
         """
         if self._up:
             self._up, self._down_since = False, since

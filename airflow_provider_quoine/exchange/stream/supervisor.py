@@ -70,7 +70,7 @@ class PusherSupervisor:
     :param timing: time-outs and waits.
     :param inboxes: where the channels' messages go.
     :param subscriptions: the channels to subscribe to.
-    :param on_loss: called with ``time.monotonic()`` of the last sign of a lost connection, and why it was lost.
+    :param on_loss: called with ``time.monotonic()`` of the beginning of the gap, and why the connection was lost.
     :param on_refusal: called when the server refuses for good, before the connection is taken down.
     """
 
