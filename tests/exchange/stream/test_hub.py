@@ -15,7 +15,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineStreamRefusedError,
     QuoineSubscriptionRefusedError,
 )
-from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
+from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream, open_connections
 from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.exchange.stream.pusher_servers import KEY
@@ -71,7 +71,7 @@ async def test_another_endpoint_or_timing_is_another_connection(quiet_sandbox: S
     async with open_stream(endpoint, BIDS) as first, open_stream(endpoint, BIDS, activity_timeout=20) as second:
         await ready(first)
         await ready(second)
-        assert figures(quiet_sandbox)["connections"] == 2
+        assert figures(quiet_sandbox)["connections"] == open_connections() == 2
 
 
 async def test_one_that_joins_an_open_connection_has_no_gap_and_the_newest_of_what_others_have(
