@@ -1,4 +1,4 @@
-"""Ways to take a stream, each counting what it took between two moments."""
+"""Ways to receive a stream; each counts the messages that it received between two moments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def subscribe_frame(channel: str) -> str:
 
 
 def run(pipe: Connection, core: int | None, way: str, port: int, channels: list[str], seconds: float) -> None:
-    """Take a stream in one way; tell how many messages a second that made, and what they cost."""
+    """Receive a stream in one way; report messages a second, and their cost."""
     if core is not None:
         os.sched_setaffinity(0, {core})
     pipe.send(WAYS[way](port, channels, seconds))

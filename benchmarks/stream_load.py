@@ -22,7 +22,7 @@ SETTLE = 5.0
 
 
 def run(pipe: Connection, way: str, port: int, triggers: int, interval: float, seconds: float) -> None:
-    """Let so many triggers take a snapshot every interval, all due at the same moments; tell what that took."""
+    """Run triggers that take a snapshot every interval, all due at the same moments; report the cost."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["AIRFLOW_HOME"] = home
         os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
@@ -135,7 +135,7 @@ WAYS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"ours": ours, "pysh
 
 
 def probe(pipe: Connection, way: str, port: int) -> None:
-    """Take a snapshot of one book with each of its messages, all others coming too; tell how late each was."""
+    """Take a snapshot of one book with each of its messages, under the full load; report how late each was."""
     sent_and_arrived: list[tuple[float, float]] = []
     asyncio.run(PROBES[way](port, sent_and_arrived))
     by_sending, by_arrival = (sorted(1000 * each for each in delays) for delays in zip(*sent_and_arrived, strict=True))

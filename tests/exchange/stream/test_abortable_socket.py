@@ -1,4 +1,4 @@
-"""The stream's socket: TLS, proxies, and being cut off in every phase of connecting."""
+"""The stream's socket: TLS, proxies, and abort in every phase of connecting."""
 
 from __future__ import annotations
 

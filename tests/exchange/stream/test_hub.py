@@ -1,4 +1,4 @@
-"""Many streams on one connection: who shares what, and what reaches whom."""
+"""Many streams on one connection: what they share, and which of them an event or a failure affects."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_news_are_an_event_a_loss_or_a_confirmation_and_many_are_one(quiet
             await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
             while stream.connections == 1 or not stream.confirmed:
                 await stream.news()
-        assert stream.newest(BIDS) is not None, "what came by the lost connection is still the newest"
+        assert stream.newest(BIDS) is not None, "an event of the lost connection is still the newest"
         with pytest.raises(QuoineInputError, match="queue_size"):
             await anext(stream)
 
@@ -146,7 +146,7 @@ async def test_a_refused_channel_reaches_those_who_want_it_and_nobody_else(quiet
             assert "private-orders: Invalid signature" in str(error) == stream.problem
         await control(quiet_sandbox.control.publish, BIDS, "updated", "1")
         assert (await next_event(good)).connection == 1
-        # Whoever comes later asks the server again.
+        # A later stream asks the server again.
         async with open_stream(endpoint, "private-orders") as late:
             assert isinstance(await refused(late), QuoineSubscriptionRefusedError)
         assert (good.connections, good.gaps) == (1, ())

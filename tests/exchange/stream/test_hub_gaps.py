@@ -1,4 +1,4 @@
-"""When a channel counts as confirmed, and what was missed until then."""
+"""When a channel counts as confirmed, and the gaps until then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that come and go on one connection: nothing is left, and nobody else is touched."""
+"""Streams that come and go on one connection: they leave nothing behind and do not affect other streams."""
 
 from __future__ import annotations
 

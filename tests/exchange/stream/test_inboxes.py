@@ -1,4 +1,4 @@
-"""Messages on their way to the loop: every form a frame may have, and what it costs when nobody asks."""
+"""Messages on their way to the event loop: every form that they may have, and their cost while no stream waits."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: py
         await until(lambda: inbox.count == 500)
         assert crossings == 0
         assert len(await data_of(all_of_it, 500)) == 500
-        assert crossings == 0, "what is there already needs no wake-up"
+        assert crossings == 0, "messages that are there already need no wake-up"
         await newest.news()
         waiting = asyncio.create_task(newest.news())
         await asyncio.sleep(0)

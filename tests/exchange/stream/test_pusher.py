@@ -1,4 +1,4 @@
-"""Streams against the sandbox: what comes, what is survived, what is left behind."""
+"""Streams against the sandbox: events, losses of the connection, refusals, and closing."""
 
 from __future__ import annotations
 
