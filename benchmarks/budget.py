@@ -44,7 +44,7 @@ BOUNDS = {
 
 def serve_exchange(pipe: Connection, limit: int, window: float) -> None:
     """Serve the sandbox with one pending withdrawal until told to stop."""
-    from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+    from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
     from airflow_provider_quoine.sandbox.server import SandboxServer
     from airflow_provider_quoine.sandbox.settings import SandboxSettings
 

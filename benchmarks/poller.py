@@ -48,7 +48,7 @@ BOUNDS = {
 
 def serve_exchange(pipe: Connection, waits: int) -> None:
     """Serve the sandbox with so many pending withdrawals of one user, until told to stop."""
-    from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+    from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
     from airflow_provider_quoine.sandbox.server import SandboxServer
     from airflow_provider_quoine.sandbox.settings import SandboxSettings
 
@@ -78,8 +78,8 @@ def serve_404(pipe: Connection, waits: int) -> None:
     from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
 
-    from airflow_provider_quoine.sandbox.limiter import RateLimiter
     from airflow_provider_quoine.sandbox.refusals import Refusal
+    from airflow_provider_quoine.sandbox.rest.limiter import RateLimiter
 
     limiter = RateLimiter(limit=LIMIT, window=WINDOW, clock=time.time)
     over: set[str] = set()
@@ -105,7 +105,7 @@ def serve_404(pipe: Connection, waits: int) -> None:
     for one in iter(pipe.recv, None):
         over.add(one)
         pipe.send(time.time())
-    refused, busiest = limiter.figures()["refused"], limiter.figures()["busiest_window"]
+    refused, busiest = limiter.stats()["refused"], limiter.stats()["busiest_window"]
     pipe.send((list(times), refused, busiest))
     server.should_exit = True
     thread.join()

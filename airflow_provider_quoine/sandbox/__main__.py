@@ -1,4 +1,4 @@
-"""The ``quoine-sandbox`` program: the Quoine exchange on localhost, to try things out and to test against."""
+"""The ``quoine-sandbox`` command: the Quoine exchange on localhost, for trials and tests."""
 
 from __future__ import annotations
 
@@ -18,26 +18,35 @@ PUSHER_SECRET_VARIABLE = "QUOINE_SANDBOX_PUSHER_SECRET"
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="quoine-sandbox",
-        description="The Quoine exchange's partner API and stream on localhost. It is no exchange and holds no money.",
+        description="The Quoine exchange's partner API and stream on localhost. It holds no money.",
         epilog=f"The vendor's API secret is read from {SECRET_VARIABLE}, and the Pusher app's from "
-        f"{PUSHER_SECRET_VARIABLE}; without them, they are made and shown once.",
+        f"{PUSHER_SECRET_VARIABLE}; secrets that are not set are generated and shown once.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=8799, help="port to listen on; 0 takes a free one")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--pace", type=float, default=5.0, metavar="SECONDS", help="per step of a user or withdrawal")
-    pace.add_argument("--manual", action="store_true", help="move users and withdrawals by hand only")
+    pace.add_argument(
+        "--pace", type=float, default=5.0, metavar="SECONDS", help="time per step of a user or withdrawal"
+    )
+    pace.add_argument("--manual", action="store_true", help="advance users and withdrawals by hand only")
     add("--vendor-id", default="7", metavar="ID", help="api_id of the vendor")
     add("--limit", type=int, default=300, metavar="N", help="requests per window and address")
     add("--window", type=float, default=300.0, metavar="SECONDS", help="length of that window")
     add("--market-rate", type=float, default=2.0, metavar="N", help="events per second and market channel")
     add("--seed", type=int, default=1, metavar="N", help="seed of the market's random walk")
-    add("--replay", type=Path, nargs="+", default=(), metavar="FILE", help="raw captures, in place of the random walk")
-    add("--replay-speed", type=float, default=1.0, metavar="N", help="times as fast as they were received")
-    add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="app key of the stream")
-    add("--pusher-app-id", default="1", metavar="ID", help="app id of Pusher's HTTP API, which publishes events")
+    add(
+        "--replay",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="raw captures to replay in place of the market",
+    )
+    add("--replay-speed", type=float, default=1.0, metavar="N", help="2 replays twice as fast as received")
+    add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="Pusher app key of the stream")
+    add("--pusher-app-id", default="1", metavar="ID", help="Pusher app id, for publishing through Pusher's HTTP API")
     add("--code-digits", type=int, default=5, metavar="N", help="digits of an authentication code")
     add("--verbose", action="store_true", help="one line per request on standard error, without secrets")
     return parser.parse_args(argv)
@@ -53,25 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the sandbox until SIGINT or SIGTERM.
 
     :param argv: arguments; by default those of the command line
-    :return: exit code; 1 when it cannot start, with one line that says why
+    :return: exit code; 1 if it cannot start, with one line on standard error
     """
     args = _arguments(argv)
     missing = [name for name in ("fastapi", "uvicorn", "multipart", "websockets") if not importlib.util.find_spec(name)]
     if missing:
         return _fail(f"{', '.join(missing)} not installed: pip install 'airflow-provider-quoine[sandbox]'")
-    from airflow_provider_quoine.sandbox.server import Sandbox
+    from airflow_provider_quoine.sandbox.server import ForegroundServer
     from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret, new_pusher_secret
 
-    given, pusher_given = os.environ.get(SECRET_VARIABLE), os.environ.get(PUSHER_SECRET_VARIABLE)
+    vendor_secret, pusher_secret = os.environ.get(SECRET_VARIABLE), os.environ.get(PUSHER_SECRET_VARIABLE)
     try:
         settings = SandboxSettings(
             host=args.host,
             port=args.port,
             vendor_id=args.vendor_id,
-            vendor_secret=given or new_api_secret(),
+            vendor_secret=vendor_secret or new_api_secret(),
             pusher_key=args.pusher_key,
             pusher_app_id=args.pusher_app_id,
-            pusher_secret=pusher_given or new_pusher_secret(),
+            pusher_secret=pusher_secret or new_pusher_secret(),
             pace=None if args.manual else args.pace,
             limit=args.limit,
             window=args.window,
@@ -81,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             replay_speed=args.replay_speed,
             code_digits=args.code_digits,
         )
-        sandbox = Sandbox(settings)
+        server = ForegroundServer(settings)
     except (ValueError, OverflowError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -90,23 +99,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(logging.INFO if args.verbose else logging.WARNING)
     lines = [
         "This is a sandbox, no exchange, no money.",
-        f"Listening on {sandbox.url} (open it in a browser); Ctrl-C stops it.",
+        f"Listening on {server.url} (open it in a browser); Ctrl-C stops it.",
         f"Pusher's libraries publish as app {settings.pusher_app_id}, key {settings.pusher_key}, "
-        + (f"secret as in {PUSHER_SECRET_VARIABLE}." if pusher_given else f"secret {settings.pusher_secret}"),
+        + (f"secret as in {PUSHER_SECRET_VARIABLE}." if pusher_secret else f"secret {settings.pusher_secret}"),
     ]
-    if replay := sandbox.stream.figures()["replay"]:
+    if replay := server.hub.stats()["replay"]:
         lines.append(f"The first subscription starts the replay of {replay['events']} events.")
-    if given:
+    if vendor_secret:
         lines.append(f"The vendor {settings.vendor_id} signs with the secret in {SECRET_VARIABLE}.")
     else:
         lines.append("The vendor's connection for Airflow; its secret is shown this once:")
-        lines.append(f"AIRFLOW_CONN_QUOINE_DEFAULT='{sandbox.airflow_connection()}'")
+        lines.append(f"AIRFLOW_CONN_QUOINE_DEFAULT='{server.airflow_connection()}'")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    # The server stops on these two and then raises them again: that is to end nothing but the server.
+    # uvicorn stops on these signals and then raises them again, which must not end this process with an error.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    sandbox.run()
+    server.run()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The controls at ``/_sandbox/``: what the sandbox holds, how lives go on, what goes wrong."""
+"""The controls at ``/_sandbox/`` and the page in the browser."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from airflow_provider_quoine.sandbox.exchange import OUTCOMES, iso
 from airflow_provider_quoine.sandbox.faults import Fault
-from airflow_provider_quoine.sandbox.lives import Life
 from airflow_provider_quoine.sandbox.refusals import Refusal
-from airflow_provider_quoine.sandbox.rest import TheExchange, exchange_of
-from airflow_provider_quoine.sandbox.stream import stream_of
+from airflow_provider_quoine.sandbox.rest.endpoints import TheExchange
+from airflow_provider_quoine.sandbox.rest.exchange import OUTCOMES, ResourceKind, iso
+from airflow_provider_quoine.sandbox.stream.hub import TheHub
 
 router = APIRouter()
 
 
 class Pace(BaseModel):
-    """Seconds per step of a life; None moves lives by hand only."""
+    """Seconds per step of a user or a withdrawal; None advances by hand only."""
 
     seconds: Annotated[float, Field(ge=0)] | None
 
@@ -35,13 +34,13 @@ class MarketRate(BaseModel):
 
 
 class ReplaySpeed(BaseModel):
-    """How many times as fast as it was received; None leaves it as it is set."""
+    """2 replays twice as fast as received; None takes the sandbox's setting."""
 
     speed: Annotated[float, Field(gt=0)] | None = None
 
 
 class Event(BaseModel):
-    """One exact event; data that is no str goes out as JSON."""
+    """An event; data that is not a str is sent as JSON."""
 
     channel: str
     event: str
@@ -49,123 +48,111 @@ class Event(BaseModel):
 
 
 class NewState(BaseModel):
-    """A state, on record or not."""
+    """A state, documented or not."""
 
     state: Annotated[str, Field(min_length=1)]
 
 
-class Outcome(BaseModel):
-    """How the next ones shall end."""
+class NextOutcome(BaseModel):
+    """The outcome of the next ones."""
 
-    of: Literal["user", "withdrawal", "auth_code"]
+    subject: Literal["user", "withdrawal", "auth_code"]
     outcome: str
     times: Annotated[int, Field(ge=1)] = 1
 
 
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
-    """Show the page for the person at the demo."""
+    """Return the page."""
     text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     return HTMLResponse(text, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/_sandbox/state")
 async def state(
-    request: Request, exchange: TheExchange, requests: Annotated[int | None, Query(ge=1)] = None
+    exchange: TheExchange, hub: TheHub, requests: Annotated[int | None, Query(ge=1)] = None
 ) -> dict[str, Any]:
-    """Tell all that the sandbox holds; ``?requests=N`` tells of the latest N requests only."""
-    return exchange.state(last_requests=requests) | {"stream": stream_of(request).figures()}
+    """Return the whole state; with ``?requests=N`` only the latest N requests of it."""
+    return exchange.state(last_requests=requests) | {"stream": hub.stats()}
 
 
-@router.get("/_sandbox/outbox")
-async def outbox(exchange: TheExchange) -> list[dict[str, Any]]:
-    """Show the person's mailbox, codes and all."""
-    return [asdict(message) | {"sent_at": iso(message.sent_at)} for message in exchange.outbox.messages]
-
-
-def _life(request: Request, kind: str, number: str) -> Life:
-    exchange = exchange_of(request)
-    exchange.settle()
-    return (exchange.users if kind == "users" else exchange.withdrawals).get(number).life
+@router.get("/_sandbox/auth_codes")
+async def auth_codes(exchange: TheExchange) -> list[dict[str, Any]]:
+    """Return all authentication codes, oldest first."""
+    return [asdict(code) | {"sent_at": iso(code.sent_at)} for code in exchange.auth_codes.sent]
 
 
 @router.post("/_sandbox/{kind}/{number}/state")
-async def put_state(
-    request: Request, kind: Literal["users", "withdrawals"], number: str, order: NewState
-) -> dict[str, Any]:
-    """Put a user or a withdrawal into a state."""
-    _life(request, kind, number).put(order.state, now=exchange_of(request).now())
-    return {"state": order.state}
+async def set_state(exchange: TheExchange, kind: ResourceKind, number: str, new: NewState) -> dict[str, Any]:
+    """Set the state of a user or a withdrawal."""
+    exchange.set_state(kind, number, new.state)
+    return {"state": new.state}
 
 
 @router.post("/_sandbox/{kind}/{number}/advance")
-async def advance(request: Request, kind: Literal["users", "withdrawals"], number: str) -> dict[str, Any]:
-    """Take a user's or a withdrawal's next step."""
-    life = _life(request, kind, number)
-    life.advance(now=exchange_of(request).now())
-    return {"state": life.state}
+async def advance(exchange: TheExchange, kind: ResourceKind, number: str) -> dict[str, Any]:
+    """Take the next step of a user or a withdrawal."""
+    return {"state": exchange.advance(kind, number)}
 
 
 @router.post("/_sandbox/outcomes")
-async def order_outcome(exchange: TheExchange, order: Outcome) -> dict[str, Any]:
-    """Order how the next users, withdrawals or requests for a code end."""
-    if order.outcome not in OUTCOMES[order.of]:
-        known = ", ".join(OUTCOMES[order.of])
-        raise Refusal(422, {"message": f"outcome of {order.of} must be one of {known}"})
-    for _ in range(order.times):
-        exchange.order_outcome(order.of, order.outcome)
-    return {"ordered": order.times}
+async def set_next_outcome(exchange: TheExchange, new: NextOutcome) -> dict[str, Any]:
+    """Set the outcome of the next users, withdrawals or authentication codes."""
+    if new.outcome not in OUTCOMES[new.subject]:
+        known = ", ".join(OUTCOMES[new.subject])
+        raise Refusal(422, {"message": f"outcome of {new.subject} must be one of {known}"})
+    for _ in range(new.times):
+        exchange.set_next_outcome(new.subject, new.outcome)
+    return {"set": new.times}
 
 
 @router.post("/_sandbox/pace")
-async def set_pace(exchange: TheExchange, order: Pace) -> dict[str, Any]:
-    """Change the pace of all lives."""
-    exchange.set_pace(order.seconds)
+async def set_pace(exchange: TheExchange, new: Pace) -> dict[str, Any]:
+    """Change the pace of users and withdrawals."""
+    exchange.set_pace(new.seconds)
     return {"pace": exchange.pace}
 
 
 @router.post("/_sandbox/market_rate")
-async def set_market_rate(request: Request, order: MarketRate) -> dict[str, Any]:
-    """Change how fast the market is."""
-    stream_of(request).set_market_rate(order.per_second)
-    return {"market_rate": order.per_second}
+async def set_market_rate(hub: TheHub, new: MarketRate) -> dict[str, Any]:
+    """Change the event rate of the market."""
+    hub.set_market_rate(new.per_second)
+    return {"market_rate": new.per_second}
 
 
 @router.post("/_sandbox/replay")
-async def replay(request: Request, order: ReplaySpeed) -> dict[str, Any]:
-    """Replay the raw captures that the sandbox was started with from their beginning."""
-    return {"events": stream_of(request).replay(order.speed)}
+async def start_replay(hub: TheHub, new: ReplaySpeed) -> dict[str, Any]:
+    """Start the replay now, from the beginning."""
+    return {"events": hub.start_replay(new.speed)}
 
 
 @router.post("/_sandbox/publish")
-async def publish(request: Request, order: Event) -> dict[str, Any]:
-    """Publish one exact event to whoever is subscribed."""
-    data = order.data if isinstance(order.data, str) else json.dumps(order.data)
-    return {"subscribers": stream_of(request).publish(order.channel, order.event, data)}
+async def publish(hub: TheHub, new: Event) -> dict[str, Any]:
+    """Publish one event."""
+    data = new.data if isinstance(new.data, str) else json.dumps(new.data)
+    return {"subscribers": hub.publish(new.channel, new.event, data)}
 
 
 @router.post("/_sandbox/faults")
-async def order_fault(request: Request, exchange: TheExchange, fault: Fault) -> dict[str, Any]:
-    """Order a fault; one that strikes now tells how many connections it hit."""
+async def inject_fault(request: Request, exchange: TheExchange, hub: TheHub, fault: Fault) -> dict[str, Any]:
+    """Inject a fault. One that is applied now returns the number of connections that it hit."""
     if fault.when != "now":
-        exchange.faults.waiting.append(fault)
-        return {"ordered": fault.times}
+        exchange.faults.pending.append(fault)
+        return {"pending": fault.times}
     if fault.endpoint == "stream":
-        return {"hit": stream_of(request).strike(fault)}
-    return {"hit": request.app.state.refuse(fault.seconds)}
+        return {"hit": hub.apply_fault(fault)}
+    return {"hit": request.app.state.close_port(fault.seconds)}
 
 
 @router.delete("/_sandbox/faults")
 async def clear_faults(exchange: TheExchange) -> dict[str, Any]:
-    """Take back all faults that have not struck yet."""
-    taken_back = len(exchange.faults.waiting)
-    exchange.faults.waiting.clear()
-    return {"taken_back": taken_back}
+    """Remove all pending faults."""
+    return {"removed": exchange.faults.clear()}
 
 
 @router.post("/_sandbox/reset")
-async def reset(request: Request, exchange: TheExchange) -> dict[str, Any]:
-    """Forget everything; open stream connections stay."""
+async def reset(exchange: TheExchange, hub: TheHub) -> dict[str, Any]:
+    """Return to the state after the start. Open stream connections stay."""
     exchange.reset()
-    stream_of(request).reset()
+    hub.reset()
     return {"reset": True}

@@ -1,4 +1,4 @@
-"""A small client of the sandbox's controls, for tests and tools; it needs nothing but Python."""
+"""A small client of the sandbox's controls, for tests and tools; it uses the standard library only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 class SandboxControl:
     """
-    Watches and steers a running sandbox.
+    Inspects and controls a running sandbox.
 
-    Every method raises :class:`RuntimeError` with the answer when the sandbox refuses, and :class:`OSError` when it
-    is not there.
+    Every method raises :class:`RuntimeError` with the response if the sandbox refuses the call, and :class:`OSError` if
+    it cannot be reached.
 
     :param url: the sandbox's base URL, such as ``http://127.0.0.1:8799``
     :param timeout: seconds for one call
@@ -24,7 +24,7 @@ class SandboxControl:
             raise ValueError("The sandbox's URL must begin with http:// or https://")
         self._base = f"{url.rstrip('/')}/_sandbox"
         self._timeout = timeout
-        # A proxy of the environment has no business between this machine and itself.
+        # The sandbox runs on this machine: a proxy from the environment would be wrong.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def _call(self, method: str, path: str, payload: Any = None) -> Any:
@@ -35,57 +35,58 @@ class SandboxControl:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with self._opener.open(request, timeout=self._timeout) as answer:
-                return json.load(answer)
+            with self._opener.open(request, timeout=self._timeout) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                told = error.read().decode("utf-8", "replace")
-            raise RuntimeError(f"The sandbox refused {method} {path}: {error.code} {told}") from None
+                text = error.read().decode("utf-8", "replace")
+            raise RuntimeError(f"The sandbox refused {method} {path}: {error.code} {text}") from None
 
     def state(self, *, requests: int | None = None) -> dict[str, Any]:
         """
-        Tell all that the sandbox holds.
+        Return the whole state, without secrets.
 
-        :param requests: how many of the latest requests to tell; None tells all
+        :param requests: how many of the latest requests to include; None includes all
         """
-        answer: dict[str, Any] = self._call("GET", f"state?requests={requests}" if requests else "state")
-        return answer
+        response: dict[str, Any] = self._call("GET", f"state?requests={requests}" if requests else "state")
+        return response
 
-    def outbox(self) -> list[dict[str, Any]]:
-        """List the messages with codes, oldest first: ``user_id``, ``by``, ``code``, ``sent_at``."""
-        answer: list[dict[str, Any]] = self._call("GET", "outbox")
-        return answer
+    def auth_codes(self) -> list[dict[str, Any]]:
+        """List all authentication codes, oldest first: ``user_id``, ``via``, ``code``, ``sent_at``."""
+        response: list[dict[str, Any]] = self._call("GET", "auth_codes")
+        return response
 
     def latest_code(self, user_id: int | str) -> str:
         """
-        Read the newest code in a user's mailbox.
+        Return the newest code of a user.
 
-        :param user_id: whose
-        :raises LookupError: when none was sent
+        :param user_id: the user
+        :raises LookupError: if none was sent
         """
-        codes = [str(message["code"]) for message in self.outbox() if str(message["user_id"]) == str(user_id)]
+        codes = [str(sent["code"]) for sent in self.auth_codes() if str(sent["user_id"]) == str(user_id)]
         if not codes:
             raise LookupError(f"No code was sent to user {user_id}")
         return codes[-1]
 
     def fault(self, kind: str, endpoint: str | None = None, **parameters: Any) -> dict[str, Any]:
         """
-        Order a fault; see :class:`airflow_provider_quoine.sandbox.faults.Fault`.
+        Inject a fault; see :class:`airflow_provider_quoine.sandbox.faults.Fault`.
 
-        :param kind: what goes wrong
+        :param kind: kind of fault
         :param endpoint: as the reference writes it (``POST /btc_withdrawals/``), or ``stream``
-        :param parameters: times, when, and those that the kind takes
+        :param parameters: ``times``, ``when``, and the parameters of this kind
+        :return: ``{"hit": N}``, the number of connections, for a fault that is applied now; else ``{"pending": N}``
         """
         place = {} if endpoint is None else {"endpoint": endpoint}
-        answer: dict[str, Any] = self._call("POST", "faults", {"kind": kind, **place, **parameters})
-        return answer
+        response: dict[str, Any] = self._call("POST", "faults", {"kind": kind, **place, **parameters})
+        return response
 
     def clear_faults(self) -> None:
-        """Take back all faults that have not struck yet."""
+        """Remove all pending faults."""
         self._call("DELETE", "faults")
 
     def set_user(self, user_id: int | str, status: str) -> None:
-        """Put a user into a status, on record or not."""
+        """Set a user's status, documented or not."""
         self._call("POST", f"users/{user_id}/state", {"state": status})
 
     def approve(self, user_id: int | str) -> None:
@@ -97,61 +98,61 @@ class SandboxControl:
         self.set_user(user_id, "DECLINED")
 
     def set_withdrawal(self, withdrawal_id: int | str, state: str) -> None:
-        """Put a withdrawal into a state, on record or not."""
+        """Set a withdrawal's state, documented or not."""
         self._call("POST", f"withdrawals/{withdrawal_id}/state", {"state": state})
 
     def advance_withdrawal(self, withdrawal_id: int | str) -> str:
-        """Take a withdrawal's next step, and tell its new state."""
+        """Take a withdrawal's next step, and return its new state."""
         return str(self._call("POST", f"withdrawals/{withdrawal_id}/advance")["state"])
 
-    def outcome(self, of: str, outcome: str, *, times: int = 1) -> None:
+    def set_next_outcome(self, subject: str, outcome: str, *, times: int = 1) -> None:
         """
-        Order how the next ones end, first in first out.
+        Set the outcome of the next users, withdrawals or authentication codes. Outcomes are used first in, first out.
 
-        :param of: ``user`` (APPROVED, DECLINED), ``withdrawal`` (processed, cancelled, declined, reverted) or
+        :param subject: ``user`` (APPROVED, DECLINED), ``withdrawal`` (processed, cancelled, declined, reverted) or
             ``auth_code`` (email, sms, app)
         :param outcome: one of these
-        :param times: how many of the next ones
+        :param times: for how many of the next ones
         """
-        self._call("POST", "outcomes", {"of": of, "outcome": outcome, "times": times})
+        self._call("POST", "outcomes", {"subject": subject, "outcome": outcome, "times": times})
 
-    def pace(self, seconds: float | None) -> None:
+    def set_pace(self, seconds: float | None) -> None:
         """
-        Change the pace of all lives.
+        Change the pace of users and withdrawals.
 
-        :param seconds: per step; None moves lives by hand only
+        :param seconds: seconds per step; None advances by hand only
         """
         self._call("POST", "pace", {"seconds": seconds})
 
-    def market_rate(self, per_second: float) -> None:
+    def set_market_rate(self, per_second: float) -> None:
         """
-        Change how fast the market is.
+        Change the event rate of the market.
 
-        :param per_second: events per second and channel; 0 is a silent market
+        :param per_second: events per second on each channel that has a subscriber; 0 stops the market
         """
         self._call("POST", "market_rate", {"per_second": per_second})
 
-    def replay(self, *, speed: float | None = None) -> int:
+    def start_replay(self, *, speed: float | None = None) -> int:
         """
-        Replay the raw captures that the sandbox was started with, from their beginning and at once.
+        Start the replay of the raw captures now, from the beginning.
 
-        :param speed: how many times as fast as they were received; None leaves it as it is set
-        :return: how many events they hold
+        :param speed: 2 replays twice as fast as received; None takes the sandbox's setting
+        :return: number of events
         """
         return int(self._call("POST", "replay", {"speed": speed})["events"])
 
     def publish(self, channel: str, event: str, data: Any) -> int:
         """
-        Publish one exact event.
+        Publish one event.
 
         :param channel: channel name
         :param event: event name
-        :param data: a str goes out as it is, anything else as JSON
-        :return: how many subscribers there were
+        :param data: a str is sent unchanged, anything else as JSON
+        :return: number of subscribers
         """
-        answer = self._call("POST", "publish", {"channel": channel, "event": event, "data": data})
-        return int(answer["subscribers"])
+        response = self._call("POST", "publish", {"channel": channel, "event": event, "data": data})
+        return int(response["subscribers"])
 
     def reset(self) -> None:
-        """Make the sandbox forget everything; open stream connections stay."""
+        """Return to the state after the start. Open stream connections stay."""
         self._call("POST", "reset")

@@ -1,4 +1,4 @@
-"""Faults on order: what shall go wrong, where, and how often."""
+"""Fault injection: which faults there are, and those that are pending."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: Every endpoint of the reference, as it is written there.
+#: All endpoints, as the reference writes them.
 ENDPOINTS = (
     "POST /users/onboarding",
     "POST /users/onboarding_status",
@@ -26,21 +26,21 @@ class Kind:
     """
     A kind of fault.
 
-    :param of: what it can befall: an endpoint (rest), the stream, or the listening socket (port)
-    :param whens: when it can strike; the first one is the default
-    :param takes: the parameters that it takes beside endpoint, kind, times and when
+    :param affects: an endpoint (rest), the stream, or the listening socket (port)
+    :param when: possible times; the first one is the default
+    :param takes: parameters besides endpoint, kind, times and when
     :param needs: those of them that have no default
     """
 
-    of: Literal["rest", "stream", "port"]
-    whens: tuple[When, ...]
+    affects: Literal["rest", "stream", "port"]
+    when: tuple[When, ...]
     takes: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
 
 
 _STREAM: tuple[When, ...] = ("now", "connect", "subscribe")
 
-#: All kinds of fault by name. "before" and "after" are meant of the work that the request asks for.
+#: All kinds of fault by name. "before" and "after" mean before and after the request is carried out.
 KINDS = {
     "refuse": Kind("port", ("now",), frozenset({"seconds"}), frozenset({"seconds"})),
     "delay": Kind("rest", ("before", "after"), frozenset({"seconds"}), frozenset({"seconds"})),
@@ -63,24 +63,24 @@ KINDS = {
 
 class Fault(BaseModel):
     """
-    One order.
+    A fault to apply.
 
     :param kind: a key of :data:`KINDS`
-    :param endpoint: a member of :data:`ENDPOINTS`, or ``stream``; None for the kind that befalls the port
-    :param times: how many requests, connections or subscriptions it befalls; with ``now`` it befalls every open
-        connection at once
-    :param when: when it strikes
-    :param request_contains: text that the body of a request must have for an endpoint's fault to befall it, so that a
-        fault meets one of many who ask at the same time
-    :param seconds: how long the delay or the refusal lasts
-    :param status: HTTP status of the answer, or of the refused WebSocket handshake
-    :param body: its body
-    :param content_type: its media type
-    :param code: Pusher error or WebSocket close code; None sends none
-    :param message: the Pusher error's words
-    :param abrupt: reset the stream's socket, with no closing handshake
-    :param keep_open: send a Pusher error's words only, and leave the connection open whatever the code says
-    :param text: a frame, sent as it is ahead of what the client waits for
+    :param endpoint: a member of :data:`ENDPOINTS`, or ``stream``; None for a fault of the port
+    :param times: number of requests, connections or subscriptions that it affects; with ``now`` it affects all open
+        connections once
+    :param when: when it is applied
+    :param request_contains: for an endpoint's fault: affect only requests whose body contains this text, so that a test
+        can choose one of many concurrent requests
+    :param seconds: duration of a delay, or of the time the port is closed
+    :param status: HTTP status of the response, or of the refused WebSocket handshake
+    :param body: body of the response
+    :param content_type: media type of the body
+    :param code: code of a Pusher error or a WebSocket close; None sends none
+    :param message: text of the Pusher error
+    :param abrupt: reset the stream's socket, without a closing handshake
+    :param keep_open: leave the connection open after a Pusher error, whatever its code
+    :param text: a frame, sent unchanged, before the message that the client waits for
     :param internal: name the event ``pusher_internal:subscription_error``, as some servers do
     """
 
@@ -104,29 +104,29 @@ class Fault(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _check(cls, order: Any) -> Any:
-        if not isinstance(order, dict) or order.get("kind") not in KINDS:
+    def _check(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("kind") not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
-        kind = KINDS[order["kind"]]
-        places = {"rest": ENDPOINTS, "stream": ("stream",), "port": (None,)}[kind.of]
-        if order.get("endpoint") not in places:
-            raise ValueError(f"endpoint of {order['kind']} must be one of {', '.join(map(str, places))}")
-        if order.setdefault("when", kind.whens[0]) not in kind.whens:
-            raise ValueError(f"when of {order['kind']} must be one of {', '.join(kind.whens)}")
-        takes = kind.takes | ({"request_contains"} if kind.of == "rest" else set())
-        if not {*order} <= {"kind", "endpoint", "times", "when", *takes} or not kind.needs <= {*order}:
-            raise ValueError(f"{order['kind']} takes {sorted(takes)} and needs {sorted(kind.needs)}")
-        return order
+        kind = KINDS[given["kind"]]
+        endpoints = {"rest": ENDPOINTS, "stream": ("stream",), "port": (None,)}[kind.affects]
+        if given.get("endpoint") not in endpoints:
+            raise ValueError(f"endpoint of {given['kind']} must be one of {', '.join(map(str, endpoints))}")
+        if given.setdefault("when", kind.when[0]) not in kind.when:
+            raise ValueError(f"when of {given['kind']} must be one of {', '.join(kind.when)}")
+        takes = kind.takes | ({"request_contains"} if kind.affects == "rest" else set())
+        if not {*given} <= {"kind", "endpoint", "times", "when", *takes} or not kind.needs <= {*given}:
+            raise ValueError(f"{given['kind']} takes {sorted(takes)} and needs {sorted(kind.needs)}")
+        return given
 
     @property
     def target(self) -> str:
-        """What it waits for: an endpoint, or ``stream`` and the moment, as in ``stream connect``."""
+        """The target of a pending fault: an endpoint, or ``stream`` and the time, as in ``stream connect``."""
         return f"stream {self.when}" if self.endpoint == "stream" else str(self.endpoint)
 
 
 def endpoint_of(method: str, path: str) -> str | None:
     """
-    Find the endpoint that a request is for.
+    Return the endpoint of a request.
 
     :param method: HTTP method
     :param path: path without query
@@ -136,22 +136,34 @@ def endpoint_of(method: str, path: str) -> str | None:
 
 
 class Faults:
-    """The orders that wait, first in first out."""
+    """Faults that are pending, first in, first out."""
 
     def __init__(self) -> None:
-        self.waiting: list[Fault] = []
+        self.pending: list[Fault] = []
 
     def take(self, target: str | None, body: bytes = b"") -> Fault | None:
         """
-        Take the first fault that waits for this.
+        Take the first pending fault for a target.
 
         :param target: see :attr:`Fault.target`
-        :param body: of the request
+        :param body: body of the request
         """
-        fits = (fault for fault in self.waiting if fault.target == target and fault.request_contains.encode() in body)
-        fault = next(fits, None)
+        matching = (
+            fault for fault in self.pending if fault.target == target and fault.request_contains.encode() in body
+        )
+        fault = next(matching, None)
         if fault is not None:
             fault.times -= 1
             if not fault.times:
-                self.waiting.remove(fault)
+                self.pending.remove(fault)
         return fault
+
+    def clear(self) -> int:
+        """
+        Remove all pending faults.
+
+        :return: number of faults removed
+        """
+        removed = len(self.pending)
+        self.pending.clear()
+        return removed

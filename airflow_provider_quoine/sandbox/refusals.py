@@ -1,18 +1,20 @@
-"""What the exchange answers when it does not do what it was asked."""
+"""Responses of the exchange to requests that it does not carry out."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-class Refusal(Exception):  # noqa: N818 - an answer of the exchange, no error of the sandbox
+
+class Refusal(Exception):  # noqa: N818 - a response of the exchange, not an error of the sandbox
     """
     A request that is not carried out.
 
-    :param status: HTTP status of the answer
-    :param content: a str goes out as plain text, anything else as JSON (facts, "Error bodies")
-    :param reason: what was wrong, for the record at ``/_sandbox/state``: the answer itself often does not tell
+    :param status: HTTP status of the response
+    :param content: a str is sent as plain text, a dict as JSON (facts, "Error bodies")
+    :param reason: the exact reason, for ``/_sandbox/state``; the response itself often does not tell it
     """
 
     def __init__(self, status: int, content: str | dict[str, Any], *, reason: str | None = None) -> None:
@@ -21,29 +23,34 @@ class Refusal(Exception):  # noqa: N818 - an answer of the exchange, no error of
         self.reason = reason or (content if isinstance(content, str) else content.get("message") or json.dumps(content))
         super().__init__(self.reason)
 
+    def as_response(self) -> Response:
+        """Write the response."""
+        kind = PlainTextResponse if isinstance(self.content, str) else JSONResponse
+        return kind(self.content, status_code=self.status)
 
-def not_authenticated(reason: str, *, told: bool = False) -> Refusal:
+
+def not_authenticated(reason: str, *, disclosed: bool = False) -> Refusal:
     """
-    Refuse a signature in the exchange's plain text (facts, "Error bodies").
+    Refuse a signature, in the exchange's plain text (facts, "Error bodies").
 
-    :param reason: what was wrong, for the record
-    :param told: whether the answer says it as well; decided for a wrong ``Date`` only, so that a client can tell
-        a wrong clock from a wrong key
+    :param reason: the exact reason, for ``/_sandbox/state``
+    :param disclosed: whether the response tells the reason too; decided for a wrong ``Date`` only, so that a client can
+        distinguish a wrong clock from a wrong key
     """
     text = "API Authentication failed"
-    return Refusal(401, f"{text}: {reason}" if told else text, reason=reason)
+    return Refusal(401, f"{text}: {reason}" if disclosed else text, reason=reason)
 
 
 def unauthorized() -> Refusal:
-    """Refuse a user's password, or a user who asks about another (api-reference 1.2)."""
+    """Refuse a wrong password, or a user who asks about another user (api-reference 1.2)."""
     return Refusal(401, {"message": "Unauthorized access"})
 
 
 def no_access(reason: str) -> Refusal:
-    """Refuse a key that is right but may not make this call: 503 (api-reference, "Introduction")."""
+    """Refuse a valid key that may not make this call: 503 (api-reference, "Introduction")."""
     return Refusal(503, {"message": "Your application has no access to this API call"}, reason=reason)
 
 
 def not_found() -> Refusal:
-    """Refuse what does not exist, or is somebody else's: nobody learns which (decided)."""
+    """Refuse an unknown id. Ids of other users get the same response, so that they cannot be guessed (decided)."""
     return Refusal(404, {"message": "Not found"})

@@ -1,4 +1,4 @@
-"""The sandbox as a server: one process, one port, in the foreground or in a thread of a test."""
+"""The sandbox as a server on one port: in the foreground, or in a thread of a test."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_quoine.sandbox import admin, publishing, rest, stream
+from airflow_provider_quoine.sandbox import admin
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from airflow_provider_quoine.sandbox.exchange import Exchange
-from airflow_provider_quoine.sandbox.gate import Gate, refusal_response
 from airflow_provider_quoine.sandbox.refusals import Refusal
+from airflow_provider_quoine.sandbox.rest import endpoints
+from airflow_provider_quoine.sandbox.rest.exchange import Exchange
+from airflow_provider_quoine.sandbox.rest.middleware import RequestMiddleware
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from airflow_provider_quoine.sandbox.stream import connection, publishing
+from airflow_provider_quoine.sandbox.stream.hub import Hub
 
 
 class _Protocol(H11Protocol):
-    """Tells each request its transport, so that a fault can drop the socket: ASGI itself has no way to."""
+    """Passes the transport to each request, so that a fault can reset the connection. ASGI itself offers no way."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -33,9 +36,9 @@ class _Protocol(H11Protocol):
 
 async def _on_refusal(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)  # noqa: S101 - for mypy
-    if hasattr(request.state, "seen"):
-        request.state.seen.reason = refusal.reason
-    return refusal_response(refusal)
+    if hasattr(request.state, "record"):
+        request.state.record.reason = refusal.reason
+    return refusal.as_response()
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -43,18 +46,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     return JSONResponse({"message": error.detail}, status_code=error.status_code)
 
 
-class Sandbox(uvicorn.Server):
+class ForegroundServer(uvicorn.Server):
     """
-    The server, bound to its port before it runs.
+    The server; :meth:`run` blocks until it is stopped. The port is bound by the constructor.
 
     :param settings: see :class:`SandboxSettings`
-    :raises OSError: when the port is in use, or the address is not this machine's
+    :raises OSError: if the port is in use, or the address does not belong to this machine
+    :raises ValueError: if a file to replay is not a raw capture
     """
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.exchange = Exchange(settings)
-        self.stream = stream.Stream(self.exchange)
+        self.hub = Hub(settings=settings, faults=self.exchange.faults)
         self._socket = self._listen(settings.port)
         self.port: int = self._socket.getsockname()[1]
         self._reopening: asyncio.Task[None] | None = None
@@ -79,23 +83,23 @@ class Sandbox(uvicorn.Server):
         host = self.settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=2048)
-        # Taken over by each connection. asyncio sets it only where a socket names its protocol, and without it every
-        # answer's body waits 40 ms for the acknowledgement of its head.
+        # Accepted connections inherit it. asyncio sets it only for sockets that name their protocol; without it, every
+        # response's body waits 40 ms for the acknowledgement of its headers.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
 
     def _build(self) -> FastAPI:
         app = FastAPI(title="Quoine sandbox", openapi_url=None, redirect_slashes=False)
         app.state.exchange = self.exchange
-        app.state.stream = self.stream
-        app.state.refuse = self.refuse
+        app.state.hub = self.hub
+        app.state.close_port = self.close_port
         app.include_router(admin.router)
-        app.include_router(rest.router)
-        app.include_router(stream.router)
+        app.include_router(endpoints.router)
+        app.include_router(connection.router)
         app.include_router(publishing.router)
         app.add_exception_handler(Refusal, _on_refusal)
         app.add_exception_handler(HTTPException, _on_http_exception)
-        app.add_middleware(Gate, exchange=self.exchange)
+        app.add_middleware(RequestMiddleware, exchange=self.exchange)
         return app
 
     @property
@@ -106,9 +110,9 @@ class Sandbox(uvicorn.Server):
 
     def airflow_connection(self) -> str:
         """
-        Write the Airflow connection of the vendor as JSON, ready for ``AIRFLOW_CONN_QUOINE_DEFAULT``.
+        Return the Airflow connection of the vendor, for ``AIRFLOW_CONN_QUOINE_DEFAULT``.
 
-        :return: JSON that holds the vendor's secret
+        :return: JSON; contains the vendor's secret
         """
         return json.dumps(
             {
@@ -121,7 +125,7 @@ class Sandbox(uvicorn.Server):
                     "pusher_host": self.settings.host,
                     "pusher_port": self.port,
                     "pusher_tls": False,
-                    # The money is of no worth here; at the exchange itself, the addresses are named one by one.
+                    # Any address, since there is no money here. For the real exchange, addresses are listed one by one.
                     "withdrawal_addresses": "*",
                     "withdrawal_link": f"{self.url}/?withdrawal={{id}}#withdrawals",
                     "request_limit": self.settings.limit,
@@ -130,21 +134,21 @@ class Sandbox(uvicorn.Server):
             }
         )
 
-    def refuse(self, seconds: float) -> int:
+    def close_port(self, seconds: float) -> int:
         """
-        Close the port for a while; connections of the stream stay.
+        Close the port for some time. Connections of the stream stay open.
 
-        :param seconds: until it is open again
-        :return: how many connections of the REST API it ended
+        :param seconds: until it is opened again
+        :return: number of closed connections of the REST API
         """
         for server in self.servers:
             server.close()
-        # A kept-alive connection would get past the closed port.
-        idle = [connection for connection in self.server_state.connections if isinstance(connection, _Protocol)]
-        for connection in idle:
-            connection.shutdown()
+        # A kept-alive connection could still be used although the port is closed.
+        kept_alive = [each for each in self.server_state.connections if isinstance(each, _Protocol)]
+        for protocol in kept_alive:
+            protocol.shutdown()
         self._reopening = asyncio.create_task(self._reopen(seconds))
-        return len(idle)
+        return len(kept_alive)
 
     async def _reopen(self, seconds: float) -> None:
         await self.exchange.pause(seconds)
@@ -152,13 +156,13 @@ class Sandbox(uvicorn.Server):
         await self.startup(sockets=[self._socket])
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop."""
+        """Serve until stopped."""
         super().run(sockets=[self._socket])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what is waiting, then the server."""
+        """End pending waits, the market and the replay, then the server."""
         self.exchange.stopping.set()
-        await self.stream.close()
+        await self.hub.close()
         if self._reopening is not None:
             await self._reopening
         await super().shutdown(sockets=[self._socket])
@@ -172,13 +176,13 @@ class SandboxServer:
     """
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
-        self._sandbox = Sandbox(settings or SandboxSettings())
-        #: Its state; to be touched before it serves only, since it belongs to the thread that serves.
-        self.exchange = self._sandbox.exchange
-        self._thread = threading.Thread(target=self._sandbox.run, name="quoine-sandbox", daemon=True)
-        self.settings = self._sandbox.settings
-        self.url = self._sandbox.url
-        self.port = self._sandbox.port
+        self._server = ForegroundServer(settings or SandboxSettings())
+        #: The state. Change it before the server starts only: afterwards it belongs to the server's thread.
+        self.exchange = self._server.exchange
+        self._thread = threading.Thread(target=self._server.run, name="quoine-sandbox", daemon=True)
+        self.settings = self._server.settings
+        self.url = self._server.url
+        self.port = self._server.port
         self.pusher_key = self.settings.pusher_key
         self.pusher_app_id = self.settings.pusher_app_id
         self.pusher_secret = self.settings.pusher_secret
@@ -187,18 +191,18 @@ class SandboxServer:
         self.control = SandboxControl(self.url)
 
     def airflow_connection(self) -> str:
-        """Write the vendor's Airflow connection as JSON; see :meth:`Sandbox.airflow_connection`."""
-        return self._sandbox.airflow_connection()
+        """Return the vendor's Airflow connection as JSON; see :meth:`ForegroundServer.airflow_connection`."""
+        return self._server.airflow_connection()
 
     def __enter__(self) -> SandboxServer:
-        # The socket listens already: a client that comes before the loop runs just waits for it.
+        # The socket already listens, so early connections wait in its backlog.
         self._thread.start()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._sandbox.should_exit = True
+        self._server.should_exit = True
         self._thread.join(timeout=30)
         if self._thread.is_alive():
             raise RuntimeError("The sandbox did not stop within 30 s")

@@ -1,4 +1,4 @@
-"""All that can be set about the sandbox exchange, in one frozen record."""
+"""The settings of the sandbox exchange."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def new_api_secret() -> str:
     """
     Make an API secret.
 
-    :return: base64 that ends in ``==``, as the sample of api-reference 1.2: a client that decodes it before
-        signing, instead of using it raw (facts, Signing), signs wrongly and finds out here.
+    :return: base64 that ends in ``==``, as in the sample of api-reference 1.2. The text itself is the key (facts,
+        Signing), so the signatures of a client that decodes it first are refused.
     """
     return base64.b64encode(secrets.token_bytes(37)).decode("ascii")
 
@@ -29,7 +29,7 @@ def new_pusher_secret() -> str:
     """
     Make a Pusher app secret.
 
-    :return: 20 hexadecimal digits, as those of the hosted service
+    :return: 20 hexadecimal digits, as in the hosted service
     """
     return secrets.token_hex(10)
 
@@ -39,29 +39,29 @@ class SandboxSettings:
     """
     The settings of one sandbox.
 
-    :param host: address to listen on; never more than this machine unless told otherwise
+    :param host: address to listen on; by default reachable from this machine only
     :param port: port to listen on; 0 takes a free one
     :param vendor_id: api_id of the vendor, whose key signs onboarding (facts, "Who signs")
     :param vendor_secret: the vendor's API secret, at least 32 bytes as RFC 7518 3.2 demands for HS256
-    :param pusher_key: the app key in the stream's address
-    :param pusher_app_id: number of the app in the addresses of Pusher's HTTP API
-    :param pusher_secret: the app secret, which signs what is published through it
-    :param pace: seconds per step of a user's or withdrawal's life; None moves them by hand only
+    :param pusher_key: app key in the stream's URL
+    :param pusher_app_id: app number in the URLs of Pusher's HTTP API
+    :param pusher_secret: app secret, which signs requests to that API
+    :param pace: seconds per step of a user or a withdrawal; None advances by hand only
     :param limit: requests per ``window`` and client address (api-reference, "Rate limiting")
     :param window: seconds of the sliding window
     :param date_tolerance: seconds by which a signed ``Date`` may be off (facts, Signing)
-    :param code_lifetime: seconds for which an authentication code is right (decided: 300)
-    :param code_digits: digits of an authentication code (5 in the sample of api-reference 2.1); a search of
-        logs for a leaked code wants more, or it finds them by chance
-    :param balance: bitcoin that every user starts with
-    :param minimum: smallest withdrawal in bitcoin (a refusal below a minimum is on record, its size is not)
+    :param code_lifetime: seconds for which an authentication code is valid (decided: 300)
+    :param code_digits: digits of an authentication code (5 in the sample of api-reference 2.1). A test that searches
+        logs for leaked codes needs more, since 5 digits also occur by chance
+    :param balance: initial balance of every user, in bitcoin
+    :param minimum: smallest withdrawal in bitcoin (that there is a minimum is known, its value is not)
     :param market_rate: events per second on every market channel that has a subscriber; 0 is a silent market
     :param seed: seed of the market's random walk
-    :param replay: raw captures (JSON Lines, packed if they end in ``.gz``) that are played in place of that walk
-    :param replay_speed: how many times as fast as they were received
-    :param replay_lead: seconds from the first subscription to one of their channels until they begin
+    :param replay: raw captures (JSON Lines, compressed if the name ends in ``.gz``), replayed in place of the market
+    :param replay_speed: 2 replays twice as fast as received
+    :param replay_delay: seconds from the first subscription to a captured channel to the start of the replay
     :param activity_timeout: seconds of silence after which a client has to ping (Pusher protocol 7)
-    :param pong_timeout: seconds that it has beyond that before it is closed with 4201
+    :param pong_timeout: further seconds before the connection is closed with 4201
     :param withdrawal_amounts: whether a withdrawal's amount is a JSON number or string (facts, Withdrawals)
     :param market_amounts: the same for executions and products (facts, Streams)
     :param clock: the exchange's clock, in Unix seconds
@@ -86,7 +86,7 @@ class SandboxSettings:
     seed: int = 1
     replay: tuple[Path, ...] = ()
     replay_speed: float = 1.0
-    replay_lead: float = 1.0
+    replay_delay: float = 1.0
     activity_timeout: int = 120
     pong_timeout: float = 30.0
     withdrawal_amounts: NumberForm = "number"
@@ -94,7 +94,7 @@ class SandboxSettings:
     clock: Clock = time.time
 
     def __post_init__(self) -> None:
-        """Refuse settings under which nothing could work; the message never holds the secret."""
+        """Validate the settings. Error messages never contain a secret."""
         if len(self.vendor_secret.encode()) < 32:
             raise ValueError("The vendor secret is too short: give at least 32 bytes (RFC 7518 3.2), or none")
         if not self.vendor_id or not self.pusher_key:
@@ -107,7 +107,7 @@ class SandboxSettings:
             raise ValueError("The limit must be at least 1 and the window longer than 0 seconds")
         if (self.pace is not None and self.pace < 0) or self.market_rate < 0:
             raise ValueError("The pace and the market rate must be 0 or more")
-        if not self.replay_speed > 0 or self.replay_lead < 0:
-            raise ValueError("The replay's speed must be more than 0, and its lead 0 seconds or more")
+        if not self.replay_speed > 0 or self.replay_delay < 0:
+            raise ValueError("The replay's speed must be more than 0, and its delay 0 seconds or more")
         if not 4 <= self.code_digits <= 12:
             raise ValueError("The authentication code must have 4 to 12 digits")

@@ -1,4 +1,4 @@
-"""What ASGI has no word for: a connection that is reset, and one that is dead but open."""
+"""Two connection failures that ASGI cannot express: a reset, and a connection that is open but dead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 
 def reset_socket(transport: asyncio.Transport) -> None:
     """
-    Drop a connection as a crashed host would: a TCP reset, and not one byte more.
+    End a connection with a TCP reset, as a crashed host would; unsent data is dropped.
 
     :param transport: the connection's transport
     """
@@ -19,7 +19,7 @@ def reset_socket(transport: asyncio.Transport) -> None:
 
 
 class _BlackHole(asyncio.Protocol):
-    """Swallows whatever comes, and still tells the protocol in whose place it stands that the client has gone."""
+    """Drops all received data, but still reports the end of the connection to the protocol that it replaces."""
 
     def __init__(self, original: asyncio.BaseProtocol) -> None:
         self._original = original
@@ -28,9 +28,9 @@ class _BlackHole(asyncio.Protocol):
         self._original.connection_lost(exc)
 
 
-def deafen(transport: asyncio.Transport) -> None:
+def ignore_input(transport: asyncio.Transport) -> None:
     """
-    Let a connection answer nothing any more, not even a WebSocket ping, and stay open.
+    Keep a connection open but answer nothing any more, not even a WebSocket ping.
 
     :param transport: the connection's transport
     """

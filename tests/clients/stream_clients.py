@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from tests.support.dialling import dial, eventually, hear, say
+from tests.support.pusher_clients import connect, receive, send, wait_until
 
 FOLDER = Path(__file__).parent
 
@@ -70,7 +70,7 @@ class StreamClient(ABC):
 
     def __enter__(self) -> StreamClient:
         self._thread.start()
-        eventually(lambda: self.ready or bool(self.refused))
+        wait_until(lambda: self.ready or bool(self.refused))
         return self
 
     def __exit__(
@@ -149,15 +149,15 @@ class Websockets(StreamClient):
         self._client: ClientConnection
 
     def listen(self) -> None:
-        with dial(self.sandbox) as self._client:
-            patience = json.loads(hear(self._client)["data"])["activity_timeout"]
+        with connect(self.sandbox) as self._client:
+            patience = json.loads(receive(self._client)["data"])["activity_timeout"]
             for channel in self.channels:
-                say(self._client, "pusher:subscribe", channel=channel)
+                send(self._client, "pusher:subscribe", channel=channel)
             while True:
                 try:
-                    self._take(hear(self._client, timeout=patience))
+                    self._take(receive(self._client, timeout=patience))
                 except TimeoutError:
-                    say(self._client, "pusher:ping")
+                    send(self._client, "pusher:ping")
                 except ConnectionClosed:
                     return
 
@@ -167,7 +167,7 @@ class Websockets(StreamClient):
         elif message["event"] == "pusher:subscription_error":
             self.refused.append(message["channel"])
         elif message["event"] == "pusher:ping":
-            say(self._client, "pusher:pong")
+            send(self._client, "pusher:pong")
         elif not message["event"].startswith("pusher:"):
             self.heard.append(Heard(message["channel"], message["event"], decoded(message["data"])))
 

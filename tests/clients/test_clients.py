@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.clients.stream_clients import Heard, Ours, PusherJs, StreamClient, Websockets
-from tests.support.dialling import BUY, SELL, eventually, publisher
+from tests.support.pusher_clients import BUY, SELL, publisher, wait_until
 
 pytestmark = pytest.mark.clients
 
@@ -47,12 +47,12 @@ def of_channel(client: StreamClient, channel: str) -> list[Heard]:
 def test_all_hear_the_market_alike_order_books_included(quiet: SandboxServer) -> None:
     channels = (BUY, SELL, TRADES, "product_cash_btcjpy_5")
     with subscribed(quiet, channels) as clients:
-        quiet.control.market_rate(50)
-        eventually(lambda: all(len(of_channel(each, name)) >= 20 for each in clients for name in channels))
-        quiet.control.market_rate(0)
+        quiet.control.set_market_rate(50)
+        wait_until(lambda: all(len(of_channel(each, name)) >= 20 for each in clients for name in channels))
+        quiet.control.set_market_rate(0)
         for name in channels:
             quiet.control.publish(name, "end", "")
-        eventually(lambda: all(of_channel(each, name)[-1].event == "end" for each in clients for name in channels))
+        wait_until(lambda: all(of_channel(each, name)[-1].event == "end" for each in clients for name in channels))
     first, *others = (each.heard for each in clients)
     assert all(other == first for other in others)
     books = [heard for heard in first if heard.channel in {BUY, SELL} and heard.event == "updated"]
@@ -67,7 +67,7 @@ def test_all_hear_what_the_official_server_library_publishes(quiet: SandboxServe
         pusher.trigger_batch([{"channel": SELL, "name": f"n{number}", "data": {"ü": number}} for number in range(10)])
         pusher.trigger(BUY, "updated", "no JSON at all")
         pusher.trigger(SELL, "end", "x" * 10_240)
-        eventually(lambda: all(each.heard and each.heard[-1].event == "end" for each in clients))
+        wait_until(lambda: all(each.heard and each.heard[-1].event == "end" for each in clients))
     expected = [
         Heard(BUY, "updated", [["600.0", "0.2"], ["599.5", "1"]]),
         Heard(BUY, "updated", []),
@@ -82,9 +82,9 @@ def test_all_hear_what_the_official_server_library_publishes(quiet: SandboxServe
 @every
 def test_a_ping_in_silence_keeps_the_connection(impatient: SandboxServer, kind: type[StreamClient]) -> None:
     with kind(impatient, [BUY]) as client:
-        eventually(lambda: impatient.control.state()["stream"]["pings"] >= 3)
+        wait_until(lambda: impatient.control.state()["stream"]["pings"] >= 3)
         impatient.control.publish(BUY, "updated", [])
-        eventually(lambda: client.heard == [Heard(BUY, "updated", [])])
+        wait_until(lambda: client.heard == [Heard(BUY, "updated", [])])
         assert impatient.control.state()["stream"]["connections_total"] == 1
 
 
@@ -93,7 +93,7 @@ def test_a_ping_in_silence_keeps_the_connection(impatient: SandboxServer, kind: 
 def test_a_ping_of_the_server_is_answered(quiet: SandboxServer, kind: type[StreamClient], text: str) -> None:
     with kind(quiet, [BUY]):
         quiet.control.fault("frame", "stream", text=text)
-        eventually(lambda: quiet.control.state()["stream"]["pongs"] == 1)
+        wait_until(lambda: quiet.control.state()["stream"]["pongs"] == 1)
 
 
 @pytest.mark.parametrize("kind", [PusherJs, Ours])
@@ -113,18 +113,18 @@ def test_who_reconnects_has_its_channels_again(
 ) -> None:
     with kind(quiet, [BUY, SELL]) as client:
         quiet.control.fault(**{"endpoint": "stream", **fault})  # type: ignore[arg-type]
-        eventually(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 1, SELL: 1})
-        eventually(lambda: quiet.control.state()["stream"]["connections_total"] == 2 and client.ready)
+        wait_until(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 1, SELL: 1})
+        wait_until(lambda: quiet.control.state()["stream"]["connections_total"] == 2 and client.ready)
         for name in (BUY, SELL):
             quiet.control.publish(name, "updated", [])
-        eventually(lambda: client.heard == [Heard(BUY, "updated", []), Heard(SELL, "updated", [])])
+        wait_until(lambda: client.heard == [Heard(BUY, "updated", []), Heard(SELL, "updated", [])])
 
 
 def test_pusher_js_gives_up_where_the_code_says_so(quiet: SandboxServer) -> None:
     with PusherJs(quiet, [BUY]) as client:
         assert isinstance(client, PusherJs)
         quiet.control.fault("pusher_error", "stream", code=4001, message="No such app")
-        eventually(lambda: client.state == "disconnected")
+        wait_until(lambda: client.state == "disconnected")
         assert client.errors[0] == 4001
 
 
@@ -134,7 +134,7 @@ def test_data_that_is_an_object_is_understood(quiet: SandboxServer, kind: type[S
     quiet.control.fault("object_data", "stream", when=when)
     with kind(quiet, [BUY]) as client:
         quiet.control.publish(BUY, "updated", [])
-        eventually(lambda: client.heard == [Heard(BUY, "updated", [])])
+        wait_until(lambda: client.heard == [Heard(BUY, "updated", [])])
 
 
 @every
@@ -150,16 +150,16 @@ def test_pusher_js_unsubscribes_and_the_others_hear_on(quiet: SandboxServer) -> 
         leaver, *others = clients
         assert isinstance(leaver, PusherJs)
         leaver.order("unsubscribe", BUY)
-        eventually(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 2, SELL: 3})
+        wait_until(lambda: quiet.control.state()["stream"]["channels"] == {BUY: 2, SELL: 3})
         quiet.control.publish(BUY, "updated", [])
         quiet.control.publish(SELL, "updated", [])
-        eventually(lambda: leaver.heard == [Heard(SELL, "updated", [])])
-        eventually(lambda: all(len(each.heard) == 2 for each in others))
+        wait_until(lambda: leaver.heard == [Heard(SELL, "updated", [])])
+        wait_until(lambda: all(len(each.heard) == 2 for each in others))
 
 
 @every
 def test_a_client_that_goes_leaves_nothing(quiet: SandboxServer, kind: type[StreamClient]) -> None:
     with kind(quiet, [BUY]):
         assert quiet.control.state()["stream"]["channels"] == {BUY: 1}
-    eventually(lambda: quiet.control.state()["stream"]["connections"] == 0)
+    wait_until(lambda: quiet.control.state()["stream"]["connections"] == 0)
     assert quiet.control.state()["stream"]["channels"] == {}

@@ -58,7 +58,7 @@ def test_onboard_user(run_dag: RunDag, exchange: SandboxControl, form: dict[str,
 def test_declined_user_fails_and_is_not_asked_for_again(
     run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]
 ) -> None:
-    exchange.outcome("user", "DECLINED")
+    exchange.set_next_outcome("user", "DECLINED")
     state, tasks, _ = run_dag("quoine_onboard_user", form)
     assert (state, tasks) == ("failed", {"create_user": "success", "wait_for_approval": "failed"})
 
@@ -86,8 +86,8 @@ def test_capture_order_books(run_dag: RunDag, exchange: SandboxControl, tmp_path
 
 
 def code_of(exchange: SandboxControl) -> Answer:
-    """Type the newest code of the outbox."""
-    return lambda question: ("Send", {"one_time_token": exchange.outbox()[-1]["code"]})
+    """Type the newest code."""
+    return lambda question: ("Send", {"one_time_token": exchange.auth_codes()[-1]["code"]})
 
 
 def test_chain(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
@@ -136,7 +136,7 @@ def test_wrong_codes_are_asked_for_again_a_bounded_number_of_times(
         _, tasks, _ = run_dag("quoine_withdraw_bitcoin", order)
     assert tasks["authorize_withdrawal"] == "failed"
     assert len(asked) == 3
-    assert len(exchange.outbox()) == 1
+    assert len(exchange.auth_codes()) == 1
     assert exchange.state()["withdrawals"] == []
 
 
@@ -146,10 +146,10 @@ def test_second_code_may_be_right(run_dag: RunDag, exchange: SandboxControl, for
     codes = iter(["000000000", "not a code"])
 
     def mistyped_at_first(question: dict[str, Any]) -> tuple[str, dict[str, str]]:
-        return "Send", {"one_time_token": next(codes, None) or exchange.outbox()[-1]["code"]}
+        return "Send", {"one_time_token": next(codes, None) or exchange.auth_codes()[-1]["code"]}
 
     with person(mistyped_at_first):
         state, _, _ = run_dag("quoine_withdraw_bitcoin", order)
     assert state == "success"
-    assert len(exchange.outbox()) == 1
+    assert len(exchange.auth_codes()) == 1
     assert len(exchange.state()["withdrawals"]) == 1

@@ -28,7 +28,7 @@ def authorize(payer: str, way: str = "", **order: Any) -> OneTask:
 
 
 def mails(exchange: SandboxControl) -> int:
-    return len(exchange.outbox())
+    return len(exchange.auth_codes())
 
 
 def test_the_person_sees_amount_address_and_connection_before_the_code_is_typed(
@@ -199,7 +199,7 @@ def test_a_key_that_is_refused_fails_at_once_and_asks_nobody(
 def test_a_user_with_an_authenticator_app_is_told_where_the_code_is(
     exchange: SandboxControl, payer: str, words: str | None
 ) -> None:
-    exchange.outcome("auth_code", "app")
+    exchange.set_next_outcome("auth_code", "app")
     if words is None:
         exchange.fault("status", CODE, status=200, body='{"ignored": true}', content_type="application/json")
     task = authorize(payer)

@@ -70,11 +70,11 @@ def test_a_code_is_sent(exchange: SandboxControl, payer: str) -> None:
     task = OneTask("request_code", user_id=payer)
     assert task.step().state == "success"
     assert task.xcom() == {"sent": True, "message": "Email token was sent"}
-    assert exchange.state()["outbox"]["email"] == 1
+    assert exchange.state()["auth_codes"]["email"] == 1
 
 
 def test_a_user_with_an_authenticator_app_gets_none(exchange: SandboxControl, payer: str) -> None:
-    exchange.outcome("auth_code", "app")
+    exchange.set_next_outcome("auth_code", "app")
     task = OneTask("request_code", user_id=payer)
     assert task.step().state == "success"
     assert task.xcom()["sent"] is False
@@ -106,7 +106,7 @@ def test_what_is_no_user_id_is_not_sent(exchange: SandboxControl, payer: str, us
 
 
 def test_the_withdrawal_is_the_result(exchange: SandboxControl, code: str) -> None:
-    exchange.pace(None)
+    exchange.set_pace(None)
     task = withdraw(amount=" 0.50000001 ")
     assert task.step().state == "success"
     (withdrawal,) = exchange.state()["withdrawals"]
@@ -352,7 +352,7 @@ def test_a_withdrawal_that_is_processed_is_the_result_of_the_task_that_waits(
 def test_a_withdrawal_that_is_not_paid_out_fails_and_is_never_sent_again(
     exchange: SandboxControl, code: str, end: str
 ) -> None:
-    exchange.outcome("withdrawal", end)
+    exchange.set_next_outcome("withdrawal", end)
     task = withdraw("_waiting")
     assert task.step().state == "deferred"
     ended = task.trigger()

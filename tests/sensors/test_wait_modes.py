@@ -27,7 +27,7 @@ MODES_THAT_TIME_OUT = pytest.mark.parametrize("mode", ["poke", "reschedule"])
 @pytest.fixture
 def user_id(exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch) -> str:
     """Create a user whose life stands still."""
-    exchange.pace(None)
+    exchange.set_pace(None)
     monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", PASSWORD)
     person = OnboardingUser(
         first_name="Taro", last_name="Yamada", phone="09017901357", email="taro@example.com", country="JP"

@@ -40,7 +40,7 @@ def secrets(played: Played) -> dict[str, str]:
     users = {key: json.loads(value) for key, value in variables.items() if key.endswith("_api_secret")}
     found = {f"API secret in {key}": key_of_user["api_secret"] for key, key_of_user in users.items()}
     found |= {f"password in {key}": value for key, value in variables.items() if key.startswith("quoine_password_")}
-    found |= {f"code {n}": message["code"] for n, message in enumerate(played.sandbox.control.outbox())}
+    found |= {f"code {n}": message["code"] for n, message in enumerate(played.sandbox.control.auth_codes())}
     return found | {"vendor's API secret": played.sandbox.vendor_secret}
 
 

@@ -322,10 +322,10 @@ def test_a_lost_connection_is_a_gap_and_books_are_stale_until_both_sides_are_fre
     async def scenario() -> dict[str, Any]:
         task = asyncio.create_task(event_of(trigger))
         await written(trigger, 2)
-        await asyncio.to_thread(market.control.market_rate, 0)
+        await asyncio.to_thread(market.control.set_market_rate, 0)
         await asyncio.to_thread(market.control.fault, "close", "stream", abrupt=True)
         await written(trigger, 4)
-        await asyncio.to_thread(market.control.market_rate, 20)
+        await asyncio.to_thread(market.control.set_market_rate, 20)
         return await task
 
     event = asyncio.run(scenario())
@@ -355,7 +355,7 @@ def test_a_snapshot_that_cannot_be_read_is_a_gap_and_the_next_is_none(market: Sa
     trigger = begin("product")
 
     async def scenario() -> dict[str, Any]:
-        await asyncio.to_thread(market.control.market_rate, 0)
+        await asyncio.to_thread(market.control.set_market_rate, 0)
         task = asyncio.create_task(event_of(trigger))
         await until(lambda: market.control.publish("product_cash_btcjpy_5", "updated", "[]"))
         await written(trigger, 2)
@@ -429,10 +429,10 @@ def test_a_capture_of_a_silent_pair_says_that_it_is_empty(market: SandboxServer,
 def test_doubtful_snapshots_can_be_skipped_or_a_failure(market: SandboxServer, begin: Begin) -> None:
     async def scenario(on_doubt: str) -> tuple[QuoineCaptureTrigger, dict[str, Any]]:
         trigger = begin(on_doubt=on_doubt, folder=begin().folder + on_doubt, duration=3.0)
-        await asyncio.to_thread(market.control.market_rate, 20)
+        await asyncio.to_thread(market.control.set_market_rate, 20)
         task = asyncio.create_task(event_of(trigger))
         await written(trigger, 1)
-        await asyncio.to_thread(market.control.market_rate, 0)
+        await asyncio.to_thread(market.control.set_market_rate, 0)
         await asyncio.to_thread(market.control.fault, "close", "stream", abrupt=True)
         return trigger, await task
 

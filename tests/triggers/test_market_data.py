@@ -430,7 +430,7 @@ def test_of_a_flood_of_executions_the_newest_stay_and_the_rest_are_counted(
     monkeypatch.setattr(market_data, "MOST_EXECUTIONS", 5)
 
     async def scenario() -> tuple[list[dict[str, Any]], int]:
-        await asyncio.to_thread(market.control.market_rate, 200)
+        await asyncio.to_thread(market.control.set_market_rate, 200)
         listening = Listening(make_trigger(QuoineExecutionsTrigger, interval=0.2))
         events: list[dict[str, Any]] = []
         while not events or not events[-1]["dropped"]:

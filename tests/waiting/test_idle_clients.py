@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_quoine.exchange.errors import QuoineNotFoundError
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.sandbox.crowd import add_user
+from airflow_provider_quoine.sandbox.rest.fixtures import add_user
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.waiting.idle_clients import LIFETIME, MOST_IDLE, IdleClients, OpenClient
 

@@ -20,7 +20,7 @@ from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsL
 from airflow.sdk.observability import stats
 
 from airflow_provider_quoine.exchange.models import UserCredentials
-from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger, QuoineWithdrawalTrigger

@@ -147,7 +147,7 @@ def test_amounts_leave_as_exact_numbers_without_an_exponent(
 def test_an_authenticator_app_means_that_no_code_was_sent(
     exchange: SandboxServer, customer: tuple[str, QuoineClient]
 ) -> None:
-    exchange.control.outcome("auth_code", "app")
+    exchange.control.set_next_outcome("auth_code", "app")
     user_id, client = customer
 
     asked = client.request_auth_code(user_id=user_id)

@@ -27,7 +27,7 @@ from airflow_provider_quoine.exchange.observer import Observer
 from airflow_provider_quoine.exchange.rest import retries as attempts
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.sandbox.crowd import add_user, add_withdrawal
+from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.budget.sharers import Sharer, until

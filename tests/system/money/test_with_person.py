@@ -19,7 +19,7 @@ def answer(world: World, run: Run, code: str) -> None:
 
 def codes(world: World, user: User) -> list[str]:
     """List the codes that a user was sent."""
-    return [message["code"] for message in world.sandbox.outbox() if str(message["user_id"]) == user.user_id]
+    return [message["code"] for message in world.sandbox.auth_codes() if str(message["user_id"]) == user.user_id]
 
 
 def test_a_wrong_code_can_be_typed_again_and_a_clear_after_the_end_sends_nothing(world: World) -> None:

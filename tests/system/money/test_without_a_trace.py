@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def secrets(world: World) -> dict[str, str]:
     """List every secret there was."""
-    found = {f"code {number}": message["code"] for number, message in enumerate(world.sandbox.outbox())}
+    found = {f"code {number}": message["code"] for number, message in enumerate(world.sandbox.auth_codes())}
     found |= {f"key of user {user.user_id}": json.loads(user.key)["api_secret"] for user in world.users}
     return found | {"vendor's API secret": world.exchange.vendor_secret, "password": PASSWORD}
 

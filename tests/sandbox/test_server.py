@@ -1,0 +1,79 @@
+"""The server: latency, closing its port, and the connection for Airflow."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from statistics import median
+
+import pytest
+import requests
+
+from airflow_provider_quoine.sandbox.server import SandboxServer
+from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from tests.support.partner import Partner
+
+
+def test_an_answer_on_a_kept_connection_waits_for_no_acknowledgement(sandbox: SandboxServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        connection.request("GET", "/btc_withdrawals/1")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+    connection.close()
+    assert median(seconds) < 0.03
+
+
+def test_the_port_is_closed_for_a_while_and_is_then_the_same(by_hand: Partner) -> None:
+    by_hand.control.fault("refuse", seconds=0.5)
+    closed_at = time.monotonic()
+    with pytest.raises(requests.ConnectionError, match="Connection refused"):
+        by_hand.status(1)
+    while True:
+        try:
+            response = by_hand.status(1)
+            break
+        except requests.ConnectionError:
+            assert time.monotonic() < closed_at + 10
+    assert time.monotonic() >= closed_at + 0.4
+    assert response.status_code == 401
+
+
+def test_a_connection_kept_alive_does_not_get_past_a_closed_port(by_hand: Partner) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.get(by_hand.sandbox.url + "/_sandbox/auth_codes", timeout=5)
+        by_hand.control.fault("refuse", seconds=0.5)
+        with pytest.raises(requests.ConnectionError):
+            session.get(by_hand.sandbox.url + "/_sandbox/auth_codes", timeout=5)
+
+
+def test_a_server_with_a_closed_port_still_stops() -> None:
+    with SandboxServer(SandboxSettings()) as sandbox:
+        sandbox.control.fault("refuse", seconds=600)
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+
+
+def test_a_connection_for_airflow_fits_the_server() -> None:
+    with SandboxServer(SandboxSettings(vendor_id="77")) as sandbox:
+        connection = json.loads(sandbox.airflow_connection())
+    assert connection == {
+        "conn_type": "quoine",
+        "host": sandbox.url,
+        "login": "77",
+        "password": sandbox.vendor_secret,
+        "extra": {
+            "pusher_key": sandbox.pusher_key,
+            "pusher_host": "127.0.0.1",
+            "pusher_port": sandbox.port,
+            "pusher_tls": False,
+            "withdrawal_addresses": "*",
+            "withdrawal_link": f"{sandbox.url}/?withdrawal={{id}}#withdrawals",
+            "request_limit": 300,
+            "request_window": 300.0,
+        },
+    }
