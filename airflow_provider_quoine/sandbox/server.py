@@ -159,6 +159,11 @@ class ForegroundServer(uvicorn.Server):
         """Serve until stopped."""
         super().run(sockets=[self._socket])
 
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn looks ten times a second, which costs every test that starts a sandbox 0.1 s."""
+        while not self.should_exit:  # noqa: ASYNC110 - set by signal handlers and other threads
+            await asyncio.sleep(0.01)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End pending waits, the market and the replay, then the server."""
         self.exchange.stopping.set()
