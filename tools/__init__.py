@@ -1,1 +1,1 @@
-"""What only developing needs: a real Airflow to test on, and the demo. Not part of the wheel."""
+"""Development tools: a real Airflow for tests, and the demo. Not part of the wheel."""

@@ -1,4 +1,4 @@
-"""A small client of Airflow's own REST API: what a person would click, for the demo and the tests."""
+"""A small client of Airflow's REST API, for the demo and the tests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class AirflowApiError(Exception):
     """
     Airflow refused a call.
 
-    :param message: says which, and what it answered
-    :param status: HTTP status of the answer
+    :param message: the call and the response
+    :param status: HTTP status of the response
     """
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -32,36 +32,37 @@ class AirflowApiError(Exception):
 
 def wait_for(what: str, check: Callable[[], T | None], *, timeout: float, pause: float = 0.5) -> T:
     """
-    Check until there is an answer.
+    Call a function until it returns something.
 
-    :param what: what is waited for, for the message
-    :param check: returns None while there is nothing yet
+    :param what: for the error message
+    :param check: returns None as long as there is no result
     :param timeout: seconds
-    :param pause: seconds between checks
-    :raises TimeoutError: naming what did not come
+    :param pause: seconds between calls
+    :return: the result
+    :raises TimeoutError: if there is no result in time
     """
     deadline = time.monotonic() + timeout
     while (found := check()) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Waited {timeout:.0f} s in vain for {what}")
+            raise TimeoutError(f"No result after {timeout:.0f} s of waiting for {what}")
         time.sleep(pause)
     return found
 
 
 class AirflowApi:
     """
-    Talks to the Airflow at a URL where everybody is admin (``simple_auth_manager_all_admins``).
+    Calls an Airflow whose users are all admins (``simple_auth_manager_all_admins``).
 
-    Every method raises :class:`AirflowApiError` on a refusal and ``requests.RequestException`` when Airflow is not
-    there.
+    Every method raises :class:`AirflowApiError` if Airflow refuses the call, and ``requests.RequestException`` if it
+    cannot be reached.
 
-    :param url: its base URL
+    :param url: Airflow's base URL
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = requests.Session()
-        # A proxy of the environment has no business between this machine and itself.
+        # Airflow runs on this machine: a proxy from the environment would be wrong.
         self._session.trust_env = False
 
     def close(self) -> None:
@@ -69,49 +70,49 @@ class AirflowApi:
         self._session.close()
 
     def login(self) -> None:
-        """Fetch a token; it lasts a day."""
-        token = self._answer(self._session.get(f"{self.url}/auth/token", timeout=10))["access_token"]
+        """Get a token, which is valid for a day."""
+        token = self._content(self._session.get(f"{self.url}/auth/token", timeout=10))["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def healthy(self) -> bool:
-        """Whether database, scheduler, triggerer and DAG processor all say so."""
+        """Tell whether database, scheduler, triggerer and DAG processor are all healthy."""
         try:
-            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=10)
-            parts = answer.json().values() if answer.ok else [{}]
+            response = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=10)
+            parts = response.json().values() if response.ok else [{}]
         except requests.RequestException:
             return False
         return all(part and part.get("status") == "healthy" for part in parts)
 
     def call(self, method: str, path: str, payload: object = None, **query: str) -> Any:
         """
-        Make one call; again after a 500, which is how Airflow says that SQLite was locked.
+        Make one call. It is repeated after a 500, with which Airflow reports a locked SQLite database.
 
         :param method: HTTP method
         :param path: path below ``/api/v2/``
         :param payload: JSON body
         :param query: query parameters
-        :return: the JSON answer; None if there was none, or if a repeated call finds its work done (409)
+        :return: the JSON response; None if it is empty, or if a repeated call gets a 409, since the first was done
         """
         url = f"{self.url}/api/v2/{path}"
         for pause in (0, 1, 2, 4, 8):
             time.sleep(pause)
-            answer = self._session.request(method, url, json=payload, params=query, timeout=90)
-            if pause and answer.status_code == HTTPStatus.CONFLICT:
+            response = self._session.request(method, url, json=payload, params=query, timeout=90)
+            if pause and response.status_code == HTTPStatus.CONFLICT:
                 return None
-            if answer.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
+            if response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
                 break
-        return self._answer(answer)
+        return self._content(response)
 
-    def _answer(self, answer: requests.Response) -> Any:
-        if not answer.ok:
-            asked = f"{answer.request.method} {answer.request.path_url}"
-            told = f"Airflow answered {answer.status_code} to {asked}: {answer.text[:2000]}"
-            raise AirflowApiError(told, status=answer.status_code)
-        return answer.json() if answer.content else None
+    def _content(self, response: requests.Response) -> Any:
+        if not response.ok:
+            call = f"{response.request.method} {response.request.path_url}"
+            message = f"Airflow answered {response.status_code} to {call}: {response.text[:2000]}"
+            raise AirflowApiError(message, status=response.status_code)
+        return response.json() if response.content else None
 
     def create_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
         """
-        Create a connection, to be seen in Airflow's page.
+        Create a connection.
 
         :param connection_id: its id
         :param connection: conn_type, host, login, password and extra (a mapping)
@@ -121,8 +122,10 @@ class AirflowApi:
 
     def unpause(self, dag_id: str, *, timeout: float = 120) -> None:
         """
-        Unpause a DAG, waiting until its file has been read.
+        Wait until a DAG is known, and unpause it.
 
+        :param dag_id: the DAG
+        :param timeout: seconds
         :raises RuntimeError: with the tracebacks, if DAG files fail on import
         """
 
@@ -142,23 +145,23 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run with the given params, and return its id."""
-        # An id of our own, in Airflow's form: a repeated call cannot start a second run.
+        # With an id of our own, a repeated call cannot start a second run.
         run_id = f"manual__{datetime.now(UTC).isoformat()}"
         self.call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "dag_run_id": run_id, "conf": dict(conf)})
         return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """Tell a run's state; :data:`ENDED` holds the final ones."""
+        """Return a run's state; :data:`ENDED` has the final ones."""
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
     def has_run(self, dag_id: str, run_id: str) -> bool:
-        """Whether there is such a run."""
+        """Tell whether a run exists."""
         return any(run["dag_run_id"] == run_id for run in self.call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """List a run's tasks as Airflow tells them: task_id, state, try_number, start_date, end_date, …"""
-        answer = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")
-        tasks: list[dict[str, Any]] = answer["task_instances"]
+        """List a run's tasks as Airflow's API describes them: task_id, state, try_number, start_date, …"""
+        response = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")
+        tasks: list[dict[str, Any]] = response["task_instances"]
         return tasks
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
@@ -168,10 +171,13 @@ class AirflowApi:
 
     def answer(self, dag_id: str, run_id: str, task_id: str, *, option: str, params: Mapping[str, str]) -> None:
         """
-        Answer a task that waits for a person; not before :meth:`tools.standalone.Standalone.parked` says so.
+        Answer a task that waits for a person, once :meth:`tools.standalone.Standalone.is_suspended` returns true.
 
-        :param option: the button
-        :param params: what is typed
+        :param dag_id: the DAG
+        :param run_id: the run
+        :param task_id: the task
+        :param option: the chosen button
+        :param params: the typed values
         """
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/-1/hitlDetails"
         self.call("PATCH", path, {"chosen_options": [option], "params_input": dict(params)})

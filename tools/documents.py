@@ -1,4 +1,4 @@
-"""Small valid documents to onboard somebody with: a PDF and a PNG, written by hand."""
+"""Small valid documents for an onboarding: two PDFs and a PNG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def pdf(text: str) -> bytes:
     """
-    Write a PDF of one page with one line (PDF 1.4, ISO 32000-1, 7.5: header, objects, cross-reference, trailer).
+    Make a PDF with one line on one page (PDF 1.4, ISO 32000-1, 7.5: header, objects, cross-reference, trailer).
 
     :param text: the line; ASCII without parentheses and backslashes
     """
@@ -35,7 +35,7 @@ def pdf(text: str) -> bytes:
 
 def png(*, width: int, height: int, rgb: tuple[int, int, int]) -> bytes:
     """
-    Write a PNG of one colour (PNG specification, chunks IHDR, IDAT, IEND).
+    Make a PNG of one colour (PNG specification, chunks IHDR, IDAT, IEND).
 
     :param width: pixels
     :param height: pixels
@@ -54,7 +54,7 @@ def write_documents(folder: Path) -> dict[str, str]:
     """
     Write the three documents that an onboarding needs (api-reference 1.1).
 
-    :param folder: made if it is not there
+    :param folder: created if missing
     :return: form field → path
     """
     contents = {

@@ -1,4 +1,4 @@
-"""A Redis of one's own: empty, on a free port, keeping nothing on the disk."""
+"""A separate Redis server: empty, on a free port, without persistence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tools.standalone import free_port
 
 class RedisServer:
     """
-    ``redis-server``, started and stopped at will; within the ``with`` block it runs.
+    Runs ``redis-server`` within the ``with`` block; it can be stopped and started again there.
 
-    :raises FileNotFoundError: saying how to install it.
+    :raises FileNotFoundError: if it is not installed
     """
 
     def __init__(self) -> None:
@@ -33,16 +33,16 @@ class RedisServer:
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         program = shutil.which("redis-server")
         if program is None:
-            raise FileNotFoundError("There is no redis-server: apt-get install redis-server")
+            raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
         options = ["--port", str(self.port), "--save", "", "--bind", "127.0.0.1"]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
         wait_for("Redis", self._answers, timeout=30, pause=0.01)
 
     def stop(self) -> None:
-        """Kill it: it says goodbye to nobody."""
+        """Kill the server, without a shutdown."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""The sandbox exchange as a process of its own, as a person would start it."""
+"""The sandbox exchange in a process of its own, started by its command."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tools.airflow_api import wait_for
-from tools.kept import KeptProcess
 from tools.standalone import free_port
+from tools.supervised_process import SupervisedProcess
 
 SECONDS_TO_START = 60
-#: The one address that the connection lets money go to: a test vector of BIP 173, valid and nobody's here.
+#: The only address on the connection's allow-list: a valid test vector of BIP 173.
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 class SandboxProcess:
     """
-    ``quoine-sandbox`` on a free port, serving within the ``with`` block and gone after it.
+    Runs ``quoine-sandbox`` on a free port within the ``with`` block.
 
-    :param folder: where its console goes
-    :param options: more arguments of the command
+    :param folder: folder for its log
+    :param options: further arguments of the command
     """
 
     def __init__(self, *, folder: Path, options: Sequence[str] = ()) -> None:
@@ -37,7 +37,7 @@ class SandboxProcess:
         self.control = SandboxControl(self.url)
         self._options = list(options)
         self._folder = folder
-        self._process: KeptProcess | None = None
+        self._process: SupervisedProcess | None = None
 
     @property
     def connection(self) -> dict[str, Any]:
@@ -59,12 +59,12 @@ class SandboxProcess:
 
     def __enter__(self) -> SandboxProcess:
         command = [sys.executable, "-m", "airflow_provider_quoine.sandbox", "--port", str(self._port), *self._options]
-        secrets_given = {
+        own_secrets = {
             "QUOINE_SANDBOX_VENDOR_SECRET": self.vendor_secret,
             "QUOINE_SANDBOX_PUSHER_SECRET": secrets.token_urlsafe(48),
         }
-        env = os.environ | {**secrets_given, "PYTHONUNBUFFERED": "1"}
-        self._process = KeptProcess(command, env=env, cwd=self._folder, console=self.console)
+        env = os.environ | {**own_secrets, "PYTHONUNBUFFERED": "1"}
+        self._process = SupervisedProcess(command, env=env, cwd=self._folder, console=self.console)
         try:
             wait_for("the sandbox", self._serves, timeout=SECONDS_TO_START, pause=0.1)
         except BaseException:
@@ -80,7 +80,7 @@ class SandboxProcess:
 
     def _serves(self) -> bool | None:
         if self._process is None or self._process.ended:
-            raise RuntimeError(f"The sandbox ended by itself; what it said is in {self.console}")
+            raise RuntimeError(f"The sandbox ended unexpectedly; its output is in {self.console}")
         try:
             self.control.state(requests=1)
         except urllib.error.URLError:

@@ -16,14 +16,14 @@ import psutil
 from cryptography.fernet import Fernet
 
 from tools.airflow_api import AirflowApi, wait_for
-from tools.kept import KeptProcess
+from tools.supervised_process import SupervisedProcess
 
 SECONDS_TO_HEALTH = 240
 
 
 @contextmanager
 def free_ports(count: int) -> Iterator[list[int]]:
-    """Find ports that are free on all addresses, held until the block ends so that they differ."""
+    """Find ports that are free on all addresses. They are held until the block ends, so that they differ."""
     with ExitStack() as held:
         yield [held.enter_context(socket.create_server(("", 0))).getsockname()[1] for _ in range(count)]
 
@@ -32,24 +32,24 @@ def free_port(wanted: int = 0) -> int:
     """
     Find a free port.
 
-    :param wanted: the one to take; 0 for any
-    :raises OSError: saying so if the wanted one cannot be had
+    :param wanted: a certain port; 0 for any
+    :raises OSError: if the wanted port is not available
     """
     try:
         with socket.create_server(("127.0.0.1", wanted)) as listener:
             return int(listener.getsockname()[1])
     except (OSError, OverflowError) as error:
-        raise OSError(f"port {wanted} cannot be had ({error}): name another, as in PORT=8081") from None
+        raise OSError(f"port {wanted} is not available ({error}): choose another, as in PORT=8081") from None
 
 
 class Standalone:
     """
-    ``airflow standalone`` with a home of its own, healthy within the ``with`` block and gone after it.
+    Runs ``airflow standalone`` with a home of its own within the ``with`` block, which begins once Airflow is healthy.
 
-    :param home: AIRFLOW_HOME; must not exist yet, so that nothing of an earlier run is seen
+    :param home: AIRFLOW_HOME; must not exist yet, so that nothing of an earlier run is left in it
     :param dags: the DAGs folder
-    :param port: of Airflow's page; 0 takes a free one
-    :param settings: more environment variables, such as ``AIRFLOW_CONN_...`` or ``AIRFLOW__SECTION__KEY``
+    :param port: port of Airflow's page; 0 takes a free one
+    :param settings: further environment variables, such as ``AIRFLOW_CONN_...`` or ``AIRFLOW__SECTION__KEY``
     """
 
     def __init__(self, *, home: Path, dags: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
@@ -61,12 +61,12 @@ class Standalone:
         self.url = f"http://127.0.0.1:{port}"
         self.api = AirflowApi(self.url)
         self.env = self._environment(dags, port) | dict(settings or {})
-        self._process: KeptProcess | None = None
+        self._process: SupervisedProcess | None = None
 
     def _environment(self, dags: Path, port: int) -> dict[str, str]:
-        # Settings of whoever runs this must not reach in: no AIRFLOW__..., no AIRFLOW_CONN_....
+        # Settings of the caller's own Airflow are left out: AIRFLOW__..., AIRFLOW_CONN_...
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        # Compiling each import anew in each of a dozen processes was seen to hold up the triggerer's event loop.
+        # Without bytecode files, a dozen processes compile every import, which was seen to block the triggerer's loop.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
         with free_ports(3) as (worker_logs, trigger_logs, health):
             ours = {
@@ -75,12 +75,12 @@ class Standalone:
                 "AIRFLOW__CORE__LOAD_EXAMPLES": False,
                 "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
                 "AIRFLOW__CORE__PARALLELISM": 4,
-                # SQLite gives up after 5 s unless told otherwise; Airflow's first requests were seen to hold it for 8.
+                # SQLite's default is 5 s, but Airflow's first requests were seen to hold the lock for 8 s.
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
                 "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-                # Without these two, any port but 8080 lets every task die of a ConnectError.
+                # Without these two, every task fails with a ConnectError on any port but 8080.
                 "AIRFLOW__API__BASE_URL": self.url,
                 "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
                 "AIRFLOW__API__HOST": "127.0.0.1",
@@ -111,56 +111,61 @@ class Standalone:
         """
         Start, and wait until all parts are healthy.
 
-        :raises RuntimeError: naming the console's file, if Airflow ends or is not healthy in time
+        :raises RuntimeError: naming the log, if Airflow ends or is not healthy in time
         """
         self.home.mkdir(parents=True)
-        self._process = KeptProcess(["airflow", "standalone"], env=self.env, cwd=self.home, console=self.console)
+        self._process = SupervisedProcess(["airflow", "standalone"], env=self.env, cwd=self.home, console=self.console)
         try:
             wait_for("Airflow", self._healthy, timeout=SECONDS_TO_HEALTH)
             self.api.login()
         except TimeoutError as error:
             self.stop()
-            raise RuntimeError(f"{error}; what it said is in {self.console}") from None
+            raise RuntimeError(f"{error}; its output is in {self.console}") from None
         except BaseException:
             self.stop()
             raise
 
     def _healthy(self) -> bool | None:
         if self._process is None or self._process.ended:
-            raise RuntimeError(f"Airflow ended by itself; what it said is in {self.console}")
+            raise RuntimeError(f"Airflow ended unexpectedly; its output is in {self.console}")
         return self.api.healthy() or None
 
     def stop(self) -> None:
-        """End Airflow and all that it started."""
+        """End Airflow and all its descendants."""
         self.api.close()
         if self._process is not None:
             self._process.stop()
 
     def processes(self) -> list[psutil.Process]:
-        """List Airflow's processes, the workers and tasks among them."""
+        """List Airflow's processes, including workers and tasks."""
         return self._process.processes() if self._process else []
 
-    def parked(self, dag_id: str, run_id: str, task_id: str, *, state: str = "awaiting_input", times: int = 1) -> bool:
+    def is_suspended(
+        self, dag_id: str, run_id: str, task_id: str, *, state: str = "awaiting_input", times: int = 1
+    ) -> bool:
         """
-        Whether a task waits for a person, or is deferred, and the scheduler has seen its worker end.
+        Tell whether a task is suspended (it waits for a person, or is deferred) and its worker's end was noticed.
 
-        An answer before that lets Airflow fail the task: the scheduler finds it queued again, and takes the end of
-        the worker that parked it for a mismatch (seen 5 s after parking, on a busy machine). Nothing but the
-        scheduler's console tells.
+        A task that is resumed earlier fails: the scheduler finds it queued again, and reports the end of the previous
+        worker as a mismatch (seen 5 s after a suspension, on a busy machine). Only the scheduler's output tells.
 
+        :param dag_id: the DAG
+        :param run_id: the run
+        :param task_id: the task
         :param state: ``awaiting_input`` or ``deferred``
-        :param times: how often it has been parked up to now
+        :param times: how often the task has been suspended so far
         """
-        words = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},"
+        text = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},"
         lines = self.console.read_text(errors="replace").splitlines()
-        return sum(words in line and f"state={state}," in line for line in lines) >= times
+        return sum(text in line and f"state={state}," in line for line in lines) >= times
 
     def run(self, *arguments: str) -> str:
         """
         Run one command in this Airflow's environment, such as ``airflow variables list``.
 
-        :return: what it printed
-        :raises subprocess.CalledProcessError: if it fails; its words are in ``stderr``
+        :param arguments: program and arguments
+        :return: its standard output
+        :raises subprocess.CalledProcessError: if it fails; ``stderr`` has its messages
         """
         done = subprocess.run(
             arguments, env=self.env, cwd=self.home, check=True, timeout=120, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""A real Airflow beside the sandbox exchange, on which the example DAGs have been played to their end."""
+"""A real Airflow beside the sandbox exchange, on which the scenario of all example DAGs was executed."""
 
 from __future__ import annotations
 
@@ -11,53 +11,57 @@ import pytest
 from tools.airflow_api import ENDED, wait_for
 from tools.documents import write_documents
 from tools.sandbox import SandboxProcess
+from tools.scenario import SETTINGS, Scenario, example_runs
 from tools.standalone import Standalone
-from tools.story import SETTINGS, Story, runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHER = "quoine_on_price_cross"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
+class FinishedScenario:
     """
-    What is there after the play, still running.
+    The scenario after its end; Airflow and the sandbox are still running.
 
-    :param crossing: id of the run that a price started when it crossed a level
-    :param folder: everything that Airflow and the sandbox wrote
+    :param airflow: the Airflow
+    :param sandbox: the sandbox
+    :param scenario: with the final states of all runs
+    :param crossing: id of the run that was started by a price crossing a level
+    :param folder: contains all files of Airflow and the sandbox
     """
 
     airflow: Standalone
     sandbox: SandboxProcess
-    story: Story
+    scenario: Scenario
     crossing: str
     folder: Path
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """Play all example DAGs once; the Airflow is gone when the module is, so that it slows no other test."""
-    folder = tmp_path_factory.mktemp("played")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedScenario]:
+    """Execute the scenario once. Airflow stops with the module, so that it does not slow other tests."""
+    folder = tmp_path_factory.mktemp("finished")
     documents = write_documents(tmp_path_factory.mktemp("documents"))
-    # A code of five digits would be found by chance in any log; the person's code is as short as it likes.
+    # A code of five digits would occur by chance in any log.
     options = ["--code-digits", "12", "--verbose"]
     with (
         SandboxProcess(folder=folder, options=options) as sandbox,
         Standalone(home=folder / "airflow", dags=ROOT / "dags", settings=SETTINGS) as airflow,
     ):
         airflow.api.create_connection("quoine_default", sandbox.connection)
-        # First: Airflow starts a watcher when it reads the file of an unpaused DAG, which it does twice a minute.
+        # First, because Airflow starts a watcher when it reads the file of an unpaused DAG: every 30 s.
         airflow.api.unpause(WATCHER)
-        story = Story(airflow=airflow, sandbox=sandbox.control, runs=runs_of(documents, captures=folder / "captures"))
-        story.play(lambda: None)
+        runs = example_runs(documents, captures=folder / "captures")
+        scenario = Scenario(airflow=airflow, sandbox=sandbox.control, runs=runs)
+        scenario.execute(lambda: None)
         crossing = cross_the_level(airflow, sandbox)
-        yield Played(airflow=airflow, sandbox=sandbox, story=story, crossing=crossing, folder=folder)
+        yield FinishedScenario(airflow=airflow, sandbox=sandbox, scenario=scenario, crossing=crossing, folder=folder)
         processes = airflow.processes()
     assert [process for process in processes if process.is_running()] == []
 
 
 def cross_the_level(airflow: Standalone, sandbox: SandboxProcess) -> str:
-    """Let the price jump above the watcher's level, from where the market soon takes it back; return the run's id."""
+    """Publish one trade above the watcher's level; return the id of the run that it starts."""
 
     def traded(price: str) -> bool | None:
         trade = {"id": 1, "price": price, "quantity": "1", "taker_side": "buy", "created_at": 1473000000}

@@ -1,4 +1,4 @@
-"""The search for secrets finds what it is to find."""
+"""The search for secrets finds them in every encoding and place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole, on a real Airflow with scheduler and triggerer: it works, and it leaks and blocks nothing."""
+"""All example DAGs on a real Airflow: they succeed, leak no secret, and do not block the triggerer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 
 from airflow_provider_quoine.triggers.market_events import QuoinePriceCrossTrigger
 from tests.support.leaks import cells, contents, find
-from tests.system.conftest import WATCHER, Played
+from tests.system.conftest import WATCHER, FinishedScenario
 
-#: Longest that Airflow's start, the play and the stop may take together; each has a shorter limit of its own.
+#: For Airflow's start, the scenario and the stop together; each also has a shorter limit of its own.
 pytestmark = pytest.mark.timeout(1500)
 
 BLOCKED = "async thread was blocked for"
@@ -34,91 +34,91 @@ with create_session() as session:
 
 
 @pytest.fixture(scope="module")
-def secrets(played: Played) -> dict[str, str]:
-    """Read the truth: every secret of the play, from where it may be."""
-    variables = json.loads(played.airflow.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
+def secrets(finished: FinishedScenario) -> dict[str, str]:
+    """Read all secrets of the scenario from the places where they may be."""
+    variables = json.loads(finished.airflow.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
     users = {key: json.loads(value) for key, value in variables.items() if key.endswith("_api_secret")}
     found = {f"API secret in {key}": key_of_user["api_secret"] for key, key_of_user in users.items()}
     found |= {f"password in {key}": value for key, value in variables.items() if key.startswith("quoine_password_")}
-    found |= {f"code {n}": message["code"] for n, message in enumerate(played.sandbox.control.auth_codes())}
-    return found | {"vendor's API secret": played.sandbox.vendor_secret}
+    found |= {f"code {n}": message["code"] for n, message in enumerate(finished.sandbox.control.auth_codes())}
+    return found | {"vendor's API secret": finished.sandbox.vendor_secret}
 
 
-def test_every_run_ends_as_it_should_at_airflow_and_at_the_exchange(played: Played) -> None:
-    assert played.story.problems() == []
+def test_every_run_ends_as_it_should_at_airflow_and_at_the_exchange(finished: FinishedScenario) -> None:
+    assert finished.scenario.problems() == []
 
 
-def test_the_snapshot_has_both_sides(played: Played) -> None:
-    run = played.story.run("quoine_order_book_snapshot")
+def test_the_snapshot_has_both_sides(finished: FinishedScenario) -> None:
+    run = finished.scenario.first_run("quoine_order_book_snapshot")
     assert run.run_id is not None
-    snapshot = played.airflow.api.xcom(run.dag_id, run.run_id, "snapshot")
+    snapshot = finished.airflow.api.xcom(run.dag_id, run.run_id, "snapshot")
     assert snapshot["bids"]
     assert snapshot["asks"]
 
 
-def test_a_capture_is_in_its_files_and_only_its_summary_in_airflow(played: Played) -> None:
-    run = played.story.run("quoine_capture_order_books")
+def test_a_capture_is_in_its_files_and_only_its_summary_in_airflow(finished: FinishedScenario) -> None:
+    run = finished.scenario.first_run("quoine_capture_order_books")
     assert run.run_id is not None
-    (path,) = (played.folder / "captures").glob("quoine_capture_order_books/*/capture/0/*.jsonl.gz")
+    (path,) = (finished.folder / "captures").glob("quoine_capture_order_books/*/capture/0/*.jsonl.gz")
     *lines, last = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     assert last["rows"] == len([line for line in lines if line["type"] == "order_book"]) > 0
     result = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances/capture/xcomEntries/return_value"
-    summary = played.airflow.api.call("GET", result, deserialize="true", map_index="0")["value"]
+    summary = finished.airflow.api.call("GET", result, deserialize="true", map_index="0")["value"]
     assert summary["path"] == str(path).replace("_000000.", "_*.")
     assert (summary["files"], summary["rows"]) == (1, last["rows"])
 
 
-def test_a_level_crossed_once_started_one_run_that_knows_why(played: Played) -> None:
-    (run,) = played.airflow.api.call("GET", f"dags/{WATCHER}/dagRuns")["dag_runs"]
+def test_a_level_crossed_once_started_one_run_that_knows_why(finished: FinishedScenario) -> None:
+    (run,) = finished.airflow.api.call("GET", f"dags/{WATCHER}/dagRuns")["dag_runs"]
     assert (run["run_type"], run["state"]) == ("asset_triggered", "success")
-    (event,) = played.airflow.api.xcom(WATCHER, played.crossing, "report")
+    (event,) = finished.airflow.api.xcom(WATCHER, finished.crossing, "report")
     assert (event["event"], event["price"], event["level"]) == ("price_crossed", "100001", "100000")
-    assert played.airflow.api.call("GET", "assets/events")["total_entries"] == 1
+    assert finished.airflow.api.call("GET", "assets/events")["total_entries"] == 1
 
 
-def test_no_secret_is_in_any_table(played: Played, secrets: dict[str, str]) -> None:
-    # Two users with a password and a key each, three codes that were typed, and the vendor. Only names are compared,
-    # so that not even a failure shows a secret.
+def test_no_secret_is_in_any_table(finished: FinishedScenario, secrets: dict[str, str]) -> None:
+    # Two users with a password and a key each, three typed codes, and the vendor. Only names are compared, so that
+    # a failure shows no secret.
     assert Counter(name.split(" in ")[0].rstrip("012345 ") for name in secrets) >= KINDS
     assert [name for name, secret in secrets.items() if len(secret) < 12] == []
-    assert find(secrets, cells(played.airflow.database)) == set()
+    assert find(secrets, cells(finished.airflow.database)) == set()
 
 
-def test_no_secret_is_in_any_log_or_on_any_console(played: Played, secrets: dict[str, str]) -> None:
-    searched = {name for name, _ in contents(played.folder)}
+def test_no_secret_is_in_any_log_or_on_any_console(finished: FinishedScenario, secrets: dict[str, str]) -> None:
+    searched = {name for name, _ in contents(finished.folder)}
     assert {"sandbox.log", "airflow/console.log"} < searched
-    for run in played.story.runs:
+    for run in finished.scenario.runs:
         for task in run.tasks:
             logs = f"airflow/logs/dag_id={run.dag_id}/run_id={run.run_id}/task_id={task['task_id']}/"
             assert any(name.startswith(logs) for name in searched)
-    assert find(secrets, contents(played.folder)) == set()
+    assert find(secrets, contents(finished.folder)) == set()
 
 
-def test_the_search_finds_what_airflow_does_keep(played: Played) -> None:
-    run = played.story.run("quoine_order_book_snapshot")
+def test_the_search_finds_what_airflow_does_keep(finished: FinishedScenario) -> None:
+    run = finished.scenario.first_run("quoine_order_book_snapshot")
     assert run.run_id is not None
     marker = "no secret, but a note/that+stands where secrets must not=="
     path = f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}"
-    played.airflow.api.call("PATCH", path, {"note": f"marked: {marker}"}, update_mask="note")
-    assert ("marker", "dag_run_note.content") in find({"marker": marker}, cells(played.airflow.database))
+    finished.airflow.api.call("PATCH", path, {"note": f"marked: {marker}"}, update_mask="note")
+    assert ("marker", "dag_run_note.content") in find({"marker": marker}, cells(finished.airflow.database))
     watcher = f"{QuoinePriceCrossTrigger.__module__}.{QuoinePriceCrossTrigger.__qualname__}"
-    assert ("watcher", "serialized_dag.data") in find({"watcher": watcher}, cells(played.airflow.database))
-    assert ("run", "airflow/console.log") in find({"run": run.run_id}, contents(played.folder))
+    assert ("watcher", "serialized_dag.data") in find({"watcher": watcher}, cells(finished.airflow.database))
+    assert ("run", "airflow/console.log") in find({"run": run.run_id}, contents(finished.folder))
 
 
-def test_the_triggerer_ran_our_triggers_and_they_never_blocked_it(played: Played) -> None:
+def test_the_triggerer_ran_our_triggers_and_they_never_blocked_it(finished: FinishedScenario) -> None:
     spec = importlib.util.find_spec("airflow.jobs.triggerer_job_runner")
     assert spec is not None
     assert spec.origin is not None
-    assert BLOCKED in Path(spec.origin).read_text(), "Airflow says it in other words now"
-    logs = {name: text.decode() for name, text in contents(played.folder) if ".log" in Path(name).name}
+    assert BLOCKED in Path(spec.origin).read_text(), "Airflow has changed this log message"
+    logs = {name: text.decode() for name, text in contents(finished.folder) if ".log" in Path(name).name}
     of_triggers = [text for name, text in logs.items() if ".log.trigger." in name]
     # Two users, three withdrawals, a price, four order books, and a run that waits for another.
     assert sum("trigger completed" in text for text in of_triggers) >= 11
     starts = [
         json.loads(line)["timestamp"] for text in of_triggers for line in text.splitlines() if " starting" in line
     ]
-    # Airflow blocks itself while it starts on a busy machine; a trigger's class is imported just before it starts.
+    # On a busy machine, Airflow blocks itself while it starts. Our classes are imported just before our triggers start.
     ours_from = datetime.fromisoformat(min(starts)) - timedelta(seconds=1)
     blocked = [line for text in logs.values() for line in text.splitlines() if BLOCKED in line]
     assert [line for line in blocked if datetime.fromisoformat(TIME.findall(line)[0]) > ours_from] == []

@@ -1,4 +1,4 @@
-"""The operators under test, with a person who puts codes in front of their tries, and what strikes their worker."""
+"""The operators under test, with a new authentication code for each try, and interruptions of their worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator
-from tests.system.money.strikes import arm
+from tests.system.money.interruptions import interrupt_first_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def put_code(context: Context) -> None:
     """
-    Put a code into its Variable, as the person does in front of each try.
+    Put a code into its Variable before each try, as a person would.
 
-    Before Airflow's own retry there is no person. A new code is put there all the same: it gives a product that
-    would send twice every chance. Where the exchange has not looked at the first code, that one has to last.
+    Before Airflow's own retry, no person is involved. A new code is provided nevertheless, so that a faulty operator
+    would succeed in sending twice. If the exchange has not seen the first code, that code is kept.
     """
     from airflow_provider_quoine.sandbox.control import SandboxControl
 
@@ -38,17 +38,17 @@ def put_code(context: Context) -> None:
 
 
 class Withdraw(QuoineCreateWithdrawalOperator):
-    """Withdraws, and is struck."""
+    """Withdraws, and is interrupted."""
 
     def execute(self, context: Context) -> Any:
         """Send at most once."""
         put_code(context)
-        return super().execute(arm(context))
+        return super().execute(interrupt_first_try(context))
 
 
 class Authorize(QuoineAuthorizeWithdrawalOperator):
-    """Asks for a code, withdraws, and is struck."""
+    """Asks for a code, withdraws, and is interrupted."""
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the code and send."""
-        return super().execute_complete(arm(context), event)
+        return super().execute_complete(interrupt_first_try(context), event)

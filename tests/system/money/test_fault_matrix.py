@@ -1,12 +1,12 @@
-"""Whatever befalls a withdrawal and whoever tries again: it is sent at most once, and its task ends as it should."""
+"""Whatever fails and whoever tries again: a withdrawal is sent at most once, and its task ends as expected."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.system.money.matrix import FAULTS, FollowUp
-from tests.system.money.play import PLAYED, Cell, Outcome, play
-from tests.system.money.world import World
+from tests.system.money.environment import Environment
+from tests.system.money.fault_matrix import FAULTS, FollowUp
+from tests.system.money.runner import OUTCOMES, Cell, Outcome, run_cells
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -21,21 +21,21 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def played(world: World, pytestconfig: pytest.Config) -> dict[Cell, Outcome]:
-    """Play all cells, at the same time."""
-    outcomes = play(world, CELLS)
-    pytestconfig.stash[PLAYED] = outcomes
+def outcomes(environment: Environment, pytestconfig: pytest.Config) -> dict[Cell, Outcome]:
+    """Run all cells at the same time."""
+    outcomes = run_cells(environment, CELLS)
+    pytestconfig.stash[OUTCOMES] = outcomes
     return outcomes
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_cell(played: dict[Cell, Outcome], cell: Cell) -> None:
-    outcome = played[cell]
+def test_cell(outcomes: dict[Cell, Outcome], cell: Cell) -> None:
+    outcome = outcomes[cell]
     assert outcome.end.withdrawals <= 1
-    assert outcome.end == cell.right_end
+    assert outcome.end == cell.expected_end
     if outcome.end.state == "failed":
-        assert [words for words in cell.right_words if words not in outcome.log] == []
+        assert [text for text in cell.expected_log_texts if text not in outcome.log] == []
 
 
-def test_every_fault_has_struck(played: dict[Cell, Outcome], world: World) -> None:
-    assert world.sandbox.state(requests=1)["faults"] == []
+def test_every_fault_was_applied(outcomes: dict[Cell, Outcome], environment: Environment) -> None:
+    assert environment.sandbox.state(requests=1)["faults"] == []

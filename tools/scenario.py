@@ -1,4 +1,4 @@
-"""The example DAGs played through as a person would, for the demo and for the test of the whole."""
+"""A scenario with all example DAGs, run as a person would run them: for the demo and the system test."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tools.airflow_api import ENDED
 from tools.sandbox import ADDRESS
 from tools.standalone import Standalone
 
-SECONDS_FOR_ALL = 900
-#: A machine that is too busy lets Airflow fail tasks that did nothing wrong: a trigger that fires before the scheduler
-#: has seen the deferring worker end is taken for a mismatch. Tried again, as anybody's Airflow would.
+TIMEOUT_SECONDS = 900
+#: On a busy machine, Airflow fails tasks wrongly: if a trigger fires before the scheduler has noticed the end of the
+#: worker that deferred, the scheduler reports a mismatch. Such tasks are retried.
 SETTINGS = {"AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "2", "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "5"}
 TARO = {
     "first_name": "Taro",
@@ -41,14 +41,17 @@ HANAKO = TARO | {
 @dataclass(kw_only=True)
 class Run:
     """
-    One DAG run of the story.
+    One DAG run of the scenario.
 
-    :param dag_id: which DAG
-    :param conf: its params; an empty ``user_id`` stands for the user of the run before
+    :param dag_id: the DAG
+    :param conf: its params; an empty ``user_id`` is replaced by the user of the preceding run
     :param after: DAG whose run has to succeed first
-    :param started_by: DAG whose run starts this one, under the given run id
-    :param users: how many users it makes at the exchange
-    :param withdrawals: amounts that it withdraws
+    :param started_by: DAG whose run starts this one, with ``run_id``
+    :param users: number of users that the run creates at the exchange
+    :param withdrawals: amounts that the run withdraws
+    :param run_id: None until the run is started
+    :param state: the run's state in Airflow; ``waiting`` before its start
+    :param tasks: the run's tasks, as Airflow's API describes them
     """
 
     dag_id: str
@@ -62,12 +65,12 @@ class Run:
     tasks: list[dict[str, Any]] = field(default_factory=list)
 
 
-def runs_of(documents: dict[str, str], *, captures: Path) -> list[Run]:
+def example_runs(documents: dict[str, str], *, captures: Path) -> list[Run]:
     """
-    List the runs of the story, in the order in which they start.
+    List the runs of the scenario, in the order in which they start.
 
     :param documents: form field → path, as :func:`tools.documents.write_documents` returns them
-    :param captures: folder for what is captured
+    :param captures: folder for captured files
     """
     onboard, withdraw = "quoine_onboard_user", "quoine_withdraw_bitcoin"
     chained = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
@@ -86,7 +89,7 @@ def runs_of(documents: dict[str, str], *, captures: Path) -> list[Run]:
         Run(dag_id="quoine_capture_order_books", conf=capture, after=onboard),
         Run(dag_id="quoine_wait_for_price", conf={"pair": "btcjpy", "level": "50000"}, after=onboard),
         Run(dag_id=withdraw, conf=by_hand, after=onboard, withdrawals=("0.5",)),
-        # After the one before, because a user's newest code is the only one that is right.
+        # After the preceding one, because only a user's newest code is valid.
         Run(dag_id="quoine_pay_out_once", conf=payment, after=withdraw),
         Run(
             dag_id=withdraw,
@@ -98,13 +101,13 @@ def runs_of(documents: dict[str, str], *, captures: Path) -> list[Run]:
     ]
 
 
-class Story:
+class Scenario:
     """
-    Starts the runs, watches them, and answers what they ask a person.
+    Starts runs, follows their states, and answers their questions to a person.
 
-    :param airflow: one whose connection ``quoine_default`` leads to the sandbox
-    :param sandbox: where the codes are read
-    :param runs: what to play
+    :param airflow: one whose connection ``quoine_default`` is that of the sandbox
+    :param sandbox: controls of the sandbox, for the authentication codes
+    :param runs: the runs
     """
 
     def __init__(self, *, airflow: Standalone, sandbox: SandboxControl, runs: list[Run]) -> None:
@@ -113,53 +116,55 @@ class Story:
         self.sandbox = sandbox
         self.runs = runs
 
-    def run(self, dag_id: str) -> Run:
+    def first_run(self, dag_id: str) -> Run:
         """Return the first run of a DAG."""
         return next(run for run in self.runs if run.dag_id == dag_id)
 
-    def play(self, show: Callable[[], None]) -> None:
+    def execute(self, on_step: Callable[[], None]) -> None:
         """
-        Play to the end.
+        Execute all runs to their ends.
 
-        :param show: called after each step
-        :raises TimeoutError: telling what is not as it should be, after :data:`SECONDS_FOR_ALL`
+        :param on_step: called after each step
+        :raises TimeoutError: with all problems, after :data:`TIMEOUT_SECONDS`
         """
-        deadline = time.monotonic() + SECONDS_FOR_ALL
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not all(run.state in ENDED or self._never_starts(run) for run in self.runs):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"After {SECONDS_FOR_ALL} s: {'; '.join(self.problems())}")
+                raise TimeoutError(f"After {TIMEOUT_SECONDS} s: {'; '.join(self.problems())}")
             self._step()
-            show()
+            on_step()
             time.sleep(1)
 
     def _step(self) -> None:
-        """Start what can start, read how all stand, and answer who asks."""
+        """Start the runs that can start, update all states, and answer questions."""
         for run in self.runs:
             if run.state == "waiting":
                 self._start(run)
             if run.run_id is not None and run.state not in {"waiting", *ENDED}:
-                # The state first: once it is final, so are the tasks read after it.
+                # The state is read first: if it is final, the tasks read after it are final too.
                 run.state = self.api.run_state(run.dag_id, run.run_id)
                 run.tasks = self.api.task_instances(run.dag_id, run.run_id)
                 self._answer(run, run.run_id)
 
-    def _before(self, run: Run) -> Run | None:
+    def _predecessor(self, run: Run) -> Run | None:
         name = run.after or run.started_by
-        return self.run(name) if name else None
+        return self.first_run(name) if name else None
 
     def _never_starts(self, run: Run) -> bool:
-        before = self._before(run)
+        predecessor = self._predecessor(run)
         return (
-            run.state == "waiting" and before is not None and (before.state == "failed" or self._never_starts(before))
+            run.state == "waiting"
+            and predecessor is not None
+            and (predecessor.state == "failed" or self._never_starts(predecessor))
         )
 
     def _start(self, run: Run) -> None:
-        before = self._before(run)
-        if before is not None:
-            if before.state not in ({"success"} if run.after else {"running", "success"}):
+        predecessor = self._predecessor(run)
+        if predecessor is not None:
+            if predecessor.state not in ({"success"} if run.after else {"running", "success"}):
                 return
             if "user_id" in run.conf:
-                run.conf["user_id"] = self._user_id(before)
+                run.conf["user_id"] = self._user_id(predecessor)
         if run.run_id is None:
             self.api.unpause(run.dag_id)
             run.run_id = self.api.trigger(run.dag_id, run.conf)
@@ -173,21 +178,21 @@ class Story:
 
     def _answer(self, run: Run, run_id: str) -> None:
         for task in run.tasks:
-            place = (run.dag_id, run_id, task["task_id"])
-            if task["state"] == "awaiting_input" and self.airflow.parked(*place):
+            task_key = (run.dag_id, run_id, task["task_id"])
+            if task["state"] == "awaiting_input" and self.airflow.is_suspended(*task_key):
                 code = self.sandbox.latest_code(self._user_id(run))
-                self.api.answer(*place, option="Send", params={"one_time_token": code})
+                self.api.answer(*task_key, option="Send", params={"one_time_token": code})
 
     def problems(self) -> list[str]:
-        """Tell what did not end as it should, in Airflow and at the exchange; nothing if all is well."""
+        """List differences from the expected end, in Airflow and at the exchange."""
         found = [f"{run.dag_id}: {run.state}" for run in self.runs if run.state != "success"]
-        held = self.sandbox.state(requests=1)
-        users = sorted(user["status"] for user in held["users"])
-        wanted_users = ["APPROVED"] * sum(run.users for run in self.runs)
-        if users != wanted_users:
-            found.append(f"the exchange holds users {users} instead of {wanted_users}")
-        withdrawals = sorted((each["amount"], each["state"]) for each in held["withdrawals"])
-        wanted = sorted((amount, "processed") for run in self.runs for amount in run.withdrawals)
-        if withdrawals != wanted:
-            found.append(f"the exchange holds withdrawals {withdrawals} instead of {wanted}")
+        state = self.sandbox.state(requests=1)
+        users = sorted(user["status"] for user in state["users"])
+        expected_users = ["APPROVED"] * sum(run.users for run in self.runs)
+        if users != expected_users:
+            found.append(f"the exchange has users {users} instead of {expected_users}")
+        withdrawals = sorted((each["amount"], each["state"]) for each in state["withdrawals"])
+        expected = sorted((amount, "processed") for run in self.runs for amount in run.withdrawals)
+        if withdrawals != expected:
+            found.append(f"the exchange has withdrawals {withdrawals} instead of {expected}")
         return found

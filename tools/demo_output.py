@@ -1,4 +1,4 @@
-"""What the demo prints: Airflow's tasks as they go, what the exchange holds, and how to go on by hand."""
+"""Output of the demo: Airflow's tasks, the state of the exchange, and instructions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from tools.sandbox import ADDRESS
-from tools.story import Run
+from tools.scenario import Run
 
 COLOURS = {
     "success": "green",
@@ -23,59 +23,59 @@ COLOURS = {
 }
 
 
-def seconds(instance: dict[str, Any]) -> str:
-    """Tell how long a task or run took, or has taken until now."""
-    if not instance.get("start_date"):
+def duration(task: dict[str, Any]) -> str:
+    """Return the duration of a task, up to now if it is running."""
+    if not task.get("start_date"):
         return ""
-    started = datetime.fromisoformat(instance["start_date"])
-    ended = datetime.fromisoformat(instance["end_date"]) if instance.get("end_date") else datetime.now(started.tzinfo)
+    started = datetime.fromisoformat(task["start_date"])
+    ended = datetime.fromisoformat(task["end_date"]) if task.get("end_date") else datetime.now(started.tzinfo)
     return f"{(ended - started).total_seconds():.0f} s"
 
 
 def coloured(state: str | None) -> str:
-    """A state in its colour; a task that has none yet has not been looked at by the scheduler."""
+    """Return a state in its colour. A task has none until the scheduler has looked at it."""
     shown = state or "not yet"
     return f"[{COLOURS.get(shown, 'dim')}]{shown}[/]"
 
 
 def task_table(runs: Iterable[Run]) -> Table:
-    """Show every task as it stands."""
+    """Return a table of all tasks with their states."""
     table = Table("DAG", "task", "state", "time", title="Airflow at work")
     for run in runs:
         name = run.dag_id
         for task in run.tasks or [{"task_id": "", "state": run.state}]:
-            table.add_row(name, task["task_id"], coloured(task["state"]), seconds(task))
+            table.add_row(name, task["task_id"], coloured(task["state"]), duration(task))
             name = ""
         table.add_section()
     return table
 
 
-def exchange_tables(held: dict[str, Any]) -> list[Table]:
-    """Show what the exchange holds."""
+def exchange_tables(state: dict[str, Any]) -> list[Table]:
+    """Return tables of the users and withdrawals at the exchange."""
     users = Table("user", "name", "status", "balance (BTC)", title="Users at the exchange")
-    for user in held["users"]:
+    for user in state["users"]:
         name = f"{user['first_name']} {user['last_name']}"
         users.add_row(str(user["user_id"]), name, user["status"], user["balance"])
     withdrawals = Table("withdrawal", "user", "amount (BTC)", "state", "address", title="Withdrawals at the exchange")
     withdrawals.columns[-1].overflow = "fold"
-    for each in held["withdrawals"]:
+    for each in state["withdrawals"]:
         withdrawals.add_row(str(each["id"]), str(each["user_id"]), each["amount"], each["state"], each["address"])
     return [users, withdrawals]
 
 
-def print_changes(runs: Iterable[Run], shown: dict[tuple[str, str], str | None]) -> None:
-    """Print a line for each task whose state is not the one that was shown, and remember it."""
+def print_changes(runs: Iterable[Run], printed: dict[tuple[str, str], str | None]) -> None:
+    """Print a line for each task whose state has changed since the last call."""
     for run in runs:
         for task in run.tasks:
             key = (str(run.run_id), task["task_id"])
-            if task["state"] and shown.get(key) != task["state"]:
-                shown[key] = task["state"]
+            if task["state"] and printed.get(key) != task["state"]:
+                printed[key] = task["state"]
                 print(f"{time.strftime('%H:%M:%S')}  {run.dag_id:28}{task['task_id']:24}{task['state']}", flush=True)
 
 
-def how_to_try(*, airflow: str, exchange: str, documents: dict[str, str]) -> str:
+def instructions(*, airflow: str, exchange: str, documents: dict[str, str]) -> str:
     """
-    Tell the person where everything is.
+    Return instructions for trying the DAGs by hand.
 
     :param airflow: URL of Airflow's page
     :param exchange: URL of the sandbox's page
@@ -88,10 +88,10 @@ The exchange's page  {exchange}
 
 Try it by hand: open quoine_onboard_and_withdraw in Airflow's page and press Trigger. Documents for the form:
 {files}
-    withdrawal_address  {ADDRESS} (the allow-list has no other)
+    withdrawal_address  {ADDRESS} (the only one on the allow-list)
 
-When authorize_withdrawal waits, its question is under Required Actions; read the code in the outbox on the
-exchange's page. There you also approve and decline users and move withdrawals on.
+When authorize_withdrawal waits, its question is under Required Actions. The code is on the exchange's page, where
+you can also approve and decline users and advance withdrawals.
 
-Ctrl-C ends the demo and everything that it started.
+Ctrl-C ends the demo with all its processes.
 """

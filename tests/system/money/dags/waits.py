@@ -1,4 +1,4 @@
-"""DAGs that wait in the triggerer, and give up soon."""
+"""DAGs that wait in the triggerer, with a short time-out."""
 
 from __future__ import annotations
 

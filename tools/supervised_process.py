@@ -1,8 +1,9 @@
-"""A command that cannot outlive whoever started it: whatever ends the starter, nothing of the command is left.
+"""
+A command that never outlives its starter, even if the starter is killed.
 
-A process group would not do: Airflow gives each task a group of its own, and a starter that is killed can end no
-group. So the command runs under a small keeper (this file as a script) that adopts all descendants and ends them
-when the pipe to its starter closes, which even SIGKILL does.
+A process group is not enough: Airflow gives each task a group of its own, and a killed starter cannot signal any group.
+So the command runs under a small supervisor (this file as a script). The supervisor adopts all descendants of the
+command and ends them when the pipe to the starter closes, which SIGKILL causes too.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from types import TracebackType
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
-#: Seconds from TERM to KILL; Airflow as a whole was seen to take four.
-GRACE = 10.0
+#: Seconds from SIGTERM to SIGKILL; stopping a whole Airflow was seen to take 4 s.
+STOP_TIMEOUT = 10.0
 
 
-class KeptProcess:
+class SupervisedProcess:
     """
-    Start a command under a keeper.
+    Starts a command under a supervisor.
 
     :param command: program and arguments
     :param env: the whole environment
     :param cwd: working directory
-    :param console: file that takes the standard output and errors, appended
+    :param console: file to which standard output and standard error are appended
     """
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, console: Path) -> None:
         self.console = console
         with console.open("ab") as output:
-            self._keeper = subprocess.Popen(
+            self._supervisor = subprocess.Popen(
                 [sys.executable, __file__, *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -48,7 +49,7 @@ class KeptProcess:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> KeptProcess:
+    def __enter__(self) -> SupervisedProcess:
         return self
 
     def __exit__(
@@ -58,25 +59,25 @@ class KeptProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the command has ended, and everything that it had started with it."""
-        return self._keeper.poll() is not None
+        """Whether the command and all its descendants have ended."""
+        return self._supervisor.poll() is not None
 
     def processes(self) -> list[psutil.Process]:
-        """List all that runs now of the command, the keeper left out."""
+        """List the command and its descendants that are running, without the supervisor."""
         try:
-            return psutil.Process(self._keeper.pid).children(recursive=True)
+            return psutil.Process(self._supervisor.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
     def stop(self) -> None:
         """End the command and all its descendants, and wait until they are gone."""
-        assert self._keeper.stdin is not None
-        self._keeper.stdin.close()
-        self._keeper.wait(timeout=3 * GRACE)
+        assert self._supervisor.stdin is not None
+        self._supervisor.stdin.close()
+        self._supervisor.wait(timeout=3 * STOP_TIMEOUT)
 
 
 def _reap() -> set[int]:
-    """Collect ended children, the adopted ones too, so that none stays as a zombie."""
+    """Reap ended children, adopted ones included; return their pids."""
     ended: set[int] = set()
     while True:
         try:
@@ -89,25 +90,25 @@ def _reap() -> set[int]:
 
 
 def _end_descendants() -> None:
-    """TERM to all, and KILL to what still lives after the grace, until nothing is left."""
+    """Send SIGTERM to all descendants, then SIGKILL to those that have not ended in time."""
     myself = psutil.Process()
-    kill_at = time.monotonic() + GRACE
-    asked: set[int] = set()
+    kill_at = time.monotonic() + STOP_TIMEOUT
+    signalled: set[int] = set()
     while descendants := myself.children(recursive=True):
-        late = time.monotonic() > kill_at
+        too_late = time.monotonic() > kill_at
         for process in descendants:
-            if late or process.pid not in asked:
-                asked.add(process.pid)
+            if too_late or process.pid not in signalled:
+                signalled.add(process.pid)
                 try:
-                    process.send_signal(signal.SIGKILL if late else signal.SIGTERM)
+                    process.send_signal(signal.SIGKILL if too_late else signal.SIGTERM)
                 except psutil.NoSuchProcess:
                     continue
         time.sleep(0.05)
         _reap()
 
 
-def keep(command: list[str]) -> None:
-    """Run the command until it ends or standard input closes; then end all that it left."""
+def supervise(command: list[str]) -> None:
+    """Run the command until it ends or standard input closes; then end its descendants."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
     devnull = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     child = os.posix_spawnp(command[0], command, os.environ, file_actions=devnull)
@@ -119,4 +120,4 @@ def keep(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    keep(sys.argv[1:])
+    supervise(sys.argv[1:])

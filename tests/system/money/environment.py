@@ -1,4 +1,4 @@
-"""A real Airflow beside a sandbox exchange with many approved users, and what a test does with both."""
+"""A real Airflow beside a sandbox exchange with many approved users, and operations of the tests on both."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tools.airflow_api import ENDED, wait_for
-from tools.kept import KeptProcess
 from tools.sandbox import ADDRESS, SandboxProcess
 from tools.standalone import Standalone, free_port
+from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDER = Path(__file__).parent / "folder"
+DAGS = Path(__file__).parent / "dags"
 POST = "POST /btc_withdrawals/"
 PASSWORD = "Passw0rd-of-all-users"
 USERS = 90
 
 PARALLELISM = 8
-#: Deaths are noticed soon, and nobody is taken for dead who is only slow.
+#: Killed workers are noticed soon, and slow ones are not mistaken for them.
 SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
     "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "100",
@@ -45,10 +45,10 @@ SETTINGS = {
 @dataclass(frozen=True, kw_only=True)
 class User:
     """
-    An approved user, whose only withdrawals are those of one test.
+    An approved user. All withdrawals of a user belong to one test.
 
-    :param user_id: at the exchange
-    :param amount: of this user's withdrawals, told from every other's
+    :param user_id: id at the exchange
+    :param amount: amount of this user's withdrawals, different from every other user's
     :param key: API id and secret as JSON
     """
 
@@ -66,14 +66,14 @@ class Run:
 
 
 @dataclass(kw_only=True)
-class World:
+class Environment:
     """
-    All there is.
+    The Airflow and the exchange.
 
-    :param airflow: healthy
-    :param exchange: serving
-    :param users: all of them
-    :param folder: everything that Airflow and the exchange wrote
+    :param airflow: a healthy Airflow
+    :param exchange: a running sandbox
+    :param users: all users at the exchange
+    :param folder: contains all files of Airflow and the exchange
     """
 
     airflow: Standalone
@@ -82,8 +82,8 @@ class World:
     folder: Path
 
     def __post_init__(self) -> None:
-        """Begin with the first user."""
-        self._fresh = iter(self.users)
+        """All users are unused."""
+        self._unused_users = iter(self.users)
 
     @property
     def sandbox(self) -> SandboxControl:
@@ -91,15 +91,15 @@ class World:
         return self.exchange.control
 
     def next_user(self) -> User:
-        """Take a user whom no other test has."""
-        return next(self._fresh)
+        """Return a user that no other test uses."""
+        return next(self._unused_users)
 
     def trigger(self, dag_id: str, user: User, **conf: Any) -> Run:
         """Start a run."""
         self.airflow.api.unpause(dag_id)
         return Run(dag_id, self.airflow.api.trigger(dag_id, {"user_id": user.user_id, "amount": user.amount, **conf}))
 
-    def ended(self, dag_ids: set[str]) -> set[Run]:
+    def ended_runs(self, dag_ids: set[str]) -> set[Run]:
         """List the runs that have ended."""
         return {
             Run(dag_id, run["dag_run_id"])
@@ -109,15 +109,15 @@ class World:
         }
 
     def wait(self, run: Run, *states: str, timeout: float = 180) -> dict[str, Any]:
-        """Wait until a run's task is in one of these states, and return it as Airflow tells it."""
+        """Wait until a run's task is in one of these states; return the task as Airflow's API describes it."""
         what = f"{run} to be {' or '.join(states)}"
         return wait_for(what, lambda: task if (task := self.task(run))["state"] in states else None, timeout=timeout)
 
-    def wait_parked(self, run: Run, state: str, *, times: int = 1) -> None:
-        """Wait until a run's task is parked and may be resumed; see :meth:`tools.standalone.Standalone.parked`."""
-        place = (run.dag_id, run.run_id, self.task(run)["task_id"])
+    def wait_until_suspended(self, run: Run, state: str, *, times: int = 1) -> None:
+        """Wait until a run's task is suspended; see :meth:`tools.standalone.Standalone.is_suspended`."""
+        task_key = (run.dag_id, run.run_id, self.task(run)["task_id"])
         what = f"{run} to be {state} for the {times}. time"
-        wait_for(what, lambda: self.airflow.parked(*place, state=state, times=times) or None, timeout=180)
+        wait_for(what, lambda: self.airflow.is_suspended(*task_key, state=state, times=times) or None, timeout=180)
 
     def task(self, run: Run) -> dict[str, Any]:
         """Read a run's one task."""
@@ -125,12 +125,12 @@ class World:
         return task
 
     def clear(self, run: Run) -> None:
-        """Clear a run's task as a person does."""
+        """Clear a run's task, as a person would."""
         body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False}
         self.airflow.api.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
 
     def record(self, run: Run) -> dict[str, Any]:
-        """Read the withdrawal's record in the task state store, as Airflow's page shows it."""
+        """Return the withdrawal's record in the task state store."""
         value = self.airflow.api.call("GET", f"{self._store(run)}/quoine_withdrawal")["value"]
         record: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
         return record
@@ -153,42 +153,46 @@ class World:
         return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text()
 
     def withdrawals(self, user: User) -> list[dict[str, Any]]:
-        """List what the exchange has carried out for a user."""
-        held = self.sandbox.state(requests=1)["withdrawals"]
-        return [each for each in held if str(each["user_id"]) == user.user_id]
+        """List the withdrawals that the exchange has carried out for a user."""
+        withdrawals = self.sandbox.state(requests=1)["withdrawals"]
+        return [each for each in withdrawals if str(each["user_id"]) == user.user_id]
 
 
 @contextmanager
-def opened_world(folder: Path) -> Iterator[World]:
+def start_environment(folder: Path) -> Iterator[Environment]:
     """Start the exchange, create its users, and start Airflow."""
-    # A code of five digits would be found by chance in any log.
+    # A code of five digits would occur by chance in any log.
     options = ["--manual", "--limit", "100000", "--code-digits", "12", "--verbose"]
     with ExitStack() as stack:
         exchange = stack.enter_context(SandboxProcess(folder=folder, options=options))
         users = list(_users(exchange))
         settings = SETTINGS | {f"AIRFLOW_VAR_MONEY_KEY_{user.user_id}": user.key for user in users}
         settings |= {"AIRFLOW_VAR_MONEY_PASSWORD": PASSWORD}
-        settings |= _connections(exchange, refused=stack.enter_context(_closed()), silent=stack.enter_context(_full()))
+        settings |= _connections(
+            exchange, refused=stack.enter_context(_refusing_port()), silent=stack.enter_context(_silent_port())
+        )
         port = free_port()
         settings |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/"}
-        airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=FOLDER, settings=settings))
+        airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=DAGS, settings=settings))
         stack.enter_context(_tasks_api(airflow, port))
-        yield World(airflow=airflow, exchange=exchange, users=users, folder=folder)
+        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder)
 
 
 @contextmanager
 def _tasks_api(airflow: Standalone, port: int) -> Iterator[None]:
     """
-    Run an API server for the tasks alone.
+    Run a separate API server for the tasks.
 
-    One for all stands still until SQLite's time-out when a person's call waits for the lock on the event loop that a
-    task's call needs to give it back (seen with Airflow 3.3.2; other databases lock rows).
+    With a single server, both can block until SQLite's time-out: a person's call waits for the database lock and blocks
+    the event loop, which a task's call needs to release that lock (seen with Airflow 3.3.2; other databases lock rows).
     """
     command = ["airflow", "api-server", "--apps", "execution", "--port", str(port)]
-    with KeptProcess(command, env=airflow.env, cwd=airflow.home, console=airflow.home / "tasks_api.log") as process:
+    with SupervisedProcess(
+        command, env=airflow.env, cwd=airflow.home, console=airflow.home / "tasks_api.log"
+    ) as process:
 
         def healthy() -> bool | None:
-            assert not process.ended, "it ended by itself: see tasks_api.log"
+            assert not process.ended, "it ended unexpectedly: see tasks_api.log"
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return True
             return None
@@ -215,9 +219,9 @@ def _users(exchange: SandboxProcess) -> Iterator[User]:
 
 
 def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict[str, str]:
-    """Give connections: one that works, one that waits briefly, and two that lead nowhere."""
+    """Return connections: one with usual time-outs, one with short ones, one refused port, one silent port."""
     hosts = {"money": exchange.url, "money_brief": exchange.url, "money_refused": refused, "money_silent": silent}
-    # With the brief one, an outcome is in doubt for 5 + 3 x 5 + 4 x 3 seconds: long enough to come too early once.
+    # With the brief one, an outcome is in doubt for 5 + 3 x 5 + 4 x 3 seconds: long enough for a test to ask too early.
     timeouts = {"money": (10, 20), "money_brief": (5, 3), "money_refused": (10, 20), "money_silent": (1, 2)}
     return {
         f"AIRFLOW_CONN_{name.upper()}": json.dumps(
@@ -238,16 +242,16 @@ def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict
 
 
 @contextmanager
-def _closed() -> Iterator[str]:
-    """Hold a port that refuses every connection."""
+def _refusing_port() -> Iterator[str]:
+    """Return a URL whose port refuses every connection."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @contextmanager
-def _full() -> Iterator[str]:
-    """Hold a port that answers no connection: its backlog is full, and Linux leaves further SYNs unanswered."""
+def _silent_port() -> Iterator[str]:
+    """Return a URL whose port never answers: its backlog is full, and Linux ignores further SYNs."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):

@@ -1,4 +1,4 @@
-"""DAGs that withdraw: what their first try meets, the run's parameters say."""
+"""DAGs that withdraw; the run's parameters choose the fault in the first try."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ for retries in (0, 1):
     with DAG(f"authorize_{retries}", schedule=None, params=PARAMS):
         Authorize(user_id="{{ params.user_id }}", retries=retries, **ORDER)
 
-#: How long it waits for the end.
+#: Time-out of the wait for the final state, in seconds.
 WAITS = {"withdraw_and_wait": 120, "withdraw_and_wait_briefly": 3}
 for dag_id, seconds in WAITS.items():
     with DAG(dag_id, schedule=None, params=PARAMS | CODES):

@@ -1,0 +1,120 @@
+"""Runs the cells of the fault matrix on a real Airflow, all at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.system.money.environment import PARALLELISM, POST, Environment, Run
+from tests.system.money.fault_matrix import ADVICE_TEXT, End, Fault, FollowUp
+
+#: Key of the outcomes in pytest's stash; they are printed at the end.
+OUTCOMES = pytest.StashKey[dict["Cell", "Outcome"]]()
+TIMEOUT_SECONDS = 900
+#: Some workers must stay alive: LocalExecutor replaces dead workers only after it has sent the next tasks. If no worker
+#: is left to read them, its pipe fills up and the scheduler blocks (seen with Airflow 3.3.2).
+MAX_KILLS_AT_ONCE = PARALLELISM - 2
+NO_RECORD = "there is no record of the tries before it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """
+    One fault and the reaction to it.
+
+    :param fault: fault in the first try
+    :param follow_up: reaction to the end of the first try
+    :param wiped: whether the task state store is wiped before the clear, as later versions of Airflow do
+    """
+
+    fault: Fault
+    follow_up: FollowUp
+    wiped: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.fault.name}, {self.follow_up}{', record wiped' if self.wiped else ''}"
+
+    @property
+    def expected_end(self) -> End:
+        """The expected end."""
+        expectation = self.fault.expectation
+        return expectation.end_without_record(self.follow_up) if self.wiped else expectation.end(self.follow_up)
+
+    @property
+    def kills_worker(self) -> bool:
+        """Whether the fault kills a worker."""
+        return "moment" in self.fault.conf
+
+    @property
+    def expected_log_texts(self) -> tuple[str, ...]:
+        """Texts expected in the log of a last try that failed."""
+        return (NO_RECORD, ADVICE_TEXT) if self.wiped else (self.fault.expectation.log_text,)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    The actual end of a cell.
+
+    :param end: the end
+    :param log: log of the last try
+    """
+
+    end: End
+    log: str
+
+
+def run_cells(environment: Environment, cells: list[Cell]) -> dict[Cell, Outcome]:
+    """
+    Run cells to their ends.
+
+    :param environment: the Airflow and the exchange
+    :param cells: the cells
+    :raises TimeoutError: if some do not end in time
+    """
+    outcomes: dict[Cell, Outcome] = {}
+    unstarted = list(cells)
+    waiting: dict[Run, tuple[Cell, Iterator[Run]]] = {}
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while unstarted or waiting:
+        if time.monotonic() > deadline:
+            missing = ", ".join(str(cell) for cell in cells if cell not in outcomes)
+            raise TimeoutError(f"After {TIMEOUT_SECONDS} s these have not ended: {missing}")
+        for cell in _startable(unstarted, [cell for cell, _ in waiting.values()]):
+            unstarted.remove(cell)
+            steps = _steps(environment, cell, outcomes)
+            waiting[next(steps)] = cell, steps
+        time.sleep(1)
+        for run in environment.ended_runs({run.dag_id for run in waiting}) & waiting.keys():
+            cell, steps = waiting.pop(run)
+            if again := next(steps, None):
+                waiting[again] = cell, steps
+    return outcomes
+
+
+def _startable(unstarted: list[Cell], running: list[Cell]) -> list[Cell]:
+    """Choose the cells that may start now: all that kill no worker, and some of those that do."""
+    killing = [cell for cell in unstarted if cell.kills_worker]
+    room = MAX_KILLS_AT_ONCE - sum(cell.kills_worker for cell in running)
+    return [*killing[: max(0, room)], *(cell for cell in unstarted if not cell.kills_worker)]
+
+
+def _steps(environment: Environment, cell: Cell, outcomes: dict[Cell, Outcome]) -> Iterator[Run]:
+    """Run a cell; yield its run whenever the run's end has to be awaited."""
+    user = environment.next_user()
+    if cell.fault.sandbox_fault:
+        environment.sandbox.fault(endpoint=POST, request_contains=user.amount, **cell.fault.sandbox_fault)
+    retries = int(cell.follow_up != FollowUp.CLEAR)
+    run = environment.trigger(f"withdraw_{retries}", user, **cell.fault.conf)
+    yield run
+    if cell.follow_up != FollowUp.RETRY:
+        if cell.wiped:
+            environment.wipe_record(run)
+        environment.clear(run)
+        yield run
+    task = environment.task(run)
+    end = End(task["state"], task["try_number"], len(environment.withdrawals(user)))
+    outcomes[cell] = Outcome(end, environment.log(run, task["try_number"]))
