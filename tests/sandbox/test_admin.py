@@ -7,7 +7,7 @@ import json
 from tests.support.partner import PASSWORD, Partner
 
 
-def test_state_tells_every_request_and_what_was_carried_out(by_hand: Partner) -> None:
+def test_state_has_every_request_and_counts_those_carried_out(by_hand: Partner) -> None:
     user = by_hand.approved_user()
     by_hand.withdraw(user, by_hand.code(user))
     by_hand.withdraw(user, "wrong")
@@ -44,7 +44,7 @@ def test_state_holds_no_secret(by_hand: Partner) -> None:
     assert by_hand.vendor.secret not in repr(by_hand.sandbox.settings)
 
 
-def test_state_can_tell_the_latest_requests_only(by_hand: Partner) -> None:
+def test_state_can_be_limited_to_the_latest_requests(by_hand: Partner) -> None:
     for number in range(3):
         by_hand.status(number)
     assert len(by_hand.control.state()["requests"]) == 3
@@ -67,7 +67,7 @@ def test_reset_forgets_everything(by_hand: Partner) -> None:
     assert by_hand.control.state()["users"][0]["status"] == "APPROVED"
 
 
-def test_the_page_is_served_and_asks_nobody_else(by_hand: Partner) -> None:
+def test_the_page_is_served_and_loads_nothing_from_elsewhere(by_hand: Partner) -> None:
     import requests
 
     response = requests.get(by_hand.sandbox.url, timeout=5)

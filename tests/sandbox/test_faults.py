@@ -26,7 +26,7 @@ GET = "GET /btc_withdrawals/:id"
         ({"kind": "garbage", "endpoint": GET, "times": 0}, "greater than or equal to 1"),
     ],
 )
-def test_an_order_that_makes_no_sense_is_refused(by_hand: Partner, order: dict[str, Any], words: str) -> None:
+def test_an_invalid_fault_is_refused(by_hand: Partner, order: dict[str, Any], words: str) -> None:
     with pytest.raises(RuntimeError, match=words):
         by_hand.control.fault(**order)
     assert by_hand.control.state()["faults"] == []

@@ -25,7 +25,7 @@ SECRET = "a secret of at least thirty-two bytes"
 
 @contextmanager
 def started(*arguments: str, secret: str | None = None) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """Start the program and read what it says until it listens."""
+    """Start the command, and read its output until it listens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QUOINE_")}
     if secret:
         environment |= {f"QUOINE_SANDBOX_{whose}_SECRET": secret for whose in ("VENDOR", "PUSHER")}
@@ -51,7 +51,7 @@ def url_in(lines: list[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_what_it_is_serves_and_ends_cleanly(number: signal.Signals) -> None:
+def test_it_prints_its_banner_serves_and_ends_cleanly(number: signal.Signals) -> None:
     with started("--manual", "--limit", "7", "--code-digits", "8") as (process, lines):
         assert lines[0] == "This is a sandbox, no exchange, no money.\n"
         state = SandboxControl(url_in(lines)).state()
@@ -70,7 +70,7 @@ def test_it_prints_a_connection_to_paste_once() -> None:
         assert len(connection["password"]) > 40
 
 
-def test_it_prints_what_the_official_pusher_library_publishes_with() -> None:
+def test_it_prints_the_credentials_for_the_official_pusher_library() -> None:
     with started("--pusher-app-id", "42") as (_, lines):
         found = re.fullmatch(r"Pusher's libraries publish as app (\d+), key (\S+), secret (\S+)\n", lines[2])
         assert found, lines
@@ -100,7 +100,7 @@ def test_verbose_writes_a_line_per_request_without_its_query() -> None:
 
 
 def failed(*arguments: str, **environment: str) -> str:
-    """Run what cannot start, and give its one line."""
+    """Run a command that cannot start; return its one line of output."""
     result = subprocess.run(
         [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, env=os.environ | environment
     )
@@ -109,7 +109,7 @@ def failed(*arguments: str, **environment: str) -> str:
     return result.stderr
 
 
-def test_a_capture_is_named_in_words_before_it_is_replayed(tmp_path: Path) -> None:
+def test_the_number_of_captured_events_is_printed_before_the_replay(tmp_path: Path) -> None:
     path = tmp_path / "raw.jsonl"
     event = {"type": "event", "received_at": "2026-03-01T00:00:00Z", "channel": "c", "event": "e", "data": ""}
     path.write_text(json.dumps(event))

@@ -15,7 +15,7 @@ from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.support.partner import Partner
 
 
-def test_an_answer_on_a_kept_connection_waits_for_no_acknowledgement(sandbox: SandboxServer) -> None:
+def test_a_response_on_a_kept_alive_connection_is_not_delayed_by_acknowledgements(sandbox: SandboxServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
     seconds = []
     for _ in range(20):

@@ -59,7 +59,7 @@ def with_jwt(value: str, **changes: str) -> dict[str, Any]:
 
 
 def refused(verifier: Verifier, request: dict[str, Any]) -> tuple[str, str]:
-    """What the exchange says, and what its record says."""
+    """Return the text of the refusal, and the recorded reason."""
     with pytest.raises(Refusal) as caught:
         verifier.verify(**request)
     assert caught.value.status == 401
@@ -68,11 +68,11 @@ def refused(verifier: Verifier, request: dict[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("case", range(len(APIAUTH)))
-def test_known_answers_of_apiauth_are_accepted(verifier: Verifier, case: int) -> None:
+def test_vectors_of_apiauth_are_accepted(verifier: Verifier, case: int) -> None:
     assert verifier.verify(**signed(case)) == "25"
 
 
-def test_known_answer_of_jwt_is_accepted(verifier: Verifier) -> None:
+def test_the_vector_of_jwt_is_accepted(verifier: Verifier) -> None:
     assert verifier.verify(**with_jwt(JWT)) == "25"
 
 
@@ -117,17 +117,17 @@ def test_a_date_at_the_edge_of_the_tolerance_is_accepted(verifier: Verifier, clo
 @pytest.mark.parametrize(
     ("off", "words"), [(901, "Date is older than 900 seconds"), (-901, "Date is more than 900 seconds ahead")]
 )
-def test_a_wrong_clock_is_refused_in_words(verifier: Verifier, clock: ManualClock, off: int, words: str) -> None:
+def test_a_wrong_clock_is_refused_with_the_reason(verifier: Verifier, clock: ManualClock, off: int, words: str) -> None:
     clock.seconds += off
     assert refused(verifier, signed())[0] == f"API Authentication failed: {words}"
 
 
-def test_a_nonce_is_right_once_per_key(verifier: Verifier) -> None:
+def test_a_nonce_is_valid_once_per_key(verifier: Verifier) -> None:
     verifier.verify(**signed(0))
     assert refused(verifier, signed(1)) == ("API Authentication failed", "NONCE was seen before")
 
 
-def test_a_nonce_is_remembered_as_long_as_its_date_holds(verifier: Verifier, clock: ManualClock) -> None:
+def test_a_nonce_is_remembered_as_long_as_its_date_is_valid(verifier: Verifier, clock: ManualClock) -> None:
     clock.seconds -= 900
     verifier.verify(**signed())
     clock.seconds += 1800

@@ -12,21 +12,21 @@ from tests.support.partner import Key, Partner, status_and_json
 INVALID = (422, {"message": "Token is invalid"})
 
 
-def test_a_code_is_right_once(by_hand: Partner, user: Key) -> None:
+def test_a_code_is_valid_once(by_hand: Partner, user: Key) -> None:
     code = by_hand.code(user)
     assert by_hand.withdraw(user, code).status_code == 200
     assert status_and_json(by_hand.withdraw(user, code)) == INVALID
     assert len(by_hand.control.state()["withdrawals"]) == 1
 
 
-def test_a_wrong_code_is_refused_and_uses_nothing_up(by_hand: Partner, user: Key) -> None:
+def test_a_wrong_code_is_refused_and_the_right_one_stays_valid(by_hand: Partner, user: Key) -> None:
     code = by_hand.code(user)
     for wrong in (code[::-1], code[:-1], code + "0", " " + code, "٣" * len(code)):
         assert status_and_json(by_hand.withdraw(user, wrong)) == INVALID
     assert by_hand.withdraw(user, code).status_code == 200
 
 
-def test_without_a_code_asked_for_none_is_right(by_hand: Partner, user: Key) -> None:
+def test_before_a_code_is_requested_none_is_valid(by_hand: Partner, user: Key) -> None:
     assert status_and_json(by_hand.withdraw(user, "00000")) == INVALID
 
 
@@ -36,7 +36,7 @@ def test_a_new_code_ends_the_one_before(by_hand: Partner, user: Key) -> None:
     assert by_hand.withdraw(user, second).status_code == 200
 
 
-def test_a_code_is_used_up_even_if_the_money_is_refused(by_hand: Partner, user: Key) -> None:
+def test_a_code_is_used_up_even_if_the_withdrawal_is_refused(by_hand: Partner, user: Key) -> None:
     code = by_hand.code(user)
     assert by_hand.withdraw(user, code, "11").status_code == 422
     assert status_and_json(by_hand.withdraw(user, code)) == INVALID
@@ -65,7 +65,7 @@ def test_a_code_expires(age: int, status: int) -> None:
         assert partner.withdraw(user, code).status_code == status
 
 
-def test_only_oneself_may_ask_for_a_code(by_hand: Partner, user: Key) -> None:
+def test_a_code_for_another_user_is_refused(by_hand: Partner, user: Key) -> None:
     other = by_hand.approved_user(email="other@example.com")
     response = by_hand.call("GET", f"/users/{other.api_id}/auth_code", user)
     assert status_and_json(response) == (401, {"message": "Unauthorized access"})
@@ -80,7 +80,7 @@ def test_only_oneself_may_ask_for_a_code(by_hand: Partner, user: Key) -> None:
         ("app", {"message": "Token was ignored: the user has an authenticator app", "ignored": True}),
     ],
 )
-def test_a_code_goes_the_way_that_is_ordered(by_hand: Partner, user: Key, by: str, response: dict[str, object]) -> None:
+def test_the_delivery_of_a_code_can_be_set(by_hand: Partner, user: Key, by: str, response: dict[str, object]) -> None:
     by_hand.control.set_next_outcome("auth_code", by)
     assert status_and_json(by_hand.call("GET", f"/users/{user.api_id}/auth_code", user)) == (200, response)
     assert by_hand.control.state()["auth_codes"][by] == 1

@@ -33,14 +33,14 @@ def test_a_step_is_due_exactly_one_pace_after_the_last(seconds: float, state: st
     assert lifecycle.state == state
 
 
-def test_how_often_one_looks_changes_nothing() -> None:
+def test_reading_the_state_often_changes_nothing() -> None:
     lifecycle = Lifecycle.begin(PATH, 0.0)
     for tenth in range(196):
         lifecycle.advance_due(now=tenth / 10, pace=10)
     assert (lifecycle.state, lifecycle.since) == ("processing", 10.0)
 
 
-def test_by_hand_nothing_moves_by_itself() -> None:
+def test_without_a_pace_nothing_advances_by_itself() -> None:
     lifecycle = Lifecycle.begin(PATH, 0.0)
     lifecycle.advance_due(now=1e9, pace=None)
     assert lifecycle.state == "pending"
@@ -48,7 +48,7 @@ def test_by_hand_nothing_moves_by_itself() -> None:
     assert lifecycle.state == "processing"
 
 
-def test_nothing_lies_ahead_of_a_final_state() -> None:
+def test_no_state_follows_a_final_one() -> None:
     lifecycle = Lifecycle.begin(PATH, 0.0)
     lifecycle.set_state("processed", now=0.0)
     with pytest.raises(Refusal, match="No state follows processed"):
@@ -62,7 +62,7 @@ def test_a_state_off_the_path_stays() -> None:
     assert lifecycle.state == "to_be_reviewed"
 
 
-def test_a_new_pace_holds_from_its_moment_on(clock: ManualClock) -> None:
+def test_a_new_pace_applies_from_now_on(clock: ManualClock) -> None:
     exchange = Exchange(SandboxSettings(pace=10, clock=clock))
     documents = {name: Document.of(*document) for name, document in DOCUMENTS.items()}
     user = exchange.create_user(fields=FIELDS, documents=documents)
@@ -96,21 +96,21 @@ def test_the_key_comes_with_approved_only(by_hand: Partner) -> None:
     assert by_hand.status(user_id).json() == {"status": "DECLINED"}
 
 
-def test_a_key_ends_with_its_approval(by_hand: Partner) -> None:
+def test_a_key_is_valid_only_while_its_user_is_approved(by_hand: Partner) -> None:
     user = by_hand.approved_user()
     by_hand.control.set_user(user.api_id, "banned")
     response = by_hand.call("GET", f"/users/{user.api_id}/auth_code", user)
     assert (response.status_code, response.text) == (401, "API Authentication failed")
 
 
-def test_an_email_can_order_declined() -> None:
+def test_an_email_can_set_the_outcome_declined() -> None:
     with SandboxServer(SandboxSettings(pace=0)) as sandbox:
         partner = Partner(sandbox)
         user_id = partner.onboard(email="someone+declined@example.com").json()["user_id"]
         assert partner.status(user_id).json() == {"status": "DECLINED"}
 
 
-def test_outcomes_are_taken_in_the_order_in_which_they_were_ordered() -> None:
+def test_outcomes_are_used_in_the_order_in_which_they_were_set() -> None:
     with SandboxServer(SandboxSettings(pace=0)) as sandbox:
         partner = Partner(sandbox)
         user = partner.approved_user()
@@ -132,7 +132,7 @@ def test_a_refused_request_uses_no_outcome_up() -> None:
         assert partner.status(user_id).json() == {"status": "DECLINED"}
 
 
-def test_a_withdrawal_moves_by_hand(by_hand: Partner) -> None:
+def test_a_withdrawal_is_advanced_by_hand(by_hand: Partner) -> None:
     user = by_hand.approved_user()
     made = by_hand.withdraw(user, by_hand.code(user)).json()
     states = [made["state"], *(by_hand.control.advance_withdrawal(made["id"]) for _ in range(3))]
@@ -143,7 +143,7 @@ def test_a_withdrawal_moves_by_hand(by_hand: Partner) -> None:
     assert by_hand.withdrawal(user, made["id"]).json()["state"] == "awaiting_confirmation"
 
 
-def test_the_pace_is_set_while_it_runs(by_hand: Partner) -> None:
+def test_the_pace_can_be_changed_while_the_sandbox_runs(by_hand: Partner) -> None:
     user = by_hand.approved_user()
     made = by_hand.withdraw(user, by_hand.code(user)).json()
     by_hand.control.set_pace(0)

@@ -64,7 +64,7 @@ def test_never_more_than_the_limit_in_any_window(clock: ManualClock) -> None:
     assert max(windows) == 300
 
 
-def test_figures_count_what_was_asked_not_what_was_let_in(clock: ManualClock) -> None:
+def test_the_busiest_window_includes_refused_requests(clock: ManualClock) -> None:
     limiter = RateLimiter(limit=2, window=10, clock=clock)
     for _ in range(2):
         limiter.admit("a")
@@ -75,7 +75,7 @@ def test_figures_count_what_was_asked_not_what_was_let_in(clock: ManualClock) ->
     assert limiter.stats() == {"limit": 2, "window": 10, "busiest_window": 5, "refused": 3}
 
 
-def test_over_the_limit_the_wire_says_429_in_plain_text_and_controls_stay_free() -> None:
+def test_over_the_limit_the_response_is_429_in_plain_text_and_controls_are_not_limited() -> None:
     with SandboxServer(SandboxSettings(limit=3, window=60)) as sandbox:
         partner = Partner(sandbox)
         for _ in range(10):

@@ -39,7 +39,7 @@ def test_the_socket_is_reset_without_a_byte(by_hand: Partner, user: Key, kind: s
 
 
 @pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-def test_a_status_stands_in_for_the_answer(by_hand: Partner, user: Key, when: str, done: int) -> None:
+def test_a_status_replaces_the_response(by_hand: Partner, user: Key, when: str, done: int) -> None:
     code = by_hand.code(user)
     by_hand.control.fault("status", CREATE, when=when, status=502, body="<h1>Bad</h1>", content_type="text/html")
     response = by_hand.withdraw(user, code)
@@ -68,7 +68,7 @@ def test_a_truncated_body_is_shorter_than_it_says(by_hand: Partner, user: Key) -
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_delay_holds_the_answer_and_does_the_work(by_hand: Partner, user: Key, when: str) -> None:
+def test_a_delay_delays_the_response_and_carries_the_request_out(by_hand: Partner, user: Key, when: str) -> None:
     code = by_hand.code(user)
     by_hand.control.fault("delay", CREATE, when=when, seconds=0.3)
     start = time.monotonic()
@@ -78,7 +78,7 @@ def test_a_delay_holds_the_answer_and_does_the_work(by_hand: Partner, user: Key,
 
 
 @pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-def test_during_a_delay_the_work_is_before_or_after_it_and_the_end_does_not_wait(when: str, done: int) -> None:
+def test_a_request_is_carried_out_before_or_after_a_delay_which_does_not_delay_stopping(when: str, done: int) -> None:
     with SandboxServer(SandboxSettings(pace=None)) as sandbox:
         partner = Partner(sandbox)
         user = partner.approved_user()
@@ -109,14 +109,14 @@ def test_a_client_that_gave_up_may_still_be_served(by_hand: Partner, user: Key) 
         assert time.monotonic() < deadline
 
 
-def test_faults_strike_as_often_as_ordered_and_in_order(by_hand: Partner, user: Key) -> None:
+def test_faults_apply_as_often_as_set_and_in_order(by_hand: Partner, user: Key) -> None:
     by_hand.control.fault("status", GET, status=500, times=2)
     by_hand.control.fault("status", GET, status=503)
     statuses = [by_hand.withdrawal(user, 1).status_code for _ in range(4)]
     assert statuses == [500, 500, 503, 404]
 
 
-def test_a_fault_strikes_its_endpoint_only(by_hand: Partner, user: Key) -> None:
+def test_a_fault_affects_its_endpoint_only(by_hand: Partner, user: Key) -> None:
     by_hand.control.fault("status", GET, status=500)
     assert by_hand.withdraw(user, by_hand.code(user)).status_code == 200
     assert len(by_hand.control.state()["faults"]) == 1
@@ -124,7 +124,7 @@ def test_a_fault_strikes_its_endpoint_only(by_hand: Partner, user: Key) -> None:
     assert by_hand.withdrawal(user, 1).status_code == 404
 
 
-def test_a_fault_can_be_meant_for_one_request_among_many(by_hand: Partner, user: Key) -> None:
+def test_a_fault_can_be_limited_to_one_of_many_requests(by_hand: Partner, user: Key) -> None:
     by_hand.control.fault("drop_after", CREATE, request_contains="0.00100002")
     assert by_hand.withdraw(user, by_hand.code(user), amount="0.00100001").status_code == 200
     with pytest.raises(requests.ConnectionError):

@@ -51,7 +51,9 @@ RULE = "Password must have at least 8 characters with a lower-case letter, an up
         ({"postal_code": "100-0001"}, "Unknown parameter: postal_code"),
     ],
 )
-def test_what_is_wrong_is_refused_in_words(partner: Partner, changes: dict[str, object], message: str) -> None:
+def test_a_wrong_parameter_is_refused_with_a_message(
+    partner: Partner, changes: dict[str, object], message: str
+) -> None:
     response = partner.onboard(**changes)
     assert response.status_code == 422
     assert response.json()["success"] is False
@@ -105,7 +107,7 @@ def test_nothing_is_done_without_a_signature(partner: Partner) -> None:
     assert "Date" in response.headers
 
 
-def test_a_wrong_clock_is_told_from_a_wrong_key_and_the_answer_says_the_right_time() -> None:
+def test_a_wrong_clock_and_a_wrong_key_get_different_responses_and_the_response_has_the_right_time() -> None:
     clock = ManualClock(time.time() + 1000)
     with SandboxServer(SandboxSettings(clock=clock)) as sandbox:
         response = Partner(sandbox).status(1)

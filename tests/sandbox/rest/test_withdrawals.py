@@ -21,7 +21,7 @@ def test_a_withdrawal_is_made_and_found_again(by_hand: Partner, user: Key) -> No
 
 
 @pytest.mark.parametrize("amount", ["0.10000001", "9.99999999", "0.0001", "1", "0.50"])
-def test_amounts_come_back_digit_by_digit(by_hand: Partner, user: Key, amount: str) -> None:
+def test_amounts_keep_every_digit(by_hand: Partner, user: Key, amount: str) -> None:
     response = by_hand.withdraw(user, by_hand.code(user), amount)
     assert f'"amount": {amount},' in response.text
     assert by_hand.control.state()["withdrawals"][0]["amount"] == amount
@@ -59,7 +59,7 @@ def test_what_is_wrong_is_refused(
 
 
 @pytest.mark.parametrize("amount", ["5E-1", "NaN", "Infinity", ".5", "0.5,", "0x1"])
-def test_what_is_no_plain_json_number_is_a_bad_request(by_hand: Partner, user: Key, amount: str) -> None:
+def test_an_amount_that_is_not_a_plain_json_number_is_a_bad_request(by_hand: Partner, user: Key, amount: str) -> None:
     assert by_hand.withdraw(user, "1", amount).status_code == 400
 
 
@@ -78,7 +78,7 @@ def test_a_payload_of_wrong_shape_is_refused(by_hand: Partner, user: Key, payloa
     assert status_and_json(response) == (422, {"message": message})
 
 
-def test_a_form_is_no_json(by_hand: Partner, user: Key) -> None:
+def test_a_form_in_place_of_json_is_refused(by_hand: Partner, user: Key) -> None:
     response = by_hand.call("POST", "/btc_withdrawals/", user, data={"auth_code": "1"})
     assert status_and_json(response) == (400, {"message": "Content-Type must be application/json"})
 
@@ -86,11 +86,11 @@ def test_a_form_is_no_json(by_hand: Partner, user: Key) -> None:
 @pytest.mark.parametrize(
     "address", ["3J98t1WpEZ73CNmQviecrnyiWrnqRhWNLy", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"]
 )
-def test_other_kinds_of_address_are_taken(by_hand: Partner, user: Key, address: str) -> None:
+def test_other_kinds_of_address_are_accepted(by_hand: Partner, user: Key, address: str) -> None:
     assert by_hand.withdraw(user, by_hand.code(user), address=address).json()["address"] == address
 
 
-def test_the_balance_is_what_was_not_given_back(by_hand: Partner, user: Key) -> None:
+def test_a_cancelled_withdrawal_is_credited_back(by_hand: Partner, user: Key) -> None:
     first = by_hand.withdraw(user, by_hand.code(user), "9.5").json()["id"]
     assert by_hand.withdraw(user, by_hand.code(user), "1").status_code == 422
     by_hand.control.set_withdrawal(first, "cancelled")
@@ -98,7 +98,7 @@ def test_the_balance_is_what_was_not_given_back(by_hand: Partner, user: Key) -> 
     assert Decimal(by_hand.control.state()["users"][0]["balance"]) == 0
 
 
-def test_nobody_sees_another_s_withdrawal(by_hand: Partner, user: Key) -> None:
+def test_another_user_s_withdrawal_is_not_found(by_hand: Partner, user: Key) -> None:
     number = by_hand.withdraw(user, by_hand.code(user)).json()["id"]
     other = by_hand.approved_user(email="other@example.com")
     for response in (by_hand.withdrawal(other, number), by_hand.withdrawal(user, number + 1)):

@@ -33,7 +33,7 @@ def test_a_connection_is_established_with_data_as_a_json_string(quiet: SandboxSe
         (None, "?protocol=8", 4007),
     ],
 )
-def test_what_is_not_protocol_7_of_this_app_is_refused(
+def test_another_protocol_version_or_app_is_refused(
     quiet: SandboxServer, key: str | None, query: str, code: int
 ) -> None:
     with connect(quiet, key=key, query=query) as client:
@@ -107,7 +107,7 @@ def test_a_client_that_stays_silent_is_closed_with_4201_and_one_that_pings_is_no
     with SandboxServer(settings) as sandbox, connect(sandbox) as silent, connect(sandbox) as alive:
         start = time.monotonic()
         receive(silent), receive(alive)
-        subscribe(silent, BUY)  # what the server says is no lifecycle of the client
+        subscribe(silent, BUY)  # messages from the server do not reset the time-out
         while (left := start + 2.5 - time.monotonic()) > 0:
             send(alive, "pusher:ping")
             assert receive(alive)["event"] == "pusher:pong"

@@ -60,7 +60,7 @@ def test_silence_leaves_the_connection_open_and_answers_no_ping_of_any_kind(quie
     wait_until(lambda: quiet.control.state()["stream"]["connections"] == 0)
 
 
-def test_a_fault_can_wait_for_the_next_connections(quiet: SandboxServer) -> None:
+def test_a_fault_can_apply_to_the_next_connections(quiet: SandboxServer) -> None:
     quiet.control.fault("close", "stream", when="connect", code=4100, times=2)
     for _ in range(2):
         with connect(quiet) as client:
@@ -73,7 +73,7 @@ def test_a_fault_can_wait_for_the_next_connections(quiet: SandboxServer) -> None
     ("parameters", "event"),
     [({}, "pusher:subscription_error"), ({"internal": True}, "pusher_internal:subscription_error")],
 )
-def test_a_fault_can_wait_for_the_next_subscription(
+def test_a_fault_can_apply_to_the_next_subscription(
     quiet: SandboxServer, parameters: dict[str, Any], event: str
 ) -> None:
     quiet.control.fault("refuse_subscription", "stream", **parameters)
@@ -84,7 +84,7 @@ def test_a_fault_can_wait_for_the_next_subscription(
         assert subscribe(client, BUY)["event"] == "pusher_internal:subscription_succeeded"
 
 
-def test_a_closed_port_leaves_the_stream_alone(quiet: SandboxServer) -> None:
+def test_a_closed_port_does_not_affect_the_stream(quiet: SandboxServer) -> None:
     with connect(quiet) as client:
         receive(client)
         quiet.control.fault("refuse", seconds=0.2)
@@ -139,7 +139,7 @@ def test_any_frame_is_sent_as_it_is(quiet: SandboxServer, text: str) -> None:
         assert client.recv(timeout=10) == text
 
 
-def test_a_frame_is_sent_ahead_of_what_the_client_waits_for(quiet: SandboxServer) -> None:
+def test_a_frame_is_sent_before_the_expected_message(quiet: SandboxServer) -> None:
     for when in ("connect", "subscribe"):
         quiet.control.fault("frame", "stream", when=when, text="not JSON")
     with connect(quiet) as client:
@@ -168,26 +168,26 @@ def test_a_subscription_is_confirmed_late_and_nothing_comes_before(quiet: Sandbo
         receive(client)
         asked_at = time.monotonic()
         send(client, "pusher:subscribe", channel=BUY)
-        assert subscribe(client, BUY)["event"] == "pusher:error"  # it is asked for already
+        assert subscribe(client, BUY)["event"] == "pusher:error"  # the first request is still pending
         assert quiet.control.publish(BUY, "updated", []) == 0
         assert receive(client)["event"] == "pusher_internal:subscription_succeeded"
         assert time.monotonic() - asked_at >= 1.5
         assert quiet.control.publish(BUY, "updated", []) == 1
 
 
-def test_a_late_subscription_can_be_taken_back(quiet: SandboxServer) -> None:
+def test_a_delayed_subscription_can_be_cancelled(quiet: SandboxServer) -> None:
     for seconds in (0.2, 0.6):
         quiet.control.fault("delay_subscription", "stream", seconds=seconds)
     with connect(quiet) as client:
         receive(client)
         send(client, "pusher:subscribe", channel=BUY)
         send(client, "pusher:unsubscribe", channel=BUY)
-        assert subscribe(client, SELL)["channel"] == SELL  # by then the other would have been confirmed
+        assert subscribe(client, SELL)["channel"] == SELL  # by now the other one would have been confirmed
         assert quiet.control.publish(BUY, "updated", []) == 0
         assert subscribe(client, BUY)["event"] == "pusher_internal:subscription_succeeded"
 
 
-def test_a_late_subscription_goes_with_its_client(quiet: SandboxServer) -> None:
+def test_a_delayed_subscription_ends_with_its_client(quiet: SandboxServer) -> None:
     for seconds in (0.2, 0.6):
         quiet.control.fault("delay_subscription", "stream", seconds=seconds)
     with connect(quiet) as client:

@@ -10,7 +10,7 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.support.pusher_clients import BUY, SELL, connect, drain, receive, send, subscribe, wait_until
 
 
-def test_an_event_comes_to_its_subscribers_only_and_as_it_was_published(quiet: SandboxServer) -> None:
+def test_an_event_reaches_its_subscribers_only_and_unchanged(quiet: SandboxServer) -> None:
     with connect(quiet) as one, connect(quiet) as two:
         receive(one), receive(two)
         succeeded = {"event": "pusher_internal:subscription_succeeded", "channel": BUY, "data": "{}"}
@@ -25,7 +25,7 @@ def test_an_event_comes_to_its_subscribers_only_and_as_it_was_published(quiet: S
             one.recv(timeout=0.2)
 
 
-def test_after_unsubscribing_nothing_comes(quiet: SandboxServer) -> None:
+def test_after_unsubscribing_no_event_arrives(quiet: SandboxServer) -> None:
     with connect(quiet) as client:
         receive(client)
         subscribe(client, BUY)
@@ -57,7 +57,7 @@ def test_events_come_at_the_rate_that_is_set(busy: SandboxServer) -> None:
         assert receive(client)["channel"] == BUY
 
 
-def test_only_channels_with_subscribers_cost_anything(busy: SandboxServer) -> None:
+def test_the_market_runs_only_for_channels_with_subscribers(busy: SandboxServer) -> None:
     with connect(busy) as client:
         receive(client)
         subscribe(client, BUY)

@@ -33,7 +33,7 @@ def test_a_book_is_whole_sorted_and_in_strings(busy: SandboxServer) -> None:
 
 
 @pytest.mark.parametrize(("form", "kind"), [("string", str), ("number", float)])
-def test_executions_and_products_carry_the_form_that_is_set(form: Any, kind: type) -> None:
+def test_executions_and_products_have_numbers_or_strings_as_set(form: Any, kind: type) -> None:
     with SandboxServer(SandboxSettings(market_rate=50, market_amounts=form)) as sandbox, connect(sandbox) as client:
         receive(client)
         subscribe(client, "executions_cash_btcusd")

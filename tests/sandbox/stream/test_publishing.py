@@ -27,7 +27,7 @@ def signed_request(
     signature: str | None = None,
     **parameters: Any,
 ) -> requests.Response:
-    """Send a request with a right signature of whatever it holds; a parameter of None is left out."""
+    """Send a correctly signed request. Parameters that are None are left out."""
     given = {
         "auth_key": sandbox.pusher_key,
         "auth_timestamp": f"{time.time():.0f}",
@@ -84,7 +84,7 @@ def test_a_batch_with_one_bad_event_publishes_none(quiet: SandboxServer) -> None
         assert receive(client)["event"] == "end"
 
 
-def test_the_sender_itself_can_be_left_out(quiet: SandboxServer) -> None:
+def test_the_sender_can_be_excluded(quiet: SandboxServer) -> None:
     with connect(quiet) as sender, connect(quiet) as other:
         socket_id = json.loads(receive(sender)["data"])["socket_id"]
         receive(other)
@@ -109,7 +109,7 @@ def test_channels_are_listed_while_they_have_a_subscriber(quiet: SandboxServer) 
         pusher.channels_info("presence-", ["user_count"])
 
 
-def test_publishing_takes_nothing_of_the_partner_apis_limit(quiet: SandboxServer) -> None:
+def test_publishing_does_not_count_for_the_partner_apis_limit(quiet: SandboxServer) -> None:
     publisher(quiet).trigger(BUY, "updated", "")
     state = quiet.control.state()
     assert (state["requests"], state["rate_limit"]["busiest_window"]) == ([], 0)
@@ -158,7 +158,7 @@ def test_a_request_that_is_not_signed_right_is_401_and_publishes_nothing(
         assert receive(client)["event"] == "end"
 
 
-def test_a_clock_that_is_off_by_less_than_600_seconds_is_right(quiet: SandboxServer) -> None:
+def test_a_clock_that_is_off_by_less_than_600_seconds_is_accepted(quiet: SandboxServer) -> None:
     for seconds in (-590, 590):
         assert signed_request(quiet, event(), auth_timestamp=f"{time.time() + seconds:.0f}").status_code == 200
 
@@ -190,7 +190,7 @@ def test_a_clock_that_is_off_by_less_than_600_seconds_is_right(quiet: SandboxSer
         (b"", 400, "JSON"),
     ],
 )
-def test_an_event_is_taken_strictly(quiet: SandboxServer, body: bytes, status: int, words: str) -> None:
+def test_an_event_is_validated_strictly(quiet: SandboxServer, body: bytes, status: int, words: str) -> None:
     response = signed_request(quiet, body)
     assert (response.status_code, words in response.text) == (status, True), response.text
 

@@ -20,7 +20,7 @@ from airflow_provider_quoine.sandbox.stream.replay import read_capture
 from tests.support.pusher_clients import BUY, SELL, connect, receive, subscribe, wait_until
 
 TRADES = "executions_cash_btcjpy"
-LONG = 3600.0  # a lead that no test waits for
+LONG = 3600.0  # a delay that no test waits for
 
 
 def row(second: float, channel: str, data: str, **changes: Any) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 @contextmanager
-def replaying(*paths: Path, lead: float = LONG, speed: float = 1.0) -> Iterator[SandboxServer]:
-    settings = SandboxSettings(replay=paths, replay_delay=lead, replay_speed=speed, market_rate=100)
+def replaying(*paths: Path, delay: float = LONG, speed: float = 1.0) -> Iterator[SandboxServer]:
+    settings = SandboxSettings(replay=paths, replay_delay=delay, replay_speed=speed, market_rate=100)
     with SandboxServer(settings) as sandbox:
         yield sandbox
 
@@ -90,12 +90,12 @@ def replay_of(sandbox: SandboxServer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["raw.jsonl", "raw.jsonl.gz"])
-def test_a_capture_comes_out_as_it_went_in(tmp_path: Path, name: str) -> None:
+def test_a_capture_is_replayed_unchanged(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, ROWS)
     with replaying(path) as sandbox, subscribed(sandbox, BUY, SELL, TRADES) as client:
         assert sandbox.control.start_replay() == len(EVENTS)
         heard = [receive(client) for _ in EVENTS]
-        assert silent(client)  # nothing of the random walk, nor of a second round
+        assert silent(client)  # no event of the market, and no second replay
         assert replay_of(sandbox) == {"events": len(EVENTS), "played": len(EVENTS), "playing": False}
     assert by_channel(heard) == by_channel(EVENTS)
 
@@ -110,7 +110,7 @@ def test_several_files_are_merged_by_time(tmp_path: Path) -> None:
 
 def test_the_first_subscription_to_one_of_its_channels_starts_it_once(tmp_path: Path) -> None:
     path = write(tmp_path / "raw.jsonl", [row(0, BUY, "1"), row(0.01, BUY, "2")])
-    with replaying(path, lead=0.1) as sandbox:
+    with replaying(path, delay=0.1) as sandbox:
         with subscribed(sandbox, SELL) as client:
             assert silent(client)
             assert replay_of(sandbox)["played"] == 0
@@ -125,7 +125,7 @@ def test_the_first_subscription_to_one_of_its_channels_starts_it_once(tmp_path: 
             assert [receive(client)["data"] for _ in range(2)] == ["1", "2"]
 
 
-def test_distances_in_time_are_kept_and_shrink_with_the_speed(tmp_path: Path) -> None:
+def test_intervals_are_kept_and_divided_by_the_speed(tmp_path: Path) -> None:
     path = write(tmp_path / "raw.jsonl", [row(0, BUY, "1"), row(0.5, BUY, "2"), row(59, BUY, "3")])
     with replaying(path) as sandbox, subscribed(sandbox, BUY) as client:
         sandbox.control.start_replay()
@@ -138,7 +138,7 @@ def test_distances_in_time_are_kept_and_shrink_with_the_speed(tmp_path: Path) ->
         assert [receive(client)["data"] for _ in range(3)] == ["1", "2", "3"]
 
 
-def test_the_speed_that_is_set_holds_until_told_otherwise(tmp_path: Path) -> None:
+def test_the_speed_of_the_settings_is_the_default(tmp_path: Path) -> None:
     path = write(tmp_path / "raw.jsonl", [row(0, BUY, "1"), row(59, BUY, "2")])
     with replaying(path, speed=1000) as sandbox, subscribed(sandbox, BUY) as client:
         sandbox.control.start_replay()
@@ -152,7 +152,7 @@ def test_a_replay_under_way_does_not_keep_the_server_from_stopping(tmp_path: Pat
         receive(client)
 
 
-def test_a_file_that_is_spoilt_later_ends_the_replay_with_a_word(
+def test_a_file_that_is_damaged_later_ends_the_replay_with_a_log_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(tmp_path / "raw.jsonl", [row(0, BUY, "1")])
@@ -187,7 +187,7 @@ GOOD = json.dumps(row(0, BUY, "1"))
         (json.dumps(row(0, BUY, "1", received_at="2026-03-01T00:00:00")), "received_at has no time zone"),
     ],
 )
-def test_a_line_that_is_no_row_is_named_at_start(tmp_path: Path, line: str, words: str) -> None:
+def test_a_line_that_is_not_a_row_is_named_at_start(tmp_path: Path, line: str, words: str) -> None:
     path = tmp_path / "raw.jsonl"
     path.write_text(f"{GOOD}\n{line}\n{GOOD}\n")
     with pytest.raises(ValueError, match=words) as caught:
@@ -206,7 +206,7 @@ def test_a_line_that_is_no_row_is_named_at_start(tmp_path: Path, line: str, word
         ("raw.jsonl.gz", gzip.compress(GOOD.encode() * 99)[:-9], "damaged"),
     ],
 )
-def test_a_file_that_is_no_capture_is_named_at_start(
+def test_a_file_that_is_not_a_capture_is_named_at_start(
     tmp_path: Path, name: str, content: bytes | None, words: str
 ) -> None:
     path = tmp_path / name
