@@ -1,4 +1,4 @@
-"""The commands that ``airflow quoine`` adds to Airflow; it is read whenever somebody runs ``airflow``."""
+"""The commands that ``airflow quoine`` adds to Airflow. Every ``airflow`` command imports this module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from functools import partial
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-WHERE = (
+from airflow_provider_quoine.payments.records import RECORD_KINDS, RecordKind
+
+TASK = (
     Arg(("--dag-id",), required=True, help="The task's DAG"),
     Arg(("--run-id",), required=True, help="The task's DAG run"),
     Arg(("--task-id",), required=True, help="The task"),
@@ -14,45 +16,42 @@ WHERE = (
 )
 IDENTIFIER = Arg(("--id",), required=True, dest="identifier", help="The exchange's id, as seen there")
 
-#: Group, what its records are about, and the key under which they stand in the task state store.
-GROUPS = (("withdrawals", "a withdrawal", "quoine_withdrawal"), ("users", "a user", "quoine_onboarding_user"))
-
 
 def get_quoine_cli_commands() -> list[CLICommand]:
     """Return the commands, as Airflow's provider key ``cli`` promises."""
     return [
         GroupCommand(
             name="quoine",
-            help="Settle what a task of the Quoine provider could not know",
-            subcommands=[_group(*group) for group in GROUPS],
+            help="Resolve requests to the Quoine exchange whose outcome is unknown",
+            subcommands=[_group(kind) for kind in RECORD_KINDS],
         )
     ]
 
 
-def _group(name: str, what: str, key: str) -> GroupCommand:
+def _group(kind: RecordKind) -> GroupCommand:
     load = lazy_load_command
     module = "airflow_provider_quoine.cli.records"
     return GroupCommand(
-        name=name,
-        help=f"Records of tasks that create {what} at the exchange",
+        name=kind.command_group,
+        help=f"Records of tasks that create {kind.command_group} at the exchange",
         subcommands=[
             ActionCommand(
                 name="show",
-                help="Show what a task has on record",
-                func=partial(load(f"{module}.show"), key=key),
-                args=WHERE,
+                help="Show a task's record",
+                func=partial(load(f"{module}.show"), key=kind.key),
+                args=TASK,
             ),
             ActionCommand(
                 name="exists",
-                help=f"Tell a task that the exchange has {what} of it: once cleared, it goes on with that one",
-                func=partial(load(f"{module}.exists"), key=key),
-                args=(*WHERE, IDENTIFIER),
+                help=f"Record that the task's {kind.noun} exists: once cleared, the task goes on with it",
+                func=partial(load(f"{module}.exists"), key=kind.key),
+                args=(*TASK, IDENTIFIER),
             ),
             ActionCommand(
                 name="absent",
-                help="Tell a task that the exchange has nothing of it: once cleared, it sends",
-                func=partial(load(f"{module}.absent"), key=key),
-                args=WHERE,
+                help=f"Record that the task's {kind.noun} does not exist: once cleared, the task sends",
+                func=partial(load(f"{module}.absent"), key=kind.key),
+                args=TASK,
             ),
         ],
     )

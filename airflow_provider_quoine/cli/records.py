@@ -1,11 +1,15 @@
-"""Reads and settles the records of :mod:`airflow_provider_quoine.payments.send_once`, where the database is."""
+"""
+The commands that show and resolve records of :mod:`airflow_provider_quoine.payments.records`.
+
+They read and write Airflow's metadata database, so they run on a host that reaches it.
+"""
 
 from __future__ import annotations
 
 import getpass
 import json
 from argparse import Namespace
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
@@ -13,10 +17,9 @@ from airflow.state import TaskScope, get_state_backend
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
-from airflow_provider_quoine.exchange.models import is_id
-from airflow_provider_quoine.payments.send_once import Entry, Step
+from airflow_provider_quoine.payments.records import Entry, ResolutionRefusedError, resolve_as_absent, resolve_as_sent
 
-#: A task that is in one of these has ended: nothing of it writes the record any more.
+#: A task in one of these states has ended and does not write its record any more.
 ENDED = (
     TaskInstanceState.FAILED,
     TaskInstanceState.UPSTREAM_FAILED,
@@ -33,72 +36,56 @@ def show(args: Namespace, *, key: str) -> None:
     """
     scope = _scope(args)
     _task_state(scope)
-    print(json.dumps(_read(scope, key) or {}, indent=2))  # noqa: T201 - the command's answer
+    print(json.dumps(_read(scope, key), indent=2))  # noqa: T201 - the command's answer
 
 
 def exists(args: Namespace, *, key: str) -> None:
     """
-    Record that the exchange carried the request out. An id that a person mistyped here may be corrected here.
+    Record that the exchange carried the request out.
 
-    :raises SystemExit: if the task is still running, or the exchange itself has answered with another id.
+    :raises SystemExit: if the task still runs, or as
+        :func:`~airflow_provider_quoine.payments.records.resolve_as_sent` refuses.
     """
-    if not is_id(args.identifier):
-        raise SystemExit(f"{args.identifier!r:.80} is no id of the exchange; nothing was changed.")
-    scope, identifier = _scope(args), args.identifier
-    record = _read(scope, key) or {}
-    if record.get("id", identifier) != identifier and record.get("decision") != "exists":
-        raise SystemExit(f"The exchange itself answered with id {record['id']}; nothing was changed.")
-    _settle(scope, key, {**record, "step": str(Step.SENT), "id": identifier}, "exists")
+    _resolve(args, key, lambda record, person: resolve_as_sent(record, args.identifier, decided_by=person))
 
 
 def absent(args: Namespace, *, key: str) -> None:
     """
-    Record that the exchange did not carry the request out, so that the cleared task sends.
+    Record that the exchange did not carry the request out.
 
-    :raises SystemExit: if the task is still running, has an id on record, or its request may still be on its way.
+    :raises SystemExit: if the task still runs, or as
+        :func:`~airflow_provider_quoine.payments.records.resolve_as_absent` refuses.
     """
-    scope = _scope(args)
-    record = _read(scope, key) or {}
-    if record.get("step") == Step.SENT:
-        raise SystemExit(f"The record names {record['id']}, which the exchange has carried out; nothing was changed.")
-    doubt = _seconds_of_doubt(record)
-    if doubt > 0:
-        raise SystemExit(
-            f"The task's request may still be on its way. Look at the exchange again in {doubt:.0f} s; nothing was "
-            "changed."
-        )
-    _settle(scope, key, {**record, "step": str(Step.PREPARED), "reason": ""}, "absent")
+    _resolve(args, key, lambda record, person: resolve_as_absent(record, decided_by=person))
 
 
 def _scope(args: Namespace) -> TaskScope:
     return TaskScope(dag_id=args.dag_id, run_id=args.run_id, task_id=args.task_id, map_index=args.map_index)
 
 
-def _read(scope: TaskScope, key: str) -> Entry | None:
+def _read(scope: TaskScope, key: str) -> Entry:
     stored = get_state_backend().get(scope, key)
-    record: Any = json.loads(stored) if stored is not None else None
-    if record is not None and (not isinstance(record, dict) or "step" not in record):
+    record: Any = json.loads(stored) if stored is not None else {}
+    if stored is not None and (not isinstance(record, dict) or "step" not in record):
         raise SystemExit(
-            "The record stands in a state store of the workers' own ([workers] state_store_backend), which this "
-            "command cannot read. Settle it there."
+            "The record is in a state store of the workers' own ([workers] state_store_backend), which this "
+            "command cannot read. Nothing was changed. Resolve it there."
         )
-    return record
+    return record or {}
 
 
-def _seconds_of_doubt(record: Entry) -> float:
-    if "in_doubt_until" not in record:
-        return 0
-    return (datetime.fromisoformat(record["in_doubt_until"]) - datetime.now(UTC)).total_seconds()
-
-
-def _settle(scope: TaskScope, key: str, record: Entry, decision: str) -> None:
+def _resolve(args: Namespace, key: str, resolve: Callable[[Entry, str], Entry]) -> None:
+    scope = _scope(args)
+    try:
+        resolved = resolve(_read(scope, key), getpass.getuser())
+    except ResolutionRefusedError as refusal:
+        raise SystemExit(str(refusal)) from None
     state = _task_state(scope)
     if state not in ENDED:
-        raise SystemExit(f"The task is {state or 'waiting to run'}; settle its record once it has failed.")
-    who = {"decision": decision, "decided_by": getpass.getuser(), "decided_at": datetime.now(UTC).isoformat()}
-    get_state_backend().set(scope, key, json.dumps(record | who), expires_at=None)
-    print(json.dumps(record | who, indent=2))  # noqa: T201 - the command's answer
-    print("Written. Clear the task and it goes on from there.")  # noqa: T201
+        raise SystemExit(f"The task is {state or 'waiting to run'}; resolve its record once it has failed.")
+    get_state_backend().set(scope, key, json.dumps(resolved), expires_at=None)
+    print(json.dumps(resolved, indent=2))  # noqa: T201 - the command's answer
+    print("Written. Clear the task and it goes on from there.")  # noqa: T201 - the command's answer
 
 
 def _task_state(scope: TaskScope) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 
@@ -50,21 +50,25 @@ _OWNED_PROGRAMS = {(0, 20), (0, 32), (1, 32)}
 @dataclass(frozen=True, slots=True)
 class BitcoinAddress:
     """
-    What an address says.
+    A bitcoin address. Two of them are equal if they pay to the same output, as in upper and lower case.
 
+    :param text: the address as it was given.
     :param network: its network. Test stands for testnet and signet; in Base58 also for regtest, which cannot be
         told from them.
-    :param script: the output's scriptPubKey. Two texts of the same address, as in upper and lower case, have the
-        same one: compare this, not the text.
+    :param script: the output's scriptPubKey.
     :param owned: whether the network has a rule by which only the owner can spend what is there.
     """
 
+    text: str = field(compare=False)
     network: Network
     script: bytes
     owned: bool
 
+    def __str__(self) -> str:
+        return self.text
 
-def check_address(address: str, *, network: Network) -> None:
+
+def check_address(address: BitcoinAddress, *, network: Network) -> None:
     """
     Refuse an address that no money must be sent to.
 
@@ -72,18 +76,15 @@ def check_address(address: str, *, network: Network) -> None:
     version 1 with a program that has not 32 bytes, no rule says yet who may spend them, so the first to come could
     take the money, no wallet gives them out, and one found here is a mistake (decided: nothing is sent on a doubt).
 
-    :param address: as it would be sent: no blanks around it, no ``bitcoin:`` before it.
     :param network: the network that the connection's exchange pays out on.
-    :raises QuoineInputError: saying what is wrong and what to do. It does not quote the text, which could be a
-        private key put into the wrong field.
+    :raises QuoineInputError: saying what is wrong and what to do.
     """
-    found = decode_address(address)
-    if found.network != network:
+    if address.network != network:
         raise QuoineInputError(
-            f"This is a {found.network}-network address; the connection's network is {network}. "
-            f"Give a {network}-network address, or take the connection of the {found.network} network."
+            f"This is a {address.network}-network address; the connection's network is {network}. "
+            f"Give a {network}-network address, or take the connection of the {address.network} network."
         )
-    if not found.owned:
+    if not address.owned:
         raise QuoineInputError(
             "This address is well-formed, but of a kind that bitcoin has no rule for yet: anyone could take what is "
             f"sent there. {_ASK}"
@@ -94,8 +95,9 @@ def decode_address(address: str) -> BitcoinAddress:
     """
     Read every address that is valid by BIP 173 and BIP 350, or by Base58Check as P2PKH or P2SH.
 
-    :param address: of either network.
-    :raises QuoineInputError: if it is none, saying why.
+    :param address: of either network, without blanks around it and without ``bitcoin:`` before it.
+    :raises QuoineInputError: if it is none, saying why. It does not quote the text, which could be a private key put
+        into the wrong field.
     """
     if not isinstance(address, str) or not address:
         raise QuoineInputError(f"There is no address. {_COPY}")
@@ -147,7 +149,7 @@ def _decode_segwit(text: str) -> BitcoinAddress:
             f"this is version {version}. The software that made it is out of date or broken. {_ASK}"
         )
     script = bytes([version and 0x50 + version, len(program)]) + program
-    return BitcoinAddress(_PREFIXES[prefix], script, owned=(version, len(program)) in _OWNED_PROGRAMS)
+    return BitcoinAddress(text, _PREFIXES[prefix], script, owned=(version, len(program)) in _OWNED_PROGRAMS)
 
 
 def _decode_base58(text: str) -> BitcoinAddress:
@@ -172,7 +174,7 @@ def _decode_base58(text: str) -> BitcoinAddress:
     if version[0] not in _VERSIONS:
         raise QuoineInputError(f"This is no bitcoin address: version byte {version[0]} is another coin's. {_ASK}")
     network, before, after = _VERSIONS[version[0]]
-    return BitcoinAddress(network, before + hashed + after, owned=True)
+    return BitcoinAddress(text, network, before + hashed + after, owned=True)
 
 
 def _refuse_unprintable(text: str) -> None:

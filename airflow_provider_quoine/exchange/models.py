@@ -1,4 +1,4 @@
-"""What goes to the exchange and comes back, checked when it is made; money is Decimal."""
+"""The data of requests and answers, checked when it is made; money is Decimal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import unicodedata
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import StrEnum
+from typing import Self
 
+from airflow_provider_quoine.exchange.addresses import BitcoinAddress, decode_address
+from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.countries import COUNTRY_CODES
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import plain_number
-
-AMOUNT_DECIMALS = 8
-"""Bitcoin's smallest unit is 0.00000001."""
-
-MAX_AMOUNT = Decimal(21_000_000)
-"""More bitcoin than this cannot exist, so a larger amount is a mistake."""
 
 DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
 """Types that the exchange takes, judged by extension (facts, Onboarding)."""
@@ -35,7 +32,6 @@ _PHONE = re.compile(r"\+?[0-9]{6,15}")
 _PHONE_NOISE = re.compile(r"[\s()\-]")
 # Lone surrogates too: they come out of undecodable file names and cannot be sent.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_AMOUNT = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
@@ -151,9 +147,42 @@ class AuthCodeRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WithdrawalOrder:
+    """
+    A bitcoin withdrawal to be sent (api-reference 2.1). Both values are checked by their types.
+
+    :param amount: bitcoin.
+    :param address: pays to this address; it is sent as it was given.
+    """
+
+    amount: Amount
+    address: BitcoinAddress
+
+    @classmethod
+    def parse(cls, *, amount: str | Decimal | int, address: str) -> Self:
+        """
+        Make an order from the values that a person or a DAG gives.
+
+        :param amount: see :class:`~airflow_provider_quoine.exchange.amounts.Amount`.
+        :param address: a bitcoin address of any network; blanks around it are dropped.
+        :raises QuoineInputError: if one of them is wrong.
+        """
+        if not isinstance(address, str) or not address.strip():
+            raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
+        return cls(amount=Amount(amount), address=decode_address(address.strip()))
+
+    def as_dict(self) -> dict[str, str]:
+        """Give both as JSON-able text."""
+        return {"amount": str(self.amount), "address": str(self.address)}
+
+    def __str__(self) -> str:
+        return f"{self.amount} BTC to {self.address}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Withdrawal:
     """
-    A bitcoin withdrawal as the exchange tells it (api-reference 2.1, 2.2).
+    A bitcoin withdrawal as the exchange reports it (api-reference 2.1, 2.2).
 
     :param id: the exchange's number, kept as text.
     :param amount: bitcoin.
@@ -174,47 +203,6 @@ class Withdrawal:
             "address": self.address,
             "state": str(self.state),
         }
-
-
-def parse_amount(text: str | Decimal | int) -> Decimal:
-    """
-    Read a bitcoin amount that a person or a DAG gives.
-
-    :param text: plain digits such as ``"0.5"``; a Decimal or int is taken as well. A float is refused because it
-        is not what it looks like.
-    :return: the amount, exact; above zero, at most 8 decimals as written.
-    :raises QuoineInputError: anything else (facts, Withdrawals; issue "money": not finite, zero, negative).
-    """
-    if isinstance(text, bool | float) or not isinstance(text, str | Decimal | int):
-        raise QuoineInputError(
-            f"An amount must be text such as '0.5', not {type(text).__name__}: a float is not exact."
-        )
-    try:
-        plain = format(text, "f") if isinstance(text, Decimal) else str(text).strip()
-    except ValueError:
-        plain = ""
-    if len(plain) > 40 or not _AMOUNT.fullmatch(plain):
-        raise QuoineInputError(
-            f"{plain[:40]!r} is no amount: give plain digits such as '0.5', without sign, exponent or separators."
-        )
-    amount = Decimal(plain)
-    if amount <= 0:
-        raise QuoineInputError(f"The amount is {plain}: it must be above zero.")
-    if amount > MAX_AMOUNT:
-        raise QuoineInputError(f"The amount is {plain}: more bitcoin than can exist.")
-    if len(plain.partition(".")[2]) > AMOUNT_DECIMALS:
-        raise QuoineInputError(f"The amount {plain} has more than {AMOUNT_DECIMALS} decimals.")
-    return amount
-
-
-def format_amount(amount: Decimal) -> str:
-    """
-    Write an amount in plain digits: ``0.5``, ``0.10000001``, never ``5E-1``; zeros at the end are dropped.
-
-    :param amount: an amount within the bounds of :func:`parse_amount`.
-    :raises QuoineInputError: outside those bounds.
-    """
-    return plain_number(parse_amount(amount))
 
 
 def is_id(text: str) -> bool:

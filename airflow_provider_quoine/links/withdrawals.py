@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 class QuoineWithdrawalLink(BaseOperatorLink):
     """
-    The withdrawal's page, as the connection's field "Withdrawal page" gives its address.
+    The withdrawal's page at the exchange. The connection's field "Withdrawal page" holds its address.
 
-    It is there as soon as the exchange has taken the withdrawal, while the task still waits.
+    The link is there as soon as the exchange has accepted the withdrawal, while the task still waits.
     """
 
     name = "Withdrawal at the exchange"
     xcom_key = "quoine_withdrawal_link"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the address that :func:`show_link` left, or an empty one."""
+        """Return the address that :func:`show_link` stored, or an empty one."""
         return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
 
 
 def show_link(*, context: Context, hook: QuoineHook, withdrawal_id: str) -> None:
-    """Put the link on the task now: Airflow itself would only at the task's end."""
+    """Store the link now. Airflow itself would do so only at the task's end."""
     page = hook.settings.extras.withdrawal_link
     if page:
         context["ti"].xcom_push(key=QuoineWithdrawalLink.xcom_key, value=page.replace("{id}", withdrawal_id))

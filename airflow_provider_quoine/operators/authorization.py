@@ -17,16 +17,18 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_quoine.exchange.budget.book import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
-from airflow_provider_quoine.payments.withdrawals import check_order
+from airflow_provider_quoine.payments.withdrawals import check_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.exchange.errors import QuoineError
+    from airflow_provider_quoine.exchange.models import WithdrawalOrder
+    from airflow_provider_quoine.payments.records import Entry
     from airflow_provider_quoine.payments.send_once import SendOnce
 
 SEND, CANCEL = "Send", "Cancel"
-#: Named like a secret, so that Airflow masks it wherever it shows parameters by name.
+#: The name of a secret, so that Airflow masks the value wherever it shows parameters by name.
 CODE_FIELD = "one_time_token"
 CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
 
@@ -41,7 +43,7 @@ Connection **{connection}** is about to withdraw
 
 A withdrawal cannot be taken back. Compare amount and address, then type the code and choose **{send}**;
 **{cancel}** sends nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in
-all) and its words are in the task's log.
+all) and the exchange's words are in the task's log.
 """
 
 
@@ -49,17 +51,17 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
     """
     Have the exchange send a code, ask a person for it on Airflow's page, and withdraw with it (api-reference 2.1).
 
-    The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used,
-    is used inside this task, and is returned nowhere. A person's time-out fails the task; nothing answers by
-    itself. At most one withdrawal is sent per run and task, whatever is retried or cleared. The other parameters
-    are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
+    The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used. It
+    is used inside this task and returned nowhere. If the person does not answer in time, the task fails; there is no
+    default answer. At most one withdrawal is sent per run and task, whatever is retried or cleared. The other
+    parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
-    :param user_id: the exchange's id of the user, to whom the code is sent.
-    :param code_attempts: how often a refused code may be typed in all.
-    :param code_valid_for: how long a code that was sent and not used is waited for before another is requested
-        by a later try (decided: no lifetime is on record).
-    :param response_timeout: how long the person has.
-    :param assigned_users: who may answer; everybody with the right to, by default.
+    :param user_id: the exchange's id of the user, who gets the code.
+    :param code_attempts: number of codes that may be typed before the task fails.
+    :param code_valid_for: age of an unused code from which a later try requests another one (decided: no lifetime
+        is on record).
+    :param response_timeout: time that the person has.
+    :param assigned_users: users who may answer; by default everybody with the permission.
     :return: id, amount (str), address and state.
     """
 
@@ -82,12 +84,12 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             title="Authentication code",
             description="From the e-mail or SMS.",
         )
-        # Airflow hands in the DAG's parameters here; the person is asked for the code only.
+        # Airflow passes the DAG's parameters in; the person is asked for the code only.
         kwargs.pop("params", None)
         super().__init__(
             subject="Send this withdrawal?",
             options=[SEND, CANCEL],
-            # A default would answer by itself when the person's time is over.
+            # Airflow would take a default as the answer when the person's time is over.
             defaults=None,
             params={CODE_FIELD: code},
             response_timeout=response_timeout,
@@ -98,21 +100,21 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         self.code_valid_for = code_valid_for
 
     def execute(self, context: Context) -> Any:
-        """Request a code unless one is on its way, then park until a person answers."""
-        from airflow_provider_quoine.exchange.models import format_amount
-
-        once, record = self.begin(context)
-        if result := self.go_on_if_sent(context, record):
+        """Request a code unless one is on its way, then ask a person for it."""
+        once, record, order = self.begin(context)
+        if result := self.go_on_if_sent(context, record, order):
             return result
+        return self._ask(context, once, record, order)
+
+    def _ask(self, context: Context, once: SendOnce, record: Entry, order: WithdrawalOrder) -> Any:
         with without_retry():
-            order = check_order(hook=self.hook, amount=self.amount, address=self.address)
-            self._refuse_other_than_asked(once, record)
+            check_policy(hook=self.hook, order=order)
+            self._refuse_another_order(once, record, order)
             request = self._request_code(once, record)
-        amount = format_amount(order.amount)
-        self.subject = f"Withdraw {amount} BTC?"
+        self.subject = f"Withdraw {order.amount} BTC?"
         self.body = BODY.format(
             connection=self.quoine_conn_id,
-            amount=amount,
+            amount=order.amount,
             address=order.address,
             user_id=self.user_id,
             request=request,
@@ -131,47 +133,47 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             mask_secret(code)
         self._wipe_answer(context)
         self._check_answer(context, {**event, "params_input": {}})
-        once, record = self.begin(context)
-        if result := self.go_on_if_sent(context, record):
+        # The fields are rendered again by now, and the policy may have changed: both are checked again.
+        once, record, order = self.begin(context)
+        if result := self.go_on_if_sent(context, record, order):
             return result
-        self._refuse_other_than_asked(once, record)
+        self._refuse_another_order(once, record, order)
         if not CODE.fullmatch(code):
-            return self._ask_again(context, once, record, "That is no authentication code.")
+            return self._ask_again(context, once, record, order, "That is no authentication code.")
         with without_retry():
-            # From here on the code counts as used: where nobody learns what became of it, a later try needs another.
-            if not self.send_nothing:
+            # The code counts as used from here on. If its outcome stays unknown, a later try needs another one.
+            if not self.is_dry_run:
                 once.note(code_requested_at=None)
             try:
-                return self.send(context, once, code)
+                return self.send(context, once, order, code)
             except QuoineError as error:
                 refused = once.has_sent and _refused_code(error)
                 if refused or not once.has_sent:
                     once.note(code_requested_at=record.get("code_requested_at"))
                 if refused:
-                    return self._ask_again(context, once, record, refused)
+                    return self._ask_again(context, once, record, order, refused)
                 raise
             finally:
-                # The question was open again meanwhile, and may have been answered once more.
+                # Wiping had opened the question again, so it may have been answered a second time.
                 self._wipe_answer(context)
 
-    def _refuse_other_than_asked(self, once: SendOnce, record: dict[str, Any]) -> None:
+    def _refuse_another_order(self, once: SendOnce, record: Entry, order: WithdrawalOrder) -> None:
         """
-        Stop where a person was shown, or would be shown, another withdrawal than this.
+        Stop if the person was asked about another order.
 
-        Templates are rendered anew when the answer has come, and Airflow keeps the text of a task's first question
-        when the task asks again, in later tries too.
+        Templates are rendered again after the answer. Airflow keeps the text of a task's first question when the
+        task asks again, in later tries too.
         """
-        now = f"{record['amount']} BTC to {record['address']}"
-        asked_for = record.get("asked_for", now)
-        if asked_for != now:
+        asked_for = record.get("asked_for", str(order))
+        if asked_for != str(order):
             raise AirflowFailException(
-                f"A person was asked about {asked_for}, and now this task is about {now}: a template or the DAG has "
+                f"A person was asked about {asked_for}, and now this task is about {order}: a template or the DAG has "
                 "changed meanwhile. Nothing was sent. Start a new run."
             )
-        once.note(asked_for=now)
+        once.note(asked_for=str(order))
 
-    def _request_code(self, once: SendOnce, record: dict[str, Any]) -> str:
-        """Return what to tell the person about the code."""
+    def _request_code(self, once: SendOnce, record: Entry) -> str:
+        """Return the sentence about the code for the person."""
         from airflow_provider_quoine.exchange.errors import QuoineError
 
         requested_at = record.get("code_requested_at")
@@ -179,7 +181,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             return f"The exchange was asked for a code at {requested_at}: {record.get('code_message', '')}"
         with self.hook.get_conn(priority=Priority.URGENT) as client:
             client.take_slot()
-            # Noted before it is asked for, so that no later try mails a second code where the answer was lost.
+            # Noted before the request, so that a later try mails no second code if the answer is lost.
             once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
             try:
                 asked = client.request_auth_code(user_id=str(self.user_id))
@@ -190,24 +192,24 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
                 self.log.warning("%s", error)
                 message = "its answer was lost, so look whether a code has come."
             else:
-                # Without one to send, the user has an authenticator app (facts, Withdrawals).
+                # The exchange sends no code to a user with an authenticator app (facts, Withdrawals).
                 message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
         once.note(code_message=message)
         return f"The exchange was asked for a code: {message}"
 
-    def _ask_again(self, context: Context, once: SendOnce, record: dict[str, Any], why: str) -> Any:
+    def _ask_again(self, context: Context, once: SendOnce, record: Entry, order: WithdrawalOrder, reason: str) -> Any:
         refused = int(record.get("codes_refused", 0)) + 1
         if refused >= self.code_attempts:
             once.note(code_requested_at=None, codes_refused=0)
             raise AirflowFailException(
-                f"{why} {refused} codes were refused and nothing was sent. Clear the task to have a new code sent."
+                f"{reason} {refused} codes were refused and nothing was sent. Clear the task to have a new code sent."
             )
         once.note(codes_refused=refused)
-        self.log.warning("%s Nothing was sent; asking again (%s of %s).", why, refused + 1, self.code_attempts)
-        return self.execute(context)
+        self.log.warning("%s Nothing was sent; asking again (%s of %s).", reason, refused + 1, self.code_attempts)
+        return self._ask(context, once, once.begin(order.as_dict()), order)
 
     def _wipe_answer(self, context: Context) -> None:
-        """Have Airflow forget what was typed: asking again in the same try clears the answer."""
+        """Delete the typed code from Airflow's tables: to ask again in the same try clears the answer."""
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=self.options,
@@ -234,10 +236,10 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
 def _refused_code(error: QuoineError) -> str:
     """
-    Return what the exchange says where that may mean the authentication code, else nothing.
+    Return the exchange's words if they may be about the authentication code, else nothing.
 
-    "Token is invalid" stands for a wrong code and for a wrong key (facts, Error bodies), but the key was good a
-    moment ago, when the code was requested.
+    "Token is invalid" can mean a wrong code or a wrong key (facts, Error bodies), but the key was accepted a moment
+    ago, when the code was requested.
     """
     from airflow_provider_quoine.exchange.errors import QuoineRefusedError
 

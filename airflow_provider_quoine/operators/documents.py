@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
     """
-    Read one document whole.
+    Read a whole document.
 
-    :param field: the form field it is for, such as ``id_document``, for messages.
+    :param field: the form field, such as ``id_document``, for messages.
     :param path: a local path or any URI that Airflow's ``ObjectStoragePath`` knows, such as
         ``s3://connection@bucket/passport.pdf``.
     :param max_megabytes: larger files are refused before they are read. No limit of the exchange is on record
         (facts, Onboarding), so this is the connection's setting.
-    :raises QuoineInputError: if this worker does not know the store, there is no such file, it is empty, too large,
-        or of a type that the exchange does not take.
+    :raises QuoineInputError: if this worker cannot read that kind of URI, or if the file does not exist, is empty, too
+        large, or of a type that the exchange does not take.
     """
     from airflow.sdk import ObjectStoragePath
 
@@ -31,8 +31,8 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
         size = source.stat().st_size if found else 0
     except (ImportError, ValueError) as error:
         raise QuoineInputError(
-            f"{field}: {path!r} is of a store that this worker cannot read: {error}. Install the Airflow provider of "
-            "that store, or give another path or URI."
+            f"{field}: this worker cannot read the store of {path!r}: {error}. Install the Airflow provider of that "
+            "store, or give another path or URI."
         ) from None
     if not found:
         raise QuoineInputError(f"{field}: there is no file {path!r}. Give a path or a URI that this worker can read.")

@@ -12,35 +12,34 @@ from airflow_provider_quoine.exchange.budget.book import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
-from airflow_provider_quoine.payments.send_once import SendOnce, Step, way_out
+from airflow_provider_quoine.payments.records import ONBOARDING_USER, Step
+from airflow_provider_quoine.payments.send_once import SendOnce
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 
-RECORD_KEY = "quoine_onboarding_user"
-
 
 class QuoineCreateOnboardingUserOperator(BaseOperator):
     """
     Create an onboarding user at the exchange (api-reference 1.1).
 
-    Everything is checked before anything is sent. A create whose answer is lost is recorded, and no later try
-    sends it again by itself.
+    Everything is checked before anything is sent. If the answer is lost, this is recorded, and no later try sends the
+    request again by itself.
 
     :param first_name: given name.
     :param last_name: family name.
     :param phone: with or without country code.
-    :param email_address: also the natural key of a user: the exchange takes each address once. It is not called
-        ``email``, because that is where Airflow itself mails a task's failures.
+    :param email_address: e-mail address; the exchange accepts each address once. The name ``email`` is taken:
+        Airflow mails a task's failures to that address.
     :param country: ISO 3166 alpha-2 code, such as ``JP``.
     :param id_document: path or ``ObjectStoragePath`` URI of the id document.
     :param proof_address: path or URI of the proof of address.
     :param bank_statement: path or URI of the bank statement.
-    :param password_variable: Variable that holds the user's password. A password is never a parameter of a run:
-        those can be read by everybody who may see the DAG.
-    :param generate_password: make a strong password and put it into that Variable if it is not there yet.
+    :param password_variable: Variable that holds the user's password. A password must not be a parameter of a run,
+        because everybody who may see the DAG can read those.
+    :param generate_password: make a strong password and store it in that Variable unless it has one.
     :param first_furi_name: given name in furigana.
     :param last_furi_name: family name in furigana.
     :param address: street and number.
@@ -112,13 +111,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         """Check, send once, and return the user's id."""
         from airflow_provider_quoine.exchange.errors import QuoineRefusedError
 
-        once = SendOnce(
-            store=context["task_state_store"],
-            key=RECORD_KEY,
-            try_number=context["ti"].try_number,
-            what="onboarding user",
-            way_out=way_out(context["ti"], group="users"),
-        )
+        once = SendOnce.for_task(context, ONBOARDING_USER)
         record = once.begin({"email": self.email_address})
         if record["step"] == Step.SENT:
             self.log.info("An earlier try of this task created user %s.", record["id"])
@@ -129,7 +122,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             except QuoineRefusedError as error:
                 if "in_doubt_until" in record and _names_taken_email(error.message):
                     raise AirflowFailException(
-                        f"{error} An earlier try was in doubt, so that user is probably ours. {once.way_out}"
+                        f"{error} An earlier try was in doubt, so that user is probably ours. {once.resolution_steps}"
                     ) from None
                 raise
 
@@ -139,7 +132,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         documents = self._documents(hook.settings.extras.max_document_mb)
         password = self._password()
         with hook.get_conn(priority=Priority.URGENT) as client:
-            # Before the record, from which on there are only seconds.
+            # Before the record, because a try must send within seconds of writing "sending".
             client.take_slot()
             user_id = once.send(
                 lambda in_time: client.create_onboarding_user(
@@ -188,6 +181,6 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 
 
 def _names_taken_email(words: str) -> bool:
-    """Whether a refusal says that the e-mail belongs to a user already (decided: its words are not on record)."""
+    """Whether a refusal means that a user has this e-mail already (decided: the exact words are not on record)."""
     said = words.casefold()
     return "mail" in said and any(word in said for word in ("taken", "already", "exist", "in use"))

@@ -1,4 +1,4 @@
-"""What the operators that withdraw share: the record, the policy, and the wait for the end."""
+"""The base of the operators that withdraw: the record, the sending, and the wait for the final state."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, W
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
-from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.records import Step
 from airflow_provider_quoine.payments.withdrawals import (
-    look_up_sent,
-    rehearse_withdrawal,
+    dry_run_withdrawal,
+    get_sent_withdrawal,
+    open_record,
     send_withdrawal,
-    withdrawal_record,
 )
-from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
-from airflow_provider_quoine.waiting.status_queries import Look, Progress, WithdrawalWatch, judge, look_from_event
+from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
+from airflow_provider_quoine.waiting.status_queries import Observation, Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.exchange.models import Withdrawal
+    from airflow_provider_quoine.exchange.models import Withdrawal, WithdrawalOrder
+    from airflow_provider_quoine.payments.records import Entry
     from airflow_provider_quoine.payments.send_once import SendOnce
 
 
@@ -38,12 +39,12 @@ class WithdrawalTask(BaseOperator):
     :param address: bitcoin address that the connection's policy allows.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
         out if the connection itself holds that key.
-    :param wait_for_completion: go on to the final state in the same task, deferred. Cancelled, declined and
+    :param wait_for_completion: wait for the final state in the same task, deferred. Cancelled, declined and
         reverted fail, and nothing is sent again.
-    :param poke_interval: seconds between two looks while it waits.
-    :param completion_timeout: how long it waits.
+    :param poke_interval: seconds between two queries while it waits.
+    :param completion_timeout: longest wait.
     :param dry_run: do everything but send; the result's ``id`` is None and its state ``dry_run``.
-    :param quoine_conn_id: connection; its policy says where bitcoin may go and how much.
+    :param quoine_conn_id: connection; its policy holds the allowed addresses and the bounds.
     """
 
     template_fields: Sequence[str] = ("quoine_conn_id", "amount", "address", "credentials_variable")
@@ -70,7 +71,8 @@ class WithdrawalTask(BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.poke_interval = poke_interval
         self.completion_timeout = completion_timeout
-        self.send_nothing = dry_run
+        # Not dry_run, which is a method of every operator.
+        self.is_dry_run = dry_run
         self.quoine_conn_id = quoine_conn_id
 
     @property
@@ -78,50 +80,46 @@ class WithdrawalTask(BaseOperator):
         """The hook that signs with the user's own key."""
         return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
 
-    def begin(self, context: Context) -> tuple[SendOnce, dict[str, Any]]:
-        """Open the record before anything else can fail."""
-        once = withdrawal_record(context)
-        return once, once.begin({"amount": str(self.amount).strip(), "address": str(self.address).strip()})
+    def begin(self, context: Context) -> tuple[SendOnce, Entry, WithdrawalOrder]:
+        """Open the record before anything else can fail, and make the order from the rendered fields."""
+        with without_retry():
+            return open_record(context, amount=self.amount, address=self.address)
 
-    def send(self, context: Context, once: SendOnce, auth_code: str) -> Any:
+    def send(self, context: Context, once: SendOnce, order: WithdrawalOrder, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""
-        if self.send_nothing:
-            checked = rehearse_withdrawal(hook=self.hook, amount=self.amount, address=self.address)
+        if self.is_dry_run:
+            checked = dry_run_withdrawal(hook=self.hook, order=order)
             self.log.info("Dry run: the withdrawal was checked and not sent.")
             return checked
-        withdrawal = send_withdrawal(
-            hook=self.hook, once=once, amount=self.amount, address=self.address, auth_code=auth_code
-        )
+        withdrawal = send_withdrawal(hook=self.hook, once=once, order=order, auth_code=auth_code)
         self.log.info("The exchange took withdrawal %s.", withdrawal.id)
         return self._go_on(context, withdrawal)
 
-    def go_on_if_sent(self, context: Context, record: dict[str, Any]) -> Any:
-        """Go on with what an earlier try sent; None if none did."""
+    def go_on_if_sent(self, context: Context, record: Entry, order: WithdrawalOrder) -> Any:
+        """Go on with the withdrawal of an earlier try; None if none was sent."""
         if record["step"] != Step.SENT:
             return None
         with without_retry():
-            return self._go_on(context, look_up_sent(hook=self.hook, record=record))
+            sent = get_sent_withdrawal(hook=self.hook, withdrawal_id=str(record["id"]), order=order)
+            return self._go_on(context, sent)
 
     def _go_on(self, context: Context, withdrawal: Withdrawal) -> Any:
         show_link(context=context, hook=self.hook, withdrawal_id=withdrawal.id)
         if not self.wait_for_completion:
             return withdrawal.as_dict()
-        watch = WithdrawalWatch(
-            quoine_conn_id=self.quoine_conn_id,
-            credentials_variable=self.credentials_variable,
+        trigger = QuoineWithdrawalTrigger(
             withdrawal_id=withdrawal.id,
-            success_states=tuple(sorted(WITHDRAWAL_SUCCESS_STATES)),
-            failure_states=tuple(sorted(WITHDRAWAL_FAILURE_STATES)),
+            credentials_variable=self.credentials_variable,
+            success_states=WITHDRAWAL_SUCCESS_STATES,
+            failure_states=WITHDRAWAL_FAILURE_STATES,
+            poke_interval=self.poke_interval,
+            quoine_conn_id=self.quoine_conn_id,
         )
-        progress = judge(withdrawal.state, watch.success_states, watch.failure_states)
+        progress = trigger.query.progress_of(withdrawal.state)
         if progress != Progress.WAITING:
-            # To defer for what has ended is to resume at once, which Airflow can take for a failure.
-            return _conclude(Look(progress=progress, state=withdrawal.state, answer=withdrawal.as_dict()))
-        self.defer(
-            trigger=QuoineWithdrawalTrigger(poke_interval=self.poke_interval, **vars(watch)),
-            method_name="withdrawal_complete",
-            timeout=self.completion_timeout,
-        )
+            # A task that defers for a final state resumes at once, which Airflow can take for a failure.
+            return _conclude(Observation(progress=progress, state=withdrawal.state, answer=withdrawal.as_dict()))
+        self.defer(trigger=trigger, method_name="withdrawal_complete", timeout=self.completion_timeout)
         return None
 
     def withdrawal_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -129,14 +127,15 @@ class WithdrawalTask(BaseOperator):
         End with the withdrawal's final state.
 
         :raises AirflowFailException: if the exchange did not pay it out.
+        :raises QuoineError: if the exchange refused to answer.
         """
-        return _conclude(look_from_event(event))
+        return _conclude(read_observation(event))
 
 
-def _conclude(look: Look) -> dict[str, Any]:
-    if look.progress == Progress.FAILED:
+def _conclude(seen: Observation) -> dict[str, Any]:
+    if seen.progress == Progress.FAILED:
         raise AirflowFailException(
-            f"Withdrawal {look.answer.get('id')} ended as {look.state}: the exchange did not pay it out. This task "
+            f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
             "does not send it again, also not when it is cleared; to pay after all, start a new run."
         )
-    return look.answer
+    return seen.answer

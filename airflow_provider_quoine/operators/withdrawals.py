@@ -20,8 +20,8 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
     """
     Have the exchange send the user an authentication code by e-mail or SMS (api-reference 2.1).
 
-    The code itself never passes through here. A request whose answer is lost is not repeated, since the user
-    may have a code already.
+    The task never sees the code. A request whose answer is lost is not repeated, because the user may have a code
+    already.
 
     :param user_id: the exchange's id of the user.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
@@ -66,14 +66,14 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
 
 class QuoineCreateWithdrawalOperator(WithdrawalTask):
     """
-    Create a bitcoin withdrawal with a code that is there already (api-reference 2.1).
+    Create a bitcoin withdrawal with an authentication code from a Variable (api-reference 2.1).
 
     To have a person type the code in the middle of a DAG, use
     :class:`~airflow_provider_quoine.operators.authorization.QuoineAuthorizeWithdrawalOperator`. The other
     parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
-    :param auth_code_variable: Variable that holds the authentication code. It is deleted once it was sent,
-        because a code is good for one request, and kept where the exchange surely did not look at it (no
+    :param auth_code_variable: Variable that holds the authentication code. It is deleted once the code was sent,
+        because a code is good for one request. It is kept if the exchange surely did not check the code (no
         connection, request limit), so that a retry finds it.
     :return: id, amount (str), address and state.
     """
@@ -86,12 +86,12 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
 
     def execute(self, context: Context) -> Any:
         """Send at most once per run and task."""
-        once, record = self.begin(context)
-        if result := self.go_on_if_sent(context, record):
+        once, record, order = self.begin(context)
+        if result := self.go_on_if_sent(context, record, order):
             return result
         with without_retry():
             try:
-                return self.send(context, once, read_secret_variable(self.auth_code_variable))
+                return self.send(context, once, order, read_secret_variable(self.auth_code_variable))
             finally:
                 if once.has_sent:
                     Variable.delete(self.auth_code_variable)

@@ -1,17 +1,17 @@
-"""What a withdrawal must obey before anything is sent: allow-list, bounds, and a well-formed address."""
+"""The rules for withdrawals: allow-list, bounds and network. They are checked before anything is sent."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from airflow_provider_quoine.exchange.addresses import Network, check_address, decode_address
+from airflow_provider_quoine.exchange.addresses import BitcoinAddress, Network, check_address, decode_address
+from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.exchange.models import format_amount, parse_amount
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.models import WithdrawalOrder
     from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
 #: The explicit choice to allow every address.
@@ -21,19 +21,19 @@ ANY_ADDRESS = "*"
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalPolicy:
     """
-    Where bitcoin may go and how much at a time (decided: design, Policy before money).
+    The addresses that bitcoin may go to, and the bounds of one withdrawal (decided: design, Policy before money).
 
-    :param name: whose policy it is, for messages: the connection.
-    :param addresses: those allowed; empty allows none, :data:`ANY_ADDRESS` among them allows all.
+    :param conn_id: the connection that holds the policy, for messages.
+    :param addresses: the allowed ones; empty allows none, :data:`ANY_ADDRESS` among them allows all.
     :param largest: bitcoin per withdrawal; None for no bound.
     :param smallest: bitcoin per withdrawal; None for no bound.
-    :param network: that addresses must belong to.
+    :param network: every address must belong to it.
     """
 
-    name: str
+    conn_id: str
     addresses: frozenset[str]
-    largest: Decimal | None
-    smallest: Decimal | None
+    largest: Amount | None
+    smallest: Amount | None
     network: Network
 
     @classmethod
@@ -45,10 +45,10 @@ class WithdrawalPolicy:
         """
         extras = connection.extras
         return cls(
-            name=connection.conn_id,
+            conn_id=connection.conn_id,
             addresses=frozenset(re.split(r"[\s,]+", extras.withdrawal_addresses.strip())) - {""},
-            largest=parse_amount(extras.withdrawal_max) if extras.withdrawal_max else None,
-            smallest=parse_amount(extras.withdrawal_min) if extras.withdrawal_min else None,
+            largest=Amount(extras.withdrawal_max) if extras.withdrawal_max else None,
+            smallest=Amount(extras.withdrawal_min) if extras.withdrawal_min else None,
             network=Network(extras.bitcoin_network),
         )
 
@@ -57,41 +57,41 @@ class WithdrawalPolicy:
         """Whether the allow-list is the explicit ``*``."""
         return ANY_ADDRESS in self.addresses
 
-    def check(self, *, amount: Decimal, address: str) -> None:
+    def check(self, order: WithdrawalOrder) -> None:
         """
-        Let a withdrawal pass.
+        Let a withdrawal pass, or refuse it.
 
-        :param amount: bitcoin.
-        :param address: bitcoin address; compared with the allow-list by what it pays to, so that ``BC1...`` and
-            ``bc1...`` are one.
-        :raises QuoineInputError: naming the rule that it breaks and the field of the connection that holds it.
+        Addresses are compared with the allow-list by the output that they pay to, so ``BC1...`` and ``bc1...`` are
+        one address.
+
+        :raises QuoineInputError: naming the broken rule and the connection's field that holds it.
         """
-        check_address(address, network=self.network)
-        if not self.allows_any_address and not self._is_listed(address):
-            allowed = "that list is empty, which allows none" if not self.addresses else "it is not on that list"
+        check_address(order.address, network=self.network)
+        if not self.allows_any_address and not self._is_listed(order.address):
+            reason = "it is not on that list" if self.addresses else "that list is empty, which allows none"
             raise QuoineInputError(
-                f"Connection {self.name!r} does not allow withdrawals to {address}: {allowed}. If it is right, add it "
-                "to the connection's field 'Withdrawal addresses'."
+                f"Connection {self.conn_id!r} does not allow withdrawals to {order.address}: {reason}. If it is right, "
+                "add it to the connection's field 'Withdrawal addresses'."
             )
-        if self.largest is not None and amount > self.largest:
+        if self.largest is not None and order.amount > self.largest:
             raise QuoineInputError(
-                f"{format_amount(amount)} BTC is more than the {format_amount(self.largest)} BTC that connection "
-                f"{self.name!r} allows per withdrawal (field 'Largest withdrawal')."
+                f"{order.amount} BTC is more than the {self.largest} BTC that connection {self.conn_id!r} allows per "
+                "withdrawal (field 'Largest withdrawal')."
             )
-        if self.smallest is not None and amount < self.smallest:
+        if self.smallest is not None and order.amount < self.smallest:
             raise QuoineInputError(
-                f"{format_amount(amount)} BTC is less than the {format_amount(self.smallest)} BTC that connection "
-                f"{self.name!r} asks for (field 'Smallest withdrawal')."
+                f"{order.amount} BTC is less than the {self.smallest} BTC that connection {self.conn_id!r} asks for "
+                "(field 'Smallest withdrawal')."
             )
 
-    def _is_listed(self, address: str) -> bool:
-        return decode_address(address).script in {self._script_of(listed) for listed in self.addresses}
+    def _is_listed(self, address: BitcoinAddress) -> bool:
+        return address in {self._decode(listed) for listed in self.addresses}
 
-    def _script_of(self, listed: str) -> bytes:
+    def _decode(self, listed: str) -> BitcoinAddress:
         try:
-            return decode_address(listed).script
+            return decode_address(listed)
         except QuoineInputError as error:
             raise QuoineInputError(
-                f"Connection {self.name!r} has an entry in its field 'Withdrawal addresses' that is no address, so "
+                f"Connection {self.conn_id!r} has an entry in its field 'Withdrawal addresses' that is no address, so "
                 f"nothing is sent: {error}"
             ) from None

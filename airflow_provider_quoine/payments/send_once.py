@@ -12,7 +12,7 @@ try stops; if none does, ``sending`` was stored before any successor could look,
 ``sending`` stops.
 
 The clock covers what is left. A worker that is frozen between the read-back and the first byte must not send
-hours later, when a person may have settled the matter by hand.
+hours later, when a person may have resolved the matter by hand.
 """
 
 from __future__ import annotations
@@ -22,29 +22,21 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # there, but not in its stub
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
+from airflow_provider_quoine.payments.records import Entry, RecordKind, Step
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 Answer = TypeVar("Answer")
-Entry = dict[str, Any]
 
 #: Between the record ``sending`` and the first byte of the request lie at most this many seconds.
 SEND_WITHIN_SECONDS = 5.0
-
-
-class Step(StrEnum):
-    """Where a request stands. Only ``prepared`` and ``refused`` allow sending."""
-
-    PREPARED = "prepared"
-    SENDING = "sending"
-    SENT = "sent"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
 
 
 class StateStore(Protocol):
@@ -70,10 +62,9 @@ class SendOnce:
     One request that may be carried out at most once per run and task.
 
     :param store: ``context["task_state_store"]``.
-    :param key: the record's key in the store, such as ``quoine_withdrawal``.
+    :param kind: the record's kind.
     :param try_number: the task's try; above 1 with no record means that the record was lost.
-    :param what: what is sent, for messages: "withdrawal", "onboarding user".
-    :param way_out: what a person does about an outcome that nobody knows.
+    :param resolution_steps: the steps by which a person resolves an unknown outcome, for messages.
     :param clock: seconds on a clock that goes on while this process is stopped or the machine sleeps.
     :ivar has_sent: whether this try's request may have come before the exchange's eyes; false after a failure
         that leaves the request to be sent as it is once more.
@@ -83,19 +74,27 @@ class SendOnce:
         self,
         *,
         store: StateStore,
-        key: str,
+        kind: RecordKind,
         try_number: int,
-        what: str,
-        way_out: str,
+        resolution_steps: str,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.store = store
-        self.key = key
+        self.kind = kind
         self.try_number = try_number
-        self.what = what
-        self.way_out = way_out
+        self.resolution_steps = resolution_steps
         self.clock = clock or boot_time
         self.has_sent = False
+
+    @classmethod
+    def for_task(cls, context: Context, kind: RecordKind) -> Self:
+        """Return the record of this run and task."""
+        return cls(
+            store=context["task_state_store"],
+            kind=kind,
+            try_number=context["ti"].try_number,
+            resolution_steps=resolution_steps(context["ti"], kind),
+        )
 
     def begin(self, details: Mapping[str, str]) -> Entry:
         """
@@ -105,22 +104,22 @@ class SendOnce:
         :return: the record: ``prepared``, or ``sent`` with its ``id`` if an earlier try got that far.
         :raises QuoineMustNotSendError: if an earlier try may have sent, or if that cannot be known.
         """
-        found: Entry | None = self.store.get(self.key)
+        found: Entry | None = self.store.get(self.kind.key)
         if found is None and self.try_number > 1:
             raise QuoineMustNotSendError(
                 f"This is try {self.try_number} and there is no record of the tries before it, so nobody can "
-                f"know whether the {self.what} was sent. Nothing was sent by this try. {self.way_out}"
+                f"know whether the {self.kind.noun} was sent. Nothing was sent by this try. {self.resolution_steps}"
             )
         if found is None:
             return self._write({**details, "step": Step.PREPARED})
         if found["step"] in (Step.SENDING, Step.UNKNOWN):
             raise QuoineMustNotSendError(
-                f"An earlier try {_story(found)} and its outcome is unknown: the {self.what} may exist at the "
-                f"exchange. Nothing was sent by this try. {self.way_out}"
+                f"An earlier try {_describe(found)} and its outcome is unknown: the {self.kind.noun} may exist at the "
+                f"exchange. Nothing was sent by this try. {self.resolution_steps}"
             )
         if found["step"] == Step.SENT:
             self._refuse_other(found, details)
-            # A person who settled a lost record told the id only.
+            # A person who resolved a lost record gave the id only.
             return {**details, **found}
         return self._write({**found, **details, "step": Step.PREPARED})
 
@@ -159,14 +158,14 @@ class SendOnce:
         )
         if self._read() != sending:
             raise QuoineMustNotSendError(
-                f"Another try of this task has taken over, so this one does not send the {self.what}."
+                f"Another try of this task has taken over, so this one does not send the {self.kind.noun}."
             )
 
         def in_time() -> None:
             if self.clock() > deadline:
                 raise QuoineTooLateError(
                     f"More than {SEND_WITHIN_SECONDS:g} s passed between the record and the request (a stopped "
-                    f"worker or a sleeping machine), so the {self.what} was not sent."
+                    f"worker or a sleeping machine), so the {self.kind.noun} was not sent."
                 )
 
         self.has_sent = True
@@ -188,8 +187,8 @@ class SendOnce:
             self._write({**sending, "step": Step.SENT, "id": identifier})
         except Exception as error:
             raise QuoineMustNotSendError(
-                f"The {self.what} was carried out, its id is {identifier}, but this could not be recorded "
-                f"({type(error).__name__}). {self.way_out}"
+                f"The {self.kind.noun} was carried out, its id is {identifier}, but this could not be recorded "
+                f"({type(error).__name__}). {self.resolution_steps}"
             ) from error
 
     def _after_failure(self, before: Entry, sending: Entry, error: QuoineError) -> Exception:
@@ -199,23 +198,23 @@ class SendOnce:
         # Where this fails the record stays "sending": the next try stops, which is safe.
         with suppress(Exception):
             self._write({**known, "step": step, "reason": str(error), "try_number": self.try_number})
-        return QuoineMustNotSendError(f"{error} {self.way_out}") if step == Step.UNKNOWN else error
+        return QuoineMustNotSendError(f"{error} {self.resolution_steps}") if step == Step.UNKNOWN else error
 
     def _refuse_other(self, found: Entry, details: Mapping[str, str]) -> None:
         changed = [name for name, value in details.items() if found.get(name, value) != value]
         if changed:
             before = ", ".join(f"{name} {found.get(name)}" for name in changed)
             raise QuoineMustNotSendError(
-                f"An earlier try of this run sent the {self.what} {found['id']} with {before}; this try has another. "
-                f"One run stands for one {self.what}: start a new run for the new one."
+                f"An earlier try of this run sent the {self.kind.noun} {found['id']} with {before}; this try has "
+                f"another. One run stands for one {self.kind.noun}: start a new run for the new one."
             )
 
     def _read(self) -> Entry:
-        return self.store.get(self.key) or {}
+        return self.store.get(self.kind.key) or {}
 
     def _write(self, entry: Entry) -> Entry:
         entry = {**entry, "step": str(entry["step"]), "at": datetime.now(UTC).isoformat()}
-        self.store.set(self.key, entry, retention=NEVER_EXPIRE)
+        self.store.set(self.kind.key, entry, retention=NEVER_EXPIRE)
         return entry
 
 
@@ -223,20 +222,21 @@ class QuoineTooLateError(QuoineError):
     """The bound between the record and the request has passed. Nothing was sent."""
 
 
-def way_out(ti: Any, *, group: str) -> str:
+def resolution_steps(ti: Any, kind: RecordKind) -> str:
     """
-    Say how a person settles an unknown outcome.
+    Return the steps by which a person resolves an unknown outcome of a task.
 
     :param ti: the task instance.
-    :param group: of ``airflow quoine``: ``withdrawals`` or ``users``.
+    :param kind: the kind of the task's record.
     """
+    command = f"airflow quoine {kind.command_group}"
     names = {"dag": ti.dag_id, "run": ti.run_id, "task": ti.task_id}
     where = " ".join(f"--{name}-id {shlex.quote(value)}" for name, value in names.items())
     if ti.map_index >= 0:
         where += f" --map-index {ti.map_index}"
     return (
-        "Look it up at the exchange. If it exists: airflow quoine "
-        f"{group} exists --id ID {where}. If it does not: airflow quoine {group} absent {where}. Then clear this task."
+        f"Look it up at the exchange. If it exists: {command} exists --id ID {where}. "
+        f"If it does not: {command} absent {where}. Then clear this task."
     )
 
 
@@ -253,6 +253,6 @@ def _step_after(error: QuoineError) -> Step:
     return Step.PREPARED
 
 
-def _story(entry: Entry) -> str:
+def _describe(entry: Entry) -> str:
     reason = f" ({entry['reason']})" if entry.get("reason") else ""
     return f"began to send at {entry['at']}{reason}"

@@ -1,38 +1,37 @@
-"""What the sensors share: poke, reschedule and deferrable waits with one outcome."""
+"""The base of the waiting sensors: poke, reschedule and deferrable waits that end alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_quoine.waiting.status_queries import Look, Progress, look_from_event, look_once, say
+from airflow_provider_quoine.triggers.polling import read_observation
+from airflow_provider_quoine.waiting.status_queries import Observation, Progress, log_observation, run_query
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger, QuoineWithdrawalTrigger
-    from airflow_provider_quoine.waiting.status_queries import OnboardingStatusWatch, WithdrawalWatch
 
 
 class QuoineWaitSensor(BaseSensorOperator):
     """
-    Wait until the exchange says how something ended.
+    Wait for a final state at the exchange.
 
-    A failing end is never retried, since looking again would not change it. A refusal (wrong key, no such id)
-    fails the task in every mode; ``soft_fail`` turns a failing end and a time-out into skipped.
+    A failing end is never retried, because to ask again would not change it. A refusal (wrong key, no such id)
+    fails the task in every mode. ``soft_fail`` turns a failing end and a time-out into skipped.
 
     :param deferrable: wait in the triggerer and hold no worker slot. ``exponential_backoff``, ``max_wait`` and
         ``silent_fail`` have no effect then.
-    :param poke_interval: seconds between two looks, 60 by default. The exchange allows 300 requests in 5
+    :param poke_interval: seconds between two queries, 60 by default. The exchange allows 300 requests in 5
         minutes for all waits together (api-reference, Introduction).
     """
 
-    trigger_type: ClassVar[type[QuoineOnboardingStatusTrigger | QuoineWithdrawalTrigger]]
     template_fields: Sequence[str] = ("quoine_conn_id",)
     ui_color = "#dbeafe"
 
@@ -48,52 +47,51 @@ class QuoineWaitSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self._last_state = ""
 
-    def get_watch(self) -> OnboardingStatusWatch | WithdrawalWatch:
-        """Return what to look at, from the rendered fields."""
+    def get_trigger(self) -> QuoineOnboardingStatusTrigger | QuoineWithdrawalTrigger:
+        """Return the trigger, whose query all modes run, from the rendered fields."""
         raise NotImplementedError
 
-    def conclude(self, look: Look) -> PokeReturnValue:
+    def conclude(self, seen: Observation) -> PokeReturnValue:
         """
-        Turn a look into a sensor's answer.
+        Turn an observation into a sensor's answer.
 
         :raises AirflowFailException: if the end is a failing one.
         """
-        if look.progress == Progress.FAILED:
-            raise AirflowFailException(self.failure_message(look))
-        return PokeReturnValue(is_done=look.progress == Progress.DONE, xcom_value=self.result(look))
+        if seen.progress == Progress.FAILED:
+            raise AirflowFailException(self.failure_message(seen))
+        return PokeReturnValue(is_done=seen.progress == Progress.DONE, xcom_value=self.result(seen))
 
-    def failure_message(self, look: Look) -> str:
-        """Say what ended badly and what a person can do."""
+    def failure_message(self, seen: Observation) -> str:
+        """Name the failing end, and tell a person what to do next."""
         raise NotImplementedError
 
-    def result(self, look: Look) -> Any:
-        """Return what goes to XCom when the wait ended well."""
+    def result(self, seen: Observation) -> Any:
+        """Return the XCom of a wait that ended well."""
         raise NotImplementedError
 
-    def needs_own_look(self, look: Look) -> bool:
-        """Whether an end seen by the trigger must be looked at from here, for what no event may carry."""
+    def must_query_again(self, seen: Observation) -> bool:
+        """Whether an end from an event must be queried again by the task, because no event may carry a secret."""
         return False
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, and log what was seen where it is news to this task's log."""
-        watch = self.get_watch()
-        look = look_once(watch)
-        if look.problem or look.state != self._last_state:
-            say(watch, look)
-        self._last_state = look.state
-        return self.conclude(look)
+        """Run the query once; log a new state and every problem."""
+        query = self.get_trigger().query
+        seen = run_query(query)
+        if seen.problem or seen.state != self._last_state:
+            log_observation(query, seen)
+        self._last_state = seen.state
+        return self.conclude(seen)
 
     def execute(self, context: Context) -> Any:
-        """Wait in the mode that was chosen; a deferrable sensor looks once before it defers."""
+        """Wait in the chosen mode; a deferrable sensor runs its query once before it defers."""
         return self._wait_deferred(context) if self.deferrable else super().execute(context)
 
     def _wait_deferred(self, context: Context) -> Any:
-        poked = self._as_poke_mode_ends(partial(self.poke, context))
+        poked = self._end_as_in_poke_mode(partial(self.poke, context))
         if poked.is_done:
             return poked.xcom_value
-        watch = self.get_watch()
         self.defer(
-            trigger=self.trigger_type(poke_interval=self.poke_interval, **vars(watch)),
+            trigger=self.get_trigger(),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),
         )
@@ -101,16 +99,17 @@ class QuoineWaitSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """
-        Go on with what the trigger saw.
+        End with the trigger's observation.
 
-        :raises AirflowException: on a refusal by the exchange, or an event that is not understood.
+        :raises QuoineError: if the exchange refused.
+        :raises AirflowException: if no trigger of this version sends such an event.
         """
-        look = look_from_event(event)
-        if self.needs_own_look(look):
+        seen = read_observation(event)
+        if self.must_query_again(seen):
             return self.execute(context)
-        return self._as_poke_mode_ends(partial(self.conclude, look)).xcom_value
+        return self._end_as_in_poke_mode(partial(self.conclude, seen)).xcom_value
 
-    def _as_poke_mode_ends(self, check: Callable[[], PokeReturnValue]) -> PokeReturnValue:
+    def _end_as_in_poke_mode(self, check: Callable[[], PokeReturnValue]) -> PokeReturnValue:
         try:
             return check()
         except AirflowFailException as error:

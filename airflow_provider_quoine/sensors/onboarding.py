@@ -16,19 +16,19 @@ from airflow_provider_quoine.exchange.models import (
 from airflow_provider_quoine.hooks.quoine import write_secret_variable
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger
-from airflow_provider_quoine.waiting.status_queries import OnboardingStatusWatch, Progress
+from airflow_provider_quoine.waiting.status_queries import Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-    from airflow_provider_quoine.waiting.status_queries import Look
+    from airflow_provider_quoine.waiting.status_queries import Observation
 
 
 class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     """
     Wait until a user is APPROVED or DECLINED (api-reference 1.2).
 
-    The key that the exchange hands out with APPROVED goes into an Airflow Variable, encrypted at rest, and
+    The exchange hands out the user's key with APPROVED. It is stored in an Airflow Variable, encrypted at rest, and
     nowhere else.
 
     :param user_id: the exchange's id of the user.
@@ -40,7 +40,6 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     :return: ``"APPROVED"`` or ``"DECLINED"``.
     """
 
-    trigger_type = QuoineOnboardingStatusTrigger
     template_fields: Sequence[str] = ("quoine_conn_id", "user_id", "password_variable", "credentials_variable")
 
     def __init__(
@@ -58,48 +57,49 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
         self.credentials_variable = credentials_variable
         self.fail_on_declined = fail_on_declined
 
-    def get_watch(self) -> OnboardingStatusWatch:
-        """Return the user to look at."""
+    def get_trigger(self) -> QuoineOnboardingStatusTrigger:
+        """Return the trigger that waits for the user."""
         returned: set[str] = set() if self.fail_on_declined else {OnboardingStatus.DECLINED}
-        return OnboardingStatusWatch(
-            quoine_conn_id=self.quoine_conn_id,
+        return QuoineOnboardingStatusTrigger(
             user_id=str(self.user_id),
             password_variable=self.password_variable,
-            success_states=tuple(sorted(ONBOARDING_SUCCESS_STATUSES | returned)),
-            failure_states=tuple(sorted(ONBOARDING_FAILURE_STATUSES - returned)),
+            success_states=ONBOARDING_SUCCESS_STATUSES | returned,
+            failure_states=ONBOARDING_FAILURE_STATUSES - returned,
+            poke_interval=self.poke_interval,
+            quoine_conn_id=self.quoine_conn_id,
         )
 
-    def conclude(self, look: Look) -> PokeReturnValue:
-        """Store the key if there is one to store, then end as every sensor does."""
-        if self._has_key_to_store(look):
-            self._store(look)
-        return super().conclude(look)
+    def conclude(self, seen: Observation) -> PokeReturnValue:
+        """Store the key of an approved user, then end as every sensor does."""
+        if self._has_key_to_store(seen):
+            self._store_key(seen)
+        return super().conclude(seen)
 
-    def needs_own_look(self, look: Look) -> bool:
-        """The key never travels in an event, so an approved user is looked at once more from here."""
-        return self._has_key_to_store(look)
+    def must_query_again(self, seen: Observation) -> bool:
+        """An event never carries the key, so the task queries an approved user again."""
+        return self._has_key_to_store(seen)
 
-    def failure_message(self, look: Look) -> str:
-        """Say that the exchange declined the user."""
-        return f"The exchange answered {look.state} for user {self.user_id}; the answer gives no reason, so ask it."
+    def failure_message(self, seen: Observation) -> str:
+        """Return that the exchange declined or banned the user."""
+        return f"The exchange answered {seen.state} for user {self.user_id}; the answer gives no reason, so ask it."
 
-    def result(self, look: Look) -> str:
+    def result(self, seen: Observation) -> str:
         """Return the status."""
-        return look.state.upper()
+        return seen.state.upper()
 
-    def _has_key_to_store(self, look: Look) -> bool:
-        approved = look.progress == Progress.DONE and look.state.upper() == OnboardingStatus.APPROVED
+    def _has_key_to_store(self, seen: Observation) -> bool:
+        approved = seen.progress == Progress.DONE and seen.state.upper() == OnboardingStatus.APPROVED
         return approved and bool(self.credentials_variable)
 
-    def _store(self, look: Look) -> None:
-        if look.credentials is None:
+    def _store_key(self, seen: Observation) -> None:
+        if seen.credentials is None:
             raise AirflowFailException(
                 f"The exchange approved user {self.user_id} but handed out no key, so there is nothing to put into "
                 f"Variable {self.credentials_variable!r}. Ask the exchange for the user's key."
             )
         write_secret_variable(
             str(self.credentials_variable),
-            look.credentials.to_json(),
+            seen.credentials.to_json(),
             description=f"API key of Quoine user {self.user_id}, written when the exchange approved the user",
         )
         self.log.info("The key of user %s is in Variable %s.", self.user_id, self.credentials_variable)

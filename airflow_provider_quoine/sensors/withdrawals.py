@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
-from airflow_provider_quoine.waiting.status_queries import WithdrawalWatch
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
-    from airflow_provider_quoine.waiting.status_queries import Look
+    from airflow_provider_quoine.waiting.status_queries import Observation
 
 
 class QuoineWithdrawalSensor(QuoineWaitSensor):
     """
     Wait until a withdrawal is processed (api-reference 2.2).
 
-    A cancelled, declined or reverted withdrawal fails the task; it is never sent again by itself. A state that
-    is in neither set keeps waiting.
+    A cancelled, declined or reverted withdrawal fails the task; it is never sent again by itself. A state in neither
+    set keeps waiting.
 
     :param withdrawal_id: the exchange's id.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
@@ -31,7 +30,6 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     :return: id, amount (str), address and state.
     """
 
-    trigger_type = QuoineWithdrawalTrigger
     template_fields: Sequence[str] = ("quoine_conn_id", "withdrawal_id", "credentials_variable")
 
     def __init__(
@@ -49,23 +47,24 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
         self.success_states = success_states
         self.failure_states = failure_states
 
-    def get_watch(self) -> WithdrawalWatch:
-        """Return the withdrawal to look at."""
-        return WithdrawalWatch(
-            quoine_conn_id=self.quoine_conn_id,
-            credentials_variable=self.credentials_variable,
+    def get_trigger(self) -> QuoineWithdrawalTrigger:
+        """Return the trigger that waits for the withdrawal."""
+        return QuoineWithdrawalTrigger(
             withdrawal_id=str(self.withdrawal_id),
-            success_states=tuple(sorted(self.success_states)),
-            failure_states=tuple(sorted(self.failure_states)),
+            credentials_variable=self.credentials_variable,
+            success_states=self.success_states,
+            failure_states=self.failure_states,
+            poke_interval=self.poke_interval,
+            quoine_conn_id=self.quoine_conn_id,
         )
 
-    def failure_message(self, look: Look) -> str:
-        """Say how the withdrawal ended."""
+    def failure_message(self, seen: Observation) -> str:
+        """Return the failing end."""
         return (
-            f"Withdrawal {self.withdrawal_id} ended as {look.state}: the exchange did not pay it out. It is not "
+            f"Withdrawal {self.withdrawal_id} ended as {seen.state}: the exchange did not pay it out. It is not "
             "sent again by itself; to pay it after all, start a new run."
         )
 
-    def result(self, look: Look) -> dict[str, Any]:
+    def result(self, seen: Observation) -> dict[str, Any]:
         """Return the withdrawal."""
-        return look.answer
+        return seen.answer

@@ -37,7 +37,7 @@ class Turn(Generic[Item]):
 
 
 @dataclass
-class Turns(Generic[Item]):
+class FairQueue(Generic[Item]):
     """
     Who is visited next.
 

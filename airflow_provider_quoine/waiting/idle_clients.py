@@ -1,4 +1,4 @@
-"""Open clients between two visits, so that thousands of waits share a few connections."""
+"""Idle clients, kept open between two visits, so that thousands of waits share a few connections."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
 MOST_IDLE = 16
-"""Clients kept open while nobody uses them; the one used longest ago is closed for another."""
+"""Idle clients kept open; beyond that, the least recently used one is closed."""
 
 LIFETIME = 300.0
-"""Seconds until a client is opened anew, so that a changed connection or Variable is taken up."""
+"""Seconds until a client is opened anew, so that a changed connection or Variable takes effect."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OpenClient:
     """
-    A client and what it was opened for.
+    A client and the key that it was opened for.
 
     :param key: credentials Variable; None for the connection's own key.
     :param client: used by one visit at a time.
@@ -32,16 +32,16 @@ class OpenClient:
 
 
 class IdleClients:
-    """The open clients of one connection that nobody uses now. Not for several threads."""
+    """The open clients of one connection that no visit uses now. Not thread-safe."""
 
     def __init__(self) -> None:
         self._idle: list[OpenClient] = []
 
     def take(self, key: str | None, *, now: float) -> OpenClient | None:
         """
-        Take one that was opened for this key; the caller puts it back or closes it.
+        Take a client that was opened for this key; the caller puts it back or closes it.
 
-        :return: None if there is none that is young enough.
+        :return: None if none is young enough.
         """
         self._close(one for one in self._idle if now - one.opened_at > LIFETIME)
         for one in reversed(self._idle):
@@ -51,16 +51,16 @@ class IdleClients:
         return None
 
     def put(self, one: OpenClient) -> None:
-        """Keep one for the next visit."""
+        """Keep a client for the next visit."""
         self._idle.append(one)
         self._close(self._idle[:-MOST_IDLE])
 
     def forget(self, key: str | None) -> None:
-        """Close those of one key, which was refused."""
+        """Close the clients of a key that was refused."""
         self._close(one for one in self._idle if one.key == key)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all clients."""
         self._close(self._idle)
 
     def _close(self, some: Iterable[OpenClient]) -> None:

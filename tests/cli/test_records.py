@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.records import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.one_task import OneTask
 
@@ -70,7 +70,7 @@ def test_what_a_person_found_is_written_with_who_and_when(lost: OneTask, exchang
     assert len(exchange.state()["withdrawals"]) == 1
 
 
-def test_a_lost_record_is_settled_by_the_id_alone(lost: OneTask, exchange: SandboxControl) -> None:
+def test_a_lost_record_is_resolved_by_the_id_alone(lost: OneTask, exchange: SandboxControl) -> None:
     lost.wipe()
     lost.clear()
     assert "there is no record of the tries before it" in lost.step().words

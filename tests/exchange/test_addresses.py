@@ -85,7 +85,7 @@ def test_every_invalid_text_of_the_bips_is_refused_for_its_reason(text: str, why
 @pytest.mark.parametrize(("network", "text", "script"), ALL_VALID)
 def test_every_valid_address_gives_its_script_and_network(network: Network, text: str, script: str) -> None:
     expected = bytes.fromhex(script)
-    assert decode_address(text) == BitcoinAddress(network=network, script=expected, owned=is_owned(expected))
+    assert decode_address(text) == BitcoinAddress(text=text, network=network, script=expected, owned=is_owned(expected))
 
 
 @pytest.mark.parametrize("text", [text for _, text, _ in ALL_VALID if text.lower().startswith(("bc1", "tb1"))])
@@ -121,33 +121,33 @@ def test_a_regtest_address_is_refused_in_words(text: str) -> None:
 @pytest.mark.parametrize("text", CORE["private_key"])
 def test_a_private_key_is_called_one_and_not_repeated(text: str) -> None:
     with pytest.raises(QuoineInputError, match="private key") as refusal:
-        check_address(text, network=Network.MAIN)
+        check_address(decode_address(text), network=Network.MAIN)
     assert text not in str(refusal.value)
 
 
 @pytest.mark.parametrize(("network", "text"), PAYABLE)
 def test_money_may_go_to_an_address_of_its_network_only(network: Network, text: str) -> None:
-    check_address(text, network=network)
+    check_address(decode_address(text), network=network)
     other = Network.TEST if network is Network.MAIN else Network.MAIN
     with pytest.raises(QuoineInputError, match=f"is a {network}-network address; the connection's network is {other}"):
-        check_address(text, network=other)
+        check_address(decode_address(text), network=other)
 
 
 @pytest.mark.parametrize(("network", "text"), NOT_PAYABLE)
 def test_no_money_may_go_where_anyone_could_take_it(network: Network, text: str) -> None:
     with pytest.raises(QuoineInputError, match="anyone could take"):
-        check_address(text, network=network)
+        check_address(decode_address(text), network=network)
 
 
 def test_the_sample_address_of_the_reference_is_a_real_one_of_the_main_network() -> None:
-    check_address(SAMPLE, network=Network.MAIN)
+    check_address(decode_address(SAMPLE), network=Network.MAIN)
     assert decode_address(SAMPLE).script.hex() == "76a91464f05cc21128bb2f64574da2adb06d3b546a3be288ac"
 
 
 def test_the_network_may_come_as_the_text_that_a_connection_holds() -> None:
-    check_address(SAMPLE, network="main")  # type: ignore[arg-type]
+    check_address(decode_address(SAMPLE), network="main")  # type: ignore[arg-type]
     with pytest.raises(QuoineInputError, match="the connection's network is test"):
-        check_address(SAMPLE, network="test")  # type: ignore[arg-type]
+        check_address(decode_address(SAMPLE), network="test")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_network_may_come_as_the_text_that_a_connection_holds() -> None:
 )
 def test_what_is_no_address_is_refused_with_the_reason(text: Any, why: str) -> None:
     with pytest.raises(QuoineInputError) as refusal:
-        check_address(text, network=Network.MAIN)
+        check_address(decode_address(text), network=Network.MAIN)
     assert why in str(refusal.value)
 
 
@@ -188,7 +188,7 @@ def test_one_changed_character_is_always_found(case: tuple[Network, str], data: 
     place = data.draw(st.integers(0, len(text) - 1))
     assume(text[place] != character)
     with pytest.raises(QuoineInputError):
-        check_address(text[:place] + character + text[place + 1 :], network=network)
+        check_address(decode_address(text[:place] + character + text[place + 1 :]), network=network)
 
 
 def test_no_change_of_one_address_character_at_any_place_gets_through() -> None:
@@ -205,7 +205,7 @@ def test_two_neighbours_exchanged_are_always_found(case: tuple[Network, str], da
     place = data.draw(st.integers(0, len(text) - 2))
     assume(text[place] != text[place + 1])
     with pytest.raises(QuoineInputError):
-        check_address(text[:place] + text[place + 1] + text[place] + text[place + 2 :], network=network)
+        check_address(decode_address(text[:place] + text[place + 1] + text[place] + text[place + 2 :]), network=network)
 
 
 @given(
@@ -217,7 +217,7 @@ def test_every_hash_in_base58_comes_back(kind: tuple[int, str, str, str], hashed
     version, network, before, after = kind
     text = write_base58(bytes([version]) + hashed)
     script = bytes.fromhex(before + hashed.hex() + after)
-    assert decode_address(text) == BitcoinAddress(network=Network(network), script=script, owned=True)
+    assert decode_address(text) == BitcoinAddress(text=text, network=Network(network), script=script, owned=True)
 
 
 @given(st.sampled_from(["bc", "tb"]), st.integers(0, 31), st.binary(max_size=44))

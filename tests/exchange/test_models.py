@@ -1,9 +1,8 @@
-"""What is checked when it is made: amounts, the onboarding form, documents, passwords, stored credentials."""
+"""Data that is checked when it is made: orders, the onboarding form, documents, passwords, stored credentials."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,99 +11,42 @@ from hypothesis import strategies as st
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import (
-    MAX_AMOUNT,
     Document,
     OnboardingStatus,
     OnboardingUser,
     UserCredentials,
+    WithdrawalOrder,
     check_password,
-    format_amount,
     make_password,
-    parse_amount,
 )
 
 FULL_WIDTH_PHONE = "\uff10\uff19\uff10\uff0d\uff11\uff17\uff19\uff10\uff0d\uff11\uff13\uff15\uff17"
-AMOUNTS = st.integers(1, int(MAX_AMOUNT * 10**8)).map(lambda satoshi: Decimal(satoshi).scaleb(-8))
 
 
-@given(AMOUNTS)
-def test_an_amount_comes_back_from_its_text_exactly(amount: Decimal) -> None:
-    text = format_amount(amount)
-
-    assert parse_amount(text) == amount
-    assert parse_amount(Decimal(text)) == amount
-    assert "E" not in text
-    assert "e" not in text
-    assert format_amount(parse_amount(text)) == text
+SEGWIT = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
-@given(st.text(max_size=30) | st.from_regex(r"[+-]?[0-9_.,]{1,20}([eE][+-]?[0-9]{1,3})?", fullmatch=True))
-def test_a_text_is_either_refused_or_an_amount_that_can_be_sent(text: str) -> None:
-    try:
-        amount = parse_amount(text)
-    except QuoineInputError:
-        return
-    assert 0 < amount <= MAX_AMOUNT
-    assert amount == amount.quantize(Decimal("1e-8"))
-    assert Decimal(format_amount(amount)) == amount
+def test_an_order_keeps_the_address_as_it_was_given_and_writes_the_amount_in_plain_digits() -> None:
+    order = WithdrawalOrder.parse(amount=" 0.00000010 ", address=f" {SEGWIT.upper()} ")
+    assert order.as_dict() == {"amount": "0.0000001", "address": SEGWIT.upper()}
+    assert str(order) == f"0.0000001 BTC to {SEGWIT.upper()}"
+    assert order == WithdrawalOrder.parse(amount="0.0000001", address=SEGWIT)
 
 
 @pytest.mark.parametrize(
-    ("text", "written"),
+    ("amount", "address", "words"),
     [
-        ("0.5", "0.5"),
-        ("0.10000001", "0.10000001"),
-        (" 1.50 ", "1.5"),
-        ("0.00000001", "0.00000001"),
-        ("007", "7"),
-        ("100", "100"),
-        ("21000000", "21000000"),
-        (3, "3"),
-        (Decimal("5E-1"), "0.5"),
-        (Decimal("1E+2"), "100"),
-        (Decimal("1E-8"), "0.00000001"),
+        (0.5, SEGWIT, "a float is not exact"),
+        ("0", SEGWIT, "must be above zero"),
+        ("0.5", SEGWIT[:-1] + "q", "checksum"),
+        ("0.5", f"{SEGWIT} {SEGWIT}", "is in no address"),
+        ("0.5", " ", "There is no address to withdraw to"),
+        ("0.5", None, "There is no address to withdraw to"),
     ],
 )
-def test_amounts_are_written_in_plain_digits(text: str | int | Decimal, written: str) -> None:
-    assert format_amount(parse_amount(text)) == written
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        *(
-            "",
-            " ",
-            "0",
-            "0.0",
-            "-1",
-            "+1",
-            "1e3",
-            "5E-1",
-            "1,5",
-            "1_000",
-            "1.",
-            ".5",
-            "0x1",
-            "NaN",
-            "Infinity",
-            "\uff11",
-        ),
-        *("0.123456789", "0.100000000", "21000000.00000001", "9" * 5000, "1 2", "1\n2", "½"),
-        *(0.5, 1.0, float("nan"), True, False, None, [], b"1", object()),
-        *(Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("-0.5"), Decimal(0), Decimal("1E-9")),
-        *(Decimal("1E+999999"), Decimal("1E-999999"), -1, 0, 10**4000),
-    ],
-)
-def test_what_is_no_amount_is_refused(given: Any) -> None:
-    with pytest.raises(QuoineInputError) as caught:
-        parse_amount(given)
-    assert len(str(caught.value)) < 250
-
-
-def test_an_int_too_long_to_be_written_is_refused() -> None:
-    with pytest.raises(QuoineInputError):
-        parse_amount(10**5000)
+def test_an_order_that_is_wrong_cannot_be_made(amount: Any, address: Any, words: str) -> None:
+    with pytest.raises(QuoineInputError, match=words):
+        WithdrawalOrder.parse(amount=amount, address=address)
 
 
 @pytest.mark.parametrize("text", ["approved", " Approved ", "APPROVED"])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_quoine.exchange import addresses
+from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.models import UserCredentials
-from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.policy import WithdrawalPolicy
+from airflow_provider_quoine.payments.records import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.leaks import cells, contents, find
 from tests.support.one_task import End, OneTask, set_connection
@@ -75,6 +80,43 @@ def test_a_rule_that_is_made_while_the_person_thinks_counts(
     set_connection(monkeypatch, withdrawal_max="0.4")
     assert task.answer("Send", exchange.latest_code(payer)).state == "failed"
     assert exchange.state()["withdrawals"] == []
+
+
+def test_amount_and_address_are_read_once_and_checked_once_before_the_question_and_once_after_the_answer(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return call(*args, **kwargs)
+
+        return count
+
+    monkeypatch.setattr(Amount, "__new__", counted("amount", Amount.__new__))
+    monkeypatch.setattr(addresses, "_decode_segwit", counted("address", addresses._decode_segwit))
+    monkeypatch.setattr(WithdrawalPolicy, "check", counted("policy", WithdrawalPolicy.check))
+    once = {"amount": 1, "address": 1, "policy": 1}
+
+    task = authorize(payer)
+    assert task.step().state == "awaiting_input"
+    assert calls == once
+    calls.clear()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert calls == once
+
+
+@pytest.mark.parametrize("amount", ["0.50", " 0.5 "])
+def test_an_amount_that_is_only_written_in_another_way_is_the_same_order(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, amount: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", "0.5")
+    task = OneTask("authorize_by_variable", user_id=payer, address=ADDRESS)
+    task.step()
+    monkeypatch.setenv("AIRFLOW_VAR_PAYOUT", amount)
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    assert task.record(RECORD)["amount"] == "0.5"
 
 
 def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.exchange.models import check_password
-from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.records import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.one_task import OneTask, set_connection
@@ -60,7 +60,10 @@ def test_the_users_id_is_returned(exchange: SandboxControl, form: dict[str, str]
         ({"id_document": "nowhere/passport.pdf"}, "id_document: there is no file 'nowhere/passport.pdf'"),
         ({"id_document": "/tmp"}, "id_document: there is no file"),
         ({"id_document": ""}, "id_document: there is no file"),
-        ({"id_document": "pigeon://loft/passport.pdf"}, "id_document: 'pigeon://loft/passport.pdf' is of a store that"),
+        (
+            {"id_document": "pigeon://loft/passport.pdf"},
+            "id_document: this worker cannot read the store of 'pigeon://loft/passport.pdf'",
+        ),
         ({"email_address": "taro at example.com"}, "email is no e-mail address"),
         ({"country": "XX"}, "country must be a two-letter ISO 3166 code"),
         ({"country": "Japan"}, "country must be a two-letter ISO 3166 code"),

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.payments.send_once import Step
+from airflow_provider_quoine.payments.records import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.waiting import poller
 from tests.support.one_task import OneTask, set_connection
@@ -368,7 +368,7 @@ def test_a_refusal_while_it_waits_is_retried_and_nothing_is_sent_again(
     exchange: SandboxControl, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The poller takes up a rotated key: the third in a row is final, after some minutes.
-    monkeypatch.setattr(poller, "SURE_SECONDS", 0.0)
+    monkeypatch.setattr(poller, "FINAL_AFTER_SECONDS", 0.0)
     exchange.fault("status", "GET /btc_withdrawals/:id", status=401, body="Nonce is too small", times=3)
     task = withdraw("_waiting")
     task.step()

@@ -23,9 +23,9 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineError,
     QuoineRefusedError,
 )
-from airflow_provider_quoine.payments.send_once import SEND_WITHIN_SECONDS, QuoineMustNotSendError, SendOnce, Step
+from airflow_provider_quoine.payments.records import WITHDRAWAL, Step
+from airflow_provider_quoine.payments.send_once import SEND_WITHIN_SECONDS, QuoineMustNotSendError, SendOnce
 
-KEY = "record"
 DETAILS = {"amount": "0.5"}
 
 
@@ -120,10 +120,9 @@ class Try:
     def _run(self) -> None:
         once = SendOnce(
             store=Store(self.world, self.number),
-            key=KEY,
+            kind=WITHDRAWAL,
             try_number=self.number,
-            what="withdrawal",
-            way_out="",
+            resolution_steps="",
             clock=lambda: self.world.now,
         )
         try:
@@ -172,10 +171,10 @@ LIVES = st.lists(
 
 
 def declare_that_it_does_not_exist(world: World) -> None:
-    """A person looks at the exchange only after the bound, as the way out says, and tells the truth."""
+    """A person looks at the exchange only after the bound, as the steps say, and tells the truth."""
     world.now += 2 * SEND_WITHIN_SECONDS
-    if world.records.get(KEY, {}).get("step") in (Step.SENDING, Step.UNKNOWN) and not world.carried_out:
-        world.records[KEY] = {**DETAILS, "step": Step.PREPARED}
+    if world.records.get(WITHDRAWAL.key, {}).get("step") in (Step.SENDING, Step.UNKNOWN) and not world.carried_out:
+        world.records[WITHDRAWAL.key] = {**DETAILS, "step": Step.PREPARED}
 
 
 #: Sent, refused, surely not sent, stopped with words, fenced off as a zombie, or killed.
@@ -222,7 +221,7 @@ def test_at_most_one_is_carried_out_and_none_is_lost(lives: list[Life], waking: 
     event(f"carried out {len(world.carried_out)}")
     assert len(world.carried_out) <= 1
     assert {one.end for one in tries} <= ENDS
-    record = world.records.get(KEY)
+    record = world.records.get(WITHDRAWAL.key)
     if record and record["step"] in (Step.UNKNOWN, Step.REFUSED):
         assert record["reason"]
     if world.carried_out:

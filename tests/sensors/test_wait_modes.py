@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from threading import Timer
 from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.exchange.models import Document, OnboardingUser, UserCredentials
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser, UserCredentials, WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
@@ -51,7 +50,8 @@ def withdrawal_id(exchange: SandboxControl, user_id: str, monkeypatch: pytest.Mo
         client.request_auth_code(user_id=user_id)
         code = exchange.latest_code(user_id)
         address = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
-        return client.create_withdrawal(amount=Decimal("0.5"), address=address, auth_code=code).id
+        order = WithdrawalOrder.parse(amount="0.5", address=address)
+        return client.create_withdrawal(order=order, auth_code=code).id
 
 
 @MODES

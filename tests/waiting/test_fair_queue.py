@@ -11,27 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_quoine.waiting.fair_queue import SHORTEST_REST, Turn, Turns
+from airflow_provider_quoine.waiting.fair_queue import SHORTEST_REST, FairQueue, Turn
 
 
 def visits(
     intervals: dict[str, float], *, gap: float, seconds: float, start: float = 0.0, seed: int = 1
 ) -> dict[str, list[float]]:
     """Visit for some time, at most once per gap; tell the times of each one's visits."""
-    turns: Turns[str] = Turns(chance=random.Random(seed).random)
+    queue: FairQueue[str] = FairQueue(chance=random.Random(seed).random)
     for name, interval in intervals.items():
-        turns.join(name, interval=interval, now=start)
+        queue.join(name, interval=interval, now=start)
     now, seen = start, defaultdict(list)
     while now < start + seconds:
-        turn = turns.take(now)
+        turn = queue.take(now)
         if turn is None:
-            next_at = turns.next_at()
+            next_at = queue.next_at()
             assert next_at is not None
             assert next_at > now
             now = next_at
             continue
         seen[turn.item].append(now)
-        turns.rest(turn, visited_at=now)
+        queue.rest(turn, visited_at=now)
         now += gap
     return seen
 
@@ -78,74 +78,74 @@ def test_the_first_visits_of_many_come_spread_over_an_interval() -> None:
 
 
 def test_waits_that_began_together_drift_apart() -> None:
-    turns: Turns[int] = Turns(chance=random.Random(1).random)
-    together = [turns.join(number, interval=60.0, now=0.0) for number in range(1000)]
-    while turns.take(60.0):
+    queue: FairQueue[int] = FairQueue(chance=random.Random(1).random)
+    together = [queue.join(number, interval=60.0, now=0.0) for number in range(1000)]
+    while queue.take(60.0):
         pass
     for turn in together:
-        turns.rest(turn, visited_at=60.0)
-    assert sum(turns.take(now) is not None for now in [121.0] * 1000) < 300
+        queue.rest(turn, visited_at=60.0)
+    assert sum(queue.take(now) is not None for now in [121.0] * 1000) < 300
 
 
 def test_one_that_joins_late_gets_as_many_turns_as_the_others() -> None:
-    turns: Turns[str] = Turns(chance=lambda: 0.0)
+    queue: FairQueue[str] = FairQueue(chance=lambda: 0.0)
     for number in range(10):
-        turns.join(f"old-{number}", interval=1.0, now=0.0)
+        queue.join(f"old-{number}", interval=1.0, now=0.0)
     for now in range(1, 1000):
-        turn = turns.take(float(now))
+        turn = queue.take(float(now))
         assert turn is not None
-        turns.rest(turn, visited_at=float(now))
-    turns.join("new", interval=1.0, now=1000.0)
+        queue.rest(turn, visited_at=float(now))
+    queue.join("new", interval=1.0, now=1000.0)
     order: list[str] = []
     for now in range(1000, 1022):
-        turn = turns.take(float(now))
+        turn = queue.take(float(now))
         assert turn is not None
         order.append(turn.item)
-        turns.rest(turn, visited_at=float(now))
+        queue.rest(turn, visited_at=float(now))
     assert set(Counter(order).values()) == {2}
 
 
 def test_one_that_leaves_is_never_visited_again_wherever_it_was() -> None:
-    turns: Turns[str] = Turns(chance=lambda: 0.5)
-    resting, queued, visited, stays = (turns.join(name, interval=10.0, now=0.0) for name in "rqvs")
-    assert turns.take(5.0) is resting
-    turns.rest(resting, visited_at=5.0)
-    assert turns.take(5.0) is queued
-    turns.rest(queued, visited_at=-10.0)
-    assert turns.take(5.0) is visited
+    queue: FairQueue[str] = FairQueue(chance=lambda: 0.5)
+    resting, queued, visited, stays = (queue.join(name, interval=10.0, now=0.0) for name in "rqvs")
+    assert queue.take(5.0) is resting
+    queue.rest(resting, visited_at=5.0)
+    assert queue.take(5.0) is queued
+    queue.rest(queued, visited_at=-10.0)
+    assert queue.take(5.0) is visited
     for turn in (resting, queued, visited, visited):
-        turns.leave(turn)
-    turns.rest(visited, visited_at=5.0)
-    assert len(turns) == 1
-    assert turns.take(5.0) is stays
-    assert turns.take(1000.0) is None
-    assert turns.next_at() is None
+        queue.leave(turn)
+    queue.rest(visited, visited_at=5.0)
+    assert len(queue) == 1
+    assert queue.take(5.0) is stays
+    assert queue.take(1000.0) is None
+    assert queue.next_at() is None
 
 
 def test_those_that_come_and_go_leave_nothing_behind() -> None:
-    turns: Turns[int] = Turns()
-    stays = turns.join(0, interval=86_400.0, now=0.0)
+    queue: FairQueue[int] = FairQueue()
+    stays = queue.join(0, interval=86_400.0, now=0.0)
     for number in range(10_000):
-        turns.leave(turns.join(number, interval=86_400.0, now=0.0))
+        queue.leave(queue.join(number, interval=86_400.0, now=0.0))
     for number in range(10_000):
-        turn = turns.join(number, interval=0.0, now=-1.0)
-        assert turns.take(0.0) is turn
-        turns.leave(turn)
-        turns.rest(turn, visited_at=0.0)
-    assert len(turns) == 1
-    assert len(turns._resting) < 200
-    assert turns.take(86_400.0) is stays
+        turn = queue.join(number, interval=0.0, now=-1.0)
+        assert queue.take(0.0) is turn
+        queue.leave(turn)
+        queue.rest(turn, visited_at=0.0)
+    assert len(queue) == 1
+    assert len(queue._resting) < 200
+    assert queue.take(86_400.0) is stays
 
 
 def test_late_tells_by_how_much() -> None:
-    turns: Turns[str] = Turns(chance=lambda: 0.0)
-    turn = turns.join("a", interval=10.0, now=0.0)
-    assert turns.take(4.0) is turn
+    queue: FairQueue[str] = FairQueue(chance=lambda: 0.0)
+    turn = queue.join("a", interval=10.0, now=0.0)
+    assert queue.take(4.0) is turn
     assert turn.late == 4.0
-    turns.rest(turn, visited_at=4.0)
-    assert turns.take(13.9) is None
-    assert turns.next_at() == 14.0
-    assert turns.take(14.0) is turn
+    queue.rest(turn, visited_at=4.0)
+    assert queue.take(13.9) is None
+    assert queue.next_at() == 14.0
+    assert queue.take(14.0) is turn
     assert turn.late == 0.0
 
 
@@ -162,7 +162,7 @@ def test_without_a_pause_there_still_is_one() -> None:
     )
 )
 def test_whatever_happens_nobody_is_lost_or_taken_twice(steps: list[tuple[str, int, float]]) -> None:
-    turns: Turns[int] = Turns(chance=random.Random(1).random)
+    queue: FairQueue[int] = FairQueue(chance=random.Random(1).random)
     inside: dict[int, Turn[int]] = {}
     out: dict[int, float] = {}
     last: dict[int, float] = {}
@@ -170,20 +170,20 @@ def test_whatever_happens_nobody_is_lost_or_taken_twice(steps: list[tuple[str, i
     for what, who, amount in steps:
         now += amount
         if what == "join" and who not in inside:
-            inside[who] = turns.join(who, interval=amount, now=now)
+            inside[who] = queue.join(who, interval=amount, now=now)
             last.pop(who, None)
         elif what == "leave" and who in inside:
-            turns.leave(inside.pop(who))
+            queue.leave(inside.pop(who))
             out.pop(who, None)
-        elif what == "visit" and (turn := turns.take(now)) is not None:
+        elif what == "visit" and (turn := queue.take(now)) is not None:
             assert turn is inside[turn.item]
             assert turn.item not in out
             assert now - last.get(turn.item, -1e9) >= turn.interval
             out[turn.item] = last[turn.item] = now
         elif what == "turn" and who in out:
-            turns.rest(inside[who], visited_at=out.pop(who))
-        assert len(turns) == len(inside)
+            queue.rest(inside[who], visited_at=out.pop(who))
+        assert len(queue) == len(inside)
     for who in out:
-        turns.rest(inside[who], visited_at=out[who])
-    rest = [turns.take(now + 1000) for _ in inside]
+        queue.rest(inside[who], visited_at=out[who])
+    rest = [queue.take(now + 1000) for _ in inside]
     assert sorted(turn.item for turn in rest if turn) == sorted(inside)

@@ -9,11 +9,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
@@ -23,17 +23,15 @@ from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from airflow_provider_quoine.triggers.events import Outcome, Status, read_event
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger, QuoineWithdrawalTrigger
 from airflow_provider_quoine.waiting import poller
-from tests.support.streams import LIMIT, open_descriptors, until
+from tests.support.streams import open_descriptors, until
 
 PASSWORD = "Passw0rd-of-the-test"
 WITHDRAWAL = "GET /btc_withdrawals/:id"
 STATUS = "POST /users/onboarding_status"
 ENDS: dict[str, Any] = {"success_states": ["processed"], "failure_states": ["declined"]}
-
-Event = dict[str, Any]
-Result = TypeVar("Result")
 
 
 class Waiting:
@@ -64,9 +62,9 @@ class Waiting:
         assert path == "airflow_provider_quoine.triggers.polling.QuoineWithdrawalTrigger"
         return QuoineWithdrawalTrigger(**json.loads(json.dumps(arguments)))
 
-    def wait(self, withdrawal_id: str, **changes: Any) -> asyncio.Task[Event]:
+    def wait(self, withdrawal_id: str, **changes: Any) -> asyncio.Task[Outcome]:
         """Begin to wait."""
-        return asyncio.create_task(event_of(self.trigger(withdrawal_id, **changes)))
+        return asyncio.create_task(outcome_of(self.trigger(withdrawal_id, **changes)))
 
     def visits(self) -> dict[str, list[float]]:
         """Tell when each id was asked for, in Unix seconds."""
@@ -92,7 +90,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, withdrawals: int, **settings: Any) 
 @pytest.fixture(autouse=True)
 def soon_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three visits in a row are enough."""
-    monkeypatch.setattr(poller, "SURE_SECONDS", 0.0)
+    monkeypatch.setattr(poller, "FINAL_AFTER_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -102,26 +100,17 @@ def three(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiting]:
         yield made
 
 
-def run(scenario: Coroutine[Any, Any, Result]) -> Result:
-    """Run something on an event loop of its own; fail if it takes long."""
-
-    async def limited() -> Result:
-        async with asyncio.timeout(LIMIT):
-            return await scenario
-
-    return asyncio.run(limited())
-
-
-async def event_of(trigger: Any) -> Event:
+async def outcome_of(trigger: Any) -> Outcome:
+    """Run a trigger, and read its one event as Airflow passes it on."""
     (event,) = [event.payload async for event in trigger.run()]
-    return dict(event)
+    return read_event(json.loads(json.dumps(event)), sender="The trigger")
 
 
 def poller_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("quoine-poller")]
 
 
-async def leave(*tasks: asyncio.Task[Event]) -> None:
+async def leave(*tasks: asyncio.Task[Outcome]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -133,58 +122,49 @@ async def nothing_stays() -> None:
     await until(lambda: not poller._pollers and not poller_threads() and asyncio.all_tasks() <= {me})
 
 
-def test_one_poller_tells_each_its_own_end(three: Waiting) -> None:
-    async def scenario() -> list[Event]:
-        tasks = [three.wait(one) for one in three.ids]
-        await until(lambda: len(three.visits()) == 3)
-        assert len(poller._pollers) == 1
-        await three.processed(three.ids[0])
-        await asyncio.to_thread(three.control.set_withdrawal, three.ids[1], "declined")
-        ended = [await tasks[0], await tasks[1]]
-        assert not tasks[2].done()
-        await leave(tasks[2])
-        await nothing_stays()
-        return ended
-
-    done, failed = run(scenario())
-    assert (done["progress"], done["state"], done["answer"]["id"]) == ("done", "processed", three.ids[0])
-    assert (failed["progress"], failed["state"]) == ("failed", "declined")
-    json.dumps([done, failed])
+async def test_one_poller_tells_each_its_own_end(three: Waiting) -> None:
+    tasks = [three.wait(one) for one in three.ids]
+    await until(lambda: len(three.visits()) == 3)
+    assert len(poller._pollers) == 1
+    await three.processed(three.ids[0])
+    await asyncio.to_thread(three.control.set_withdrawal, three.ids[1], "declined")
+    ended = [await tasks[0], await tasks[1]]
+    assert not tasks[2].done()
+    await leave(tasks[2])
+    await nothing_stays()
+    done, failed = ended
+    assert (done.status, done.result["state"]) == (Status.SUCCESS, "processed")
+    assert done.result["answer"]["id"] == three.ids[0]
+    assert (failed.status, failed.result["state"]) == (Status.FAILED, "declined")
 
 
-def test_everybody_is_visited_in_turn_and_no_more_often_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(made: Waiting) -> None:
+async def test_everybody_is_visited_in_turn_and_no_more_often_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with waiting(monkeypatch, 20) as made:
         tasks = [made.wait(one, poke_interval=0.5) for one in made.ids]
         await until(lambda: len(visits := made.visits()) == 20 and min(map(len, visits.values())) >= 5)
         await leave(*tasks)
-
-    with waiting(monkeypatch, 20) as made:
-        run(scenario(made))
         visits = made.visits()
     # A request may be on its way for longer than the next one.
     assert min(after - before for times in visits.values() for before, after in pairwise(times)) > 0.45
     assert max(map(len, visits.values())) - min(map(len, visits.values())) <= 2
 
 
-def test_one_that_ends_or_is_cancelled_costs_nothing_more(three: Waiting) -> None:
-    async def scenario() -> None:
-        ends, cancelled, goes_on = [three.wait(one) for one in three.ids]
-        await until(lambda: len(three.visits()) == 3)
-        await three.processed(three.ids[0])
-        await ends
-        await leave(cancelled)
-        before = three.visits()
-        await until(lambda: len(three.visits()[three.ids[2]]) > len(before[three.ids[2]]) + 3)
-        after = three.visits()
-        assert after[three.ids[0]] == before[three.ids[0]]
-        assert len(after[three.ids[1]]) <= len(before[three.ids[1]]) + 1
-        await leave(goes_on)
-        await nothing_stays()
-
-    run(scenario())
+async def test_one_that_ends_or_is_cancelled_costs_nothing_more(three: Waiting) -> None:
+    ends, cancelled, goes_on = [three.wait(one) for one in three.ids]
+    await until(lambda: len(three.visits()) == 3)
+    await three.processed(three.ids[0])
+    await ends
+    await leave(cancelled)
+    before = three.visits()
+    await until(lambda: len(three.visits()[three.ids[2]]) > len(before[three.ids[2]]) + 3)
+    after = three.visits()
+    assert after[three.ids[0]] == before[three.ids[0]]
+    assert len(after[three.ids[1]]) <= len(before[three.ids[1]]) + 1
+    await leave(goes_on)
+    await nothing_stays()
 
 
-def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three: Waiting) -> None:
+async def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three: Waiting) -> None:
     async def leave_in_the_middle() -> None:
         asked = len(three.control.state()["requests"])
         await asyncio.to_thread(three.control.fault, "delay", WITHDRAWAL, seconds=1, times=3)
@@ -195,18 +175,16 @@ def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three
         assert time.monotonic() - began < 0.5
         await nothing_stays()
 
-    async def scenario() -> None:
-        # The request budget, which all of the process share, stays open from its first use on.
-        await leave_in_the_middle()
-        before = open_descriptors()
-        await leave_in_the_middle()
-        await until(lambda: open_descriptors() <= before)
-
-    run(scenario())
+    # The request budget, which all of the process share, stays open from its first use on.
+    await leave_in_the_middle()
+    before = open_descriptors()
+    await leave_in_the_middle()
+    await until(lambda: open_descriptors() <= before)
 
 
-def test_those_who_leave_while_they_wait_for_a_slot_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(made: Waiting) -> None:
+async def test_those_who_leave_while_they_wait_for_a_slot_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A slot for polling every 10 s.
+    with waiting(monkeypatch, 10, limit=100, window=1000.0) as made:
         tasks = [made.wait(one, poke_interval=0.1) for one in made.ids]
         # Polling may begin one slot early.
         await until(lambda: len(made.visits()) == 2)
@@ -215,10 +193,6 @@ def test_those_who_leave_while_they_wait_for_a_slot_take_none(monkeypatch: pytes
         await leave(*tasks)
         async with asyncio.timeout(3):
             await nothing_stays()
-
-    # A slot for polling every 10 s.
-    with waiting(monkeypatch, 10, limit=100, window=1000.0) as made:
-        run(scenario(made))
         assert sum(map(len, made.visits().values())) == 2
 
 
@@ -227,7 +201,8 @@ def test_a_loop_that_ends_with_waits_on_it_leaves_nothing(three: Waiting) -> Non
         _tasks = [three.wait(one) for one in three.ids]
         await until(lambda: len(three.visits()) == 3)
 
-    run(scenario())
+    # A loop of its own, because it has to end within the test.
+    asyncio.run(scenario())
     assert not poller._pollers
     deadline = time.monotonic() + 10
     while poller_threads() and time.monotonic() < deadline:
@@ -235,131 +210,113 @@ def test_a_loop_that_ends_with_waits_on_it_leaves_nothing(three: Waiting) -> Non
     assert not poller_threads()
 
 
-def test_an_error_of_one_id_does_not_touch_the_others(three: Waiting) -> None:
-    async def scenario() -> tuple[Event, Event]:
-        fine, unknown = three.wait(three.ids[0]), three.wait("999")
-        refused = await unknown
-        await three.processed(three.ids[0])
-        return refused, await fine
-
-    refused, fine = run(scenario())
-    assert "HTTP 404" in refused["error"]
-    assert fine["progress"] == "done"
+async def test_an_error_of_one_id_does_not_touch_the_others(three: Waiting) -> None:
+    fine, unknown = three.wait(three.ids[0]), three.wait("999")
+    refused = await unknown
+    await three.processed(three.ids[0])
+    assert refused.status == Status.ERROR
+    assert "HTTP 404" in refused.message
+    assert (await fine).status == Status.SUCCESS
 
 
-def test_what_may_pass_by_itself_ends_no_wait(three: Waiting) -> None:
-    async def scenario() -> Event:
-        for kind, more in (
-            ("drop_before", {}),
-            ("drop_after", {}),
-            ("garbage", {}),
-            ("truncated", {}),
-            ("status", {"status": 503, "body": "busy"}),
-            ("status", {"status": 500, "body": "oops"}),
-            ("status", {"status": 401, "body": "API Authentication failed"}),
-            ("status", {"status": 401, "body": "Nonce is too small"}),
-        ):
-            await asyncio.to_thread(three.control.fault, kind, WITHDRAWAL, **more)
-        await three.processed(three.ids[0])
-        return await three.wait(three.ids[0])
-
-    assert run(scenario())["progress"] == "done"
+async def test_what_may_pass_by_itself_ends_no_wait(three: Waiting) -> None:
+    for kind, more in (
+        ("drop_before", {}),
+        ("drop_after", {}),
+        ("garbage", {}),
+        ("truncated", {}),
+        ("status", {"status": 503, "body": "busy"}),
+        ("status", {"status": 500, "body": "oops"}),
+        ("status", {"status": 401, "body": "API Authentication failed"}),
+        ("status", {"status": 401, "body": "Nonce is too small"}),
+    ):
+        await asyncio.to_thread(three.control.fault, kind, WITHDRAWAL, **more)
+    await three.processed(three.ids[0])
+    assert (await three.wait(three.ids[0])).status == Status.SUCCESS
     assert len(three.control.state()["requests"]) >= 9
 
 
-def test_a_key_that_stays_refused_ends_the_wait_and_says_so(three: Waiting) -> None:
+async def test_a_key_that_stays_refused_ends_the_wait_and_says_so(three: Waiting) -> None:
     three.connect("quoine_default", password="wrong-" * 8)
-    refused = run(event_of(three.trigger(three.ids[0])))
-    assert "HTTP 401" in refused["error"]
-    assert "wrong-" not in refused["error"]
-    assert len(three.control.state()["requests"]) == poller.SURE_AFTER
+    refused = await outcome_of(three.trigger(three.ids[0]))
+    assert refused.status == Status.ERROR
+    assert "HTTP 401" in refused.message
+    assert "wrong-" not in refused.message
+    assert len(three.control.state()["requests"]) == poller.FINAL_AFTER_VISITS
 
 
-def test_many_quick_refusals_are_not_final(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "SURE_SECONDS", 300.0)
+async def test_many_quick_refusals_are_not_final(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "FINAL_AFTER_SECONDS", 300.0)
     three.connect("quoine_default", password="wrong-" * 8)
 
-    async def scenario() -> Event:
-        task = three.wait(three.ids[0])
-        await until(lambda: len(three.control.state()["requests"]) > 2 * poller.SURE_AFTER)
-        three.connect("quoine_default")
-        await three.processed(three.ids[0])
-        return await task
-
-    assert run(scenario())["progress"] == "done"
+    task = three.wait(three.ids[0])
+    await until(lambda: len(three.control.state()["requests"]) > 2 * poller.FINAL_AFTER_VISITS)
+    three.connect("quoine_default")
+    await three.processed(three.ids[0])
+    assert (await task).status == Status.SUCCESS
 
 
-def test_a_changed_key_is_taken_up_by_those_who_wait(three: Waiting) -> None:
-    async def scenario() -> list[Event]:
-        tasks = [three.wait(one) for one in three.ids]
-        await until(lambda: len(three.visits()) == 3)
-        # As after a rotation: the old key is refused from here on.
-        three.user.api_secret = "a-new-secret-of-this-user-of-the-exchange"
-        await until(lambda: 401 in [request["status"] for request in three.control.state()["requests"]])
-        three.connect("quoine_default")
-        for one in three.ids:
-            await three.processed(one)
-        return list(await asyncio.gather(*tasks))
-
-    assert [event["progress"] for event in run(scenario())] == ["done"] * 3
+async def test_a_changed_key_is_taken_up_by_those_who_wait(three: Waiting) -> None:
+    tasks = [three.wait(one) for one in three.ids]
+    await until(lambda: len(three.visits()) == 3)
+    # As after a rotation: the old key is refused from here on.
+    three.user.api_secret = "a-new-secret-of-this-user-of-the-exchange"
+    await until(lambda: 401 in [request["status"] for request in three.control.state()["requests"]])
+    three.connect("quoine_default")
+    for one in three.ids:
+        await three.processed(one)
+    assert [outcome.status for outcome in await asyncio.gather(*tasks)] == [Status.SUCCESS] * 3
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"quoine_conn_id": "nowhere"}, "nowhere"), ({"credentials_variable": "no_such_key"}, "no_such_key")],
 )
-def test_what_is_not_there_is_named(three: Waiting, changes: dict[str, Any], words: str) -> None:
-    assert words in run(event_of(three.trigger(three.ids[0], **changes)))["error"]
+async def test_what_is_not_there_is_named(three: Waiting, changes: dict[str, Any], words: str) -> None:
+    refused = await outcome_of(three.trigger(three.ids[0], **changes))
+    assert refused.status == Status.ERROR
+    assert words in refused.message
     assert three.control.state()["requests"] == []
 
 
-def test_a_variable_that_is_missing_for_a_while_ends_no_wait(
+async def test_a_variable_that_is_missing_for_a_while_ends_no_wait(
     three: Waiting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
-    async def scenario() -> Event:
+    await three.processed(three.ids[0])
+    task = three.wait(three.ids[0], credentials_variable="comes_later")
+    await until(lambda: "comes_later" in caplog.text)
+    monkeypatch.setenv("AIRFLOW_VAR_COMES_LATER", os.environ["AIRFLOW_VAR_USER_KEY"])
+    assert (await task).status == Status.SUCCESS
+
+
+async def test_waits_with_the_keys_of_users_share_the_poller(three: Waiting) -> None:
+    tasks = [three.wait(one, credentials_variable="user_key") for one in three.ids[:2]]
+    tasks.append(three.wait(three.ids[2]))
+    await until(lambda: len(three.visits()) == 3)
+    assert len(poller._pollers) == 1
+    for one in three.ids:
+        await three.processed(one)
+    assert [outcome.status for outcome in await asyncio.gather(*tasks)] == [Status.SUCCESS] * 3
+
+
+async def test_a_connection_whose_server_hangs_does_not_hold_up_another(three: Waiting) -> None:
+    with SandboxServer(SandboxSettings(pace=None)) as hangs:
+        hangs.control.fault("delay", WITHDRAWAL, seconds=30, times=8)
+        three.connect("hangs", host=hangs.url)
+        stuck = [three.wait(str(number), quoine_conn_id="hangs", poke_interval=0.1) for number in range(8)]
+        await until(lambda: len(hangs.control.state()["requests"]) == poller.THREADS)
+        fine = three.wait(three.ids[0])
+        await until(lambda: len(poller._pollers) == 2)
         await three.processed(three.ids[0])
-        task = three.wait(three.ids[0], credentials_variable="comes_later")
-        await until(lambda: "comes_later" in caplog.text)
-        monkeypatch.setenv("AIRFLOW_VAR_COMES_LATER", os.environ["AIRFLOW_VAR_USER_KEY"])
-        return await task
-
-    assert run(scenario())["progress"] == "done"
+        outcome = await fine
+        assert not any(task.done() for task in stuck)
+        await leave(*stuck)
+    assert outcome.status == Status.SUCCESS
 
 
-def test_waits_with_the_keys_of_users_share_the_poller(three: Waiting) -> None:
-    async def scenario() -> list[Event]:
-        tasks = [three.wait(one, credentials_variable="user_key") for one in three.ids[:2]]
-        tasks.append(three.wait(three.ids[2]))
-        await until(lambda: len(three.visits()) == 3)
-        assert len(poller._pollers) == 1
-        for one in three.ids:
-            await three.processed(one)
-        return list(await asyncio.gather(*tasks))
-
-    assert [event["progress"] for event in run(scenario())] == ["done"] * 3
-
-
-def test_a_connection_whose_server_hangs_does_not_hold_up_another(three: Waiting) -> None:
-    async def scenario() -> Event:
-        with SandboxServer(SandboxSettings(pace=None)) as hangs:
-            hangs.control.fault("delay", WITHDRAWAL, seconds=30, times=8)
-            three.connect("hangs", host=hangs.url)
-            stuck = [three.wait(str(number), quoine_conn_id="hangs", poke_interval=0.1) for number in range(8)]
-            await until(lambda: len(hangs.control.state()["requests"]) == poller.THREADS)
-            fine = three.wait(three.ids[0])
-            await until(lambda: len(poller._pollers) == 2)
-            await three.processed(three.ids[0])
-            event = await fine
-            assert not any(task.done() for task in stuck)
-            await leave(*stuck)
-        return event
-
-    assert run(scenario())["progress"] == "done"
-
-
-def test_onboarding_waits_end_and_carry_no_key(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_onboarding_waits_end_and_carry_no_key(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", three.sandbox.airflow_connection())
     monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", PASSWORD)
     trigger = QuoineOnboardingStatusTrigger(
@@ -370,15 +327,12 @@ def test_onboarding_waits_end_and_carry_no_key(three: Waiting, monkeypatch: pyte
         failure_states=(),
         poke_interval=0.2,
     )
-    event = run(event_of(trigger))
-    assert event == {
-        "progress": "done",
-        "state": "APPROVED",
-        "answer": {"user_id": str(three.user.user_id), "status": "APPROVED"},
-    }
+    answer = {"user_id": str(three.user.user_id), "status": "APPROVED"}
+    expected = Outcome(status=Status.SUCCESS, result={"state": "APPROVED", "answer": answer})
+    assert await outcome_of(trigger) == expected
 
 
-def test_the_log_of_each_task_says_where_it_stands(
+async def test_the_log_of_each_task_says_where_it_stands(
     three: Waiting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="")
@@ -393,29 +347,26 @@ def test_the_log_of_each_task_says_where_it_stands(
     monkeypatch.setattr(logger, "handlers", [handler])
     caplog.set_level(logging.INFO, logger.name)
 
-    async def named(one: str) -> Event:
+    async def named(one: str) -> Outcome:
         task_of_log.set(one)
-        return await event_of(three.trigger(one))
+        return await outcome_of(three.trigger(one))
 
-    async def scenario() -> None:
-        tasks = [asyncio.create_task(named(one)) for one in three.ids]
-        await until(lambda: len(visits := three.visits()) == 3 and min(map(len, visits.values())) > 3)
-        await asyncio.to_thread(three.control.set_withdrawal, three.ids[0], "processing")
-        await until(lambda: len(lines) > 3)
-        await leave(*tasks)
-
-    run(scenario())
+    tasks = [asyncio.create_task(named(one)) for one in three.ids]
+    await until(lambda: len(visits := three.visits()) == 3 and min(map(len, visits.values())) > 3)
+    await asyncio.to_thread(three.control.set_withdrawal, three.ids[0], "processing")
+    await until(lambda: len(lines) > 3)
+    await leave(*tasks)
     assert sorted(task for task, _ in lines) == sorted([*three.ids, three.ids[0]])
     for task, words in lines:
         assert words.startswith(f"Withdrawal {task} is p")
-        assert "Next look in about 0 s; " in words
+        assert "Next query in about 0 s; " in words
     assert (
         "waits in the poller of connection quoine_default: 3. Processes that share 20000 requests in 10 s: 1."
         in lines[-1][1]
     )
 
 
-def test_airflows_metrics_say_how_many_wait(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_airflows_metrics_say_how_many_wait(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     gauges: list[tuple[str, float, Any]] = []
 
     class Recorder(NoStatsLogger):
@@ -423,23 +374,20 @@ def test_airflows_metrics_say_how_many_wait(three: Waiting, monkeypatch: pytest.
         def gauge(cls, stat: str, value: float, *_: Any, tags: dict[str, Any] | None = None) -> None:
             gauges.append((stat, value, tags))
 
-    async def scenario() -> None:
+    stats.initialize(factory=Recorder, export_legacy_names=False)
+    try:
         tasks = [three.wait(one) for one in three.ids]
         await until(lambda: len(three.visits()) == 3)
         await leave(*tasks)
         await nothing_stays()
-
-    stats.initialize(factory=Recorder, export_legacy_names=False)
-    try:
-        run(scenario())
     finally:
         stats.initialize(factory=NoStatsLogger, export_legacy_names=False)
     tags = {"conn_id": "quoine_default"}
     assert gauges == [("quoine.poller.waiters", 3, tags), ("quoine.poller.waiters", 0, tags)]
 
 
-def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(made: Waiting) -> float:
+async def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with waiting(monkeypatch, 200) as made:
         tasks = [made.wait(one, poke_interval=2.0) for one in made.ids]
         longest, last = 0.0, time.perf_counter()
         ends = last + 3
@@ -447,8 +395,5 @@ def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(0.005)
             longest, last = max(longest, time.perf_counter() - last - 0.005), time.perf_counter()
         await leave(*tasks)
-        return longest
-
-    with waiting(monkeypatch, 200) as made:
-        assert run(scenario(made)) < 0.2
+        assert longest < 0.2
         assert len(made.visits()) == 200

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,9 +39,9 @@ from airflow_provider_quoine.exchange.models import (
     OnboardingAnswer,
     OnboardingUser,
     Withdrawal,
+    WithdrawalOrder,
     check_id,
     check_password,
-    parse_amount,
 )
 from airflow_provider_quoine.exchange.observer import Observer
 from airflow_provider_quoine.exchange.rest import responses as answers
@@ -69,7 +68,6 @@ _HEADERS = {
 _READ_BYTES = 64 * 1024
 _LOST = (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError)
 _READ_ADVICE = "This call only reads: nothing was changed at the exchange, and it can be repeated."
-_ADDRESS = re.compile(r"[0-9A-Za-z]{1,128}")
 _AUTH_CODE = re.compile(r"[!-~]{1,64}")
 
 Result = TypeVar("Result")
@@ -234,8 +232,7 @@ class QuoineClient:
     def create_withdrawal(
         self,
         *,
-        amount: Decimal,
-        address: str,
+        order: WithdrawalOrder,
         auth_code: str,
         before_send: Callable[[], None] | None = None,
     ) -> Withdrawal:
@@ -245,25 +242,21 @@ class QuoineClient:
         The exchange knows no idempotency key and no list of withdrawals: if the error's
         ``may_have_been_carried_out`` is True, it must not be sent again.
 
-        :param amount: bitcoin, see :func:`~airflow_provider_quoine.exchange.models.parse_amount`.
-        :param address: bitcoin address; here only its characters are checked.
+        :param order: amount and address.
         :param auth_code: the code that the exchange sent to the user; right once.
         :param before_send: as in :meth:`create_onboarding_user`.
         :return: the withdrawal as the exchange took it.
         :raises QuoineError: see the class.
         """
-        if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
-            raise QuoineInputError("The address must be a bitcoin address: only letters and digits.")
         if not isinstance(auth_code, str) or not _AUTH_CODE.fullmatch(auth_code.strip()):
             raise QuoineInputError("The authentication code must be the text that the exchange sent, no blanks.")
-        code = auth_code.strip()
-        order = {"amount": parse_amount(amount), "address": address}
+        code, payment = auth_code.strip(), {"amount": order.amount, "address": str(order.address)}
         return self._send(
             CREATE_WITHDRAWAL,
             answers.read_withdrawal,
             secrets=(code,),
             before_send=before_send,
-            data=write_json({"auth_code": code, "btc_withdrawal": order}),
+            data=write_json({"auth_code": code, "btc_withdrawal": payment}),
         )
 
     def get_withdrawal(self, *, withdrawal_id: str) -> Withdrawal:

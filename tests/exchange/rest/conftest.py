@@ -10,13 +10,23 @@ from typing import Any, TypedDict
 
 import pytest
 
-from airflow_provider_quoine.exchange.models import Document
+from airflow_provider_quoine.exchange.addresses import decode_address
+from airflow_provider_quoine.exchange.amounts import Amount
+from airflow_provider_quoine.exchange.models import Document, WithdrawalOrder
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
 SECRET = "XMDwUjclch9IVNfuVjep23tMZRhPk0GId0mwFO2N1RPF8WZQ=="
 
 MakeClient = Callable[..., QuoineClient]
+
+
+ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
+
+
+def order(amount: Any = "0.5", address: str = ADDRESS) -> WithdrawalOrder:
+    """An order to pay to the reference's sample address."""
+    return WithdrawalOrder(amount=Amount(amount), address=decode_address(address))
 
 
 class Documents(TypedDict):

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pytest
 
@@ -34,7 +33,7 @@ from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.exchange.rest.conftest import SECRET, Documents, MakeClient
+from tests.exchange.rest.conftest import SECRET, Documents, MakeClient, order
 
 Auth = type[ApiAuth | JwtAuth]
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
@@ -103,9 +102,7 @@ def test_a_user_is_onboarded_and_withdraws_with_the_key_that_was_handed_out(
     asked = customer.request_auth_code(user_id=user_id)
     assert asked.sent
     assert asked.message
-    created = customer.create_withdrawal(
-        amount=Decimal("0.10000001"), address=ADDRESS, auth_code=exchange.control.latest_code(user_id)
-    )
+    created = customer.create_withdrawal(order=order("0.10000001"), auth_code=exchange.control.latest_code(user_id))
     assert created.as_dict() == {"id": created.id, "amount": "0.10000001", "address": ADDRESS, "state": "pending"}
     exchange.control.set_withdrawal(created.id, "processed")
     assert customer.get_withdrawal(withdrawal_id=created.id).state == "processed"
@@ -136,9 +133,7 @@ def test_amounts_leave_as_exact_numbers_without_an_exponent(
 ) -> None:
     amounts = ["0.0001", "0.00010001", "1", "0.1"]
     for amount in amounts:
-        sent = customer[1].create_withdrawal(
-            amount=Decimal(amount), address=ADDRESS, auth_code=code_for(exchange, customer)
-        )
+        sent = customer[1].create_withdrawal(order=order(amount), auth_code=code_for(exchange, customer))
         assert sent.as_dict()["amount"] == amount
 
     assert [held["amount"] for held in exchange.control.state()["withdrawals"]] == amounts
@@ -160,7 +155,7 @@ def test_a_wrong_code_is_a_refusal_that_does_not_show_the_code(
     exchange: SandboxServer, customer: tuple[str, QuoineClient]
 ) -> None:
     with pytest.raises(QuoineRefusedError) as caught:
-        customer[1].create_withdrawal(amount=Decimal(1), address=ADDRESS, auth_code="Token")
+        customer[1].create_withdrawal(order=order(1), auth_code="Token")
 
     assert caught.value.status == 422
     assert not caught.value.may_have_been_carried_out
@@ -174,7 +169,7 @@ def test_not_enough_money_is_told_in_the_exchanges_words(
 ) -> None:
     code = code_for(exchange, customer)
     with pytest.raises(QuoineRefusedError, match="not_enough_fund") as caught:
-        customer[1].create_withdrawal(amount=Decimal(1000), address=ADDRESS, auth_code=code)
+        customer[1].create_withdrawal(order=order(1000), auth_code=code)
     assert caught.value.message == "user: not_enough_fund"
 
 
@@ -234,13 +229,13 @@ def test_a_withdrawal_that_fails_leaves_once_and_tells_whether_it_may_be_there(
     make_client: MakeClient,
     fault: tuple[dict[str, object], type[QuoineError], bool, int],
 ) -> None:
-    order, kind, maybe, carried_out = fault
+    how, kind, maybe, carried_out = fault
     code = code_for(exchange, customer)
-    exchange.control.fault(endpoint=WITHDRAWALS, **order)  # type: ignore[arg-type]
+    exchange.control.fault(endpoint=WITHDRAWALS, **how)  # type: ignore[arg-type]
     quick = make_client(exchange.url, auth=customer[1]._auth, read_timeout=0.5)
 
     with pytest.raises(QuoineError) as caught:
-        quick.create_withdrawal(amount=Decimal(1), address=ADDRESS, auth_code=code)
+        quick.create_withdrawal(order=order(1), auth_code=code)
 
     assert type(caught.value) is kind
     assert caught.value.may_have_been_carried_out is maybe
@@ -261,7 +256,7 @@ def test_a_closed_port_sent_nothing(exchange: SandboxServer, customer: tuple[str
     exchange.control.fault("refuse", seconds=3)
 
     with pytest.raises(QuoineConnectionError):
-        customer[1].create_withdrawal(amount=Decimal(1), address=ADDRESS, auth_code=code)
+        customer[1].create_withdrawal(order=order(1), auth_code=code)
 
 
 REFUSED_BEFORE_SENDING: dict[str, Callable[[QuoineClient], object]] = {
@@ -275,22 +270,16 @@ REFUSED_BEFORE_SENDING: dict[str, Callable[[QuoineClient], object]] = {
     "id of a user": lambda client: client.get_onboarding_status(user_id="2 5", password="x"),
     "password empty": lambda client: client.get_onboarding_status(user_id="25", password=""),
     "amount a float": lambda client: client.create_withdrawal(
-        amount=0.5,  # type: ignore[arg-type]
-        address=ADDRESS,
+        order=order(0.5),
         auth_code="1",
     ),
-    "amount zero": lambda client: client.create_withdrawal(amount=Decimal(0), address=ADDRESS, auth_code="1"),
-    "amount too fine": lambda client: client.create_withdrawal(
-        amount=Decimal("0.000000001"), address=ADDRESS, auth_code="1"
-    ),
-    "address with a blank": lambda client: client.create_withdrawal(
-        amount=Decimal(1), address=f"{ADDRESS} ", auth_code="1"
-    ),
-    "address empty": lambda client: client.create_withdrawal(amount=Decimal(1), address="", auth_code="1"),
-    "code empty": lambda client: client.create_withdrawal(amount=Decimal(1), address=ADDRESS, auth_code=" "),
+    "amount zero": lambda client: client.create_withdrawal(order=order(0), auth_code="1"),
+    "amount too fine": lambda client: client.create_withdrawal(order=order("0.000000001"), auth_code="1"),
+    "address with a blank": lambda client: client.create_withdrawal(order=order(1, f"{ADDRESS} "), auth_code="1"),
+    "address empty": lambda client: client.create_withdrawal(order=order(1, ""), auth_code="1"),
+    "code empty": lambda client: client.create_withdrawal(order=order(1), auth_code=" "),
     "code None": lambda client: client.create_withdrawal(
-        amount=Decimal(1),
-        address=ADDRESS,
+        order=order(1),
         auth_code=None,  # type: ignore[arg-type]
     ),
 }
@@ -381,7 +370,7 @@ def test_nothing_of_a_whole_life_is_secret_in_the_log(
         customer = make_client(exchange.url, auth=ApiAuth(key.api_id, key.api_secret))
         customer.request_auth_code(user_id=user_id)
         code = exchange.control.latest_code(user_id)
-        customer.create_withdrawal(amount=Decimal(1), address=ADDRESS, auth_code=code)
+        customer.create_withdrawal(order=order(1), auth_code=code)
 
     assert "/btc_withdrawals/" in caplog.text
     for secret in (password, exchange.vendor_secret, key.api_secret, f'"{code}"', "APIAuth"):

@@ -6,7 +6,6 @@ import json
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from email.utils import format_datetime
 
 import pytest
@@ -25,7 +24,7 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.models import Withdrawal
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from tests.exchange.rest.conftest import SECRET, MakeClient
+from tests.exchange.rest.conftest import SECRET, MakeClient, order
 from tests.exchange.rest.raw_server import RawServer, Script, answer, http_answer, raw_server
 
 JSON = "Content-Type: application/json"
@@ -36,7 +35,7 @@ CODE = "771133"
 
 
 def withdraw(client: QuoineClient) -> Withdrawal:
-    return client.create_withdrawal(amount=Decimal("0.5"), address="1ACi", auth_code=CODE)
+    return client.create_withdrawal(order=order(), auth_code=CODE)
 
 
 def look_up(client: QuoineClient) -> Withdrawal:
@@ -352,7 +351,7 @@ def test_a_code_that_is_part_of_the_secret_does_not_leave_the_rest_of_it_standin
     with raw_server(answer(http_answer(422, SECRET.encode(), TEXT))) as server:
         client = make_client(server.url)
         with pytest.raises(QuoineRefusedError) as caught:
-            client.create_withdrawal(amount=Decimal(1), address="1ACi", auth_code=SECRET[:6])
+            client.create_withdrawal(order=order(1), auth_code=SECRET[:6])
 
     assert caught.value.message == "***"
 

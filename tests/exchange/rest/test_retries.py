@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdraw
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.exchange.budget.sharers import Sharer, until
-from tests.exchange.rest.conftest import MakeClient
+from tests.exchange.rest.conftest import MakeClient, order
 
 LOOK_UP = "GET /btc_withdrawals/:id"
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
@@ -162,7 +161,7 @@ def test_a_write_is_sent_once(
 ) -> None:
     exchange.control.fault(fault, "POST /btc_withdrawals/", times=4, **parameters)
     with pytest.raises(QuoineError):
-        client.create_withdrawal(amount=Decimal("0.001"), address=ADDRESS, auth_code="12345")
+        client.create_withdrawal(order=order("0.001"), auth_code="12345")
     exchange.control.fault(fault, "GET /users/:user_id/auth_code", times=4, **parameters)
     with pytest.raises(QuoineError):
         client.request_auth_code(user_id=exchange.auth.key_id)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest import client as client_module
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from tests.exchange.rest.conftest import Documents, MakeClient
+from tests.exchange.rest.conftest import Documents, MakeClient, order
 from tests.exchange.rest.raw_server import (
     RawServer,
     Script,
@@ -48,7 +47,7 @@ OK = http_answer(200, WITHDRAWAL)
 
 
 def withdraw(client: QuoineClient) -> None:
-    client.create_withdrawal(amount=Decimal("0.5"), address="1ACi", auth_code="13332")
+    client.create_withdrawal(order=order(), auth_code="13332")
 
 
 def look_up(client: QuoineClient) -> None:
@@ -432,7 +431,7 @@ def test_before_send_runs_when_the_connection_stands_and_nothing_has_left(make_c
     with raw_server(see_what_left) as server:
         client = make_client(server.url)
         with pytest.raises(TooLateError):
-            client.create_withdrawal(amount=Decimal("0.5"), address="1ACi", auth_code="13332", before_send=stop)
+            client.create_withdrawal(order=order(), auth_code="13332", before_send=stop)
 
     assert seen == [b""]
 
@@ -443,5 +442,5 @@ def test_before_send_is_not_called_where_there_is_no_connection(make_client: Mak
 
     with pytest.raises(QuoineConnectionError):
         make_client(f"http://127.0.0.1:{free_port()}").create_withdrawal(
-            amount=Decimal("0.5"), address="1ACi", auth_code="13332", before_send=never
+            order=order(), auth_code="13332", before_send=never
         )

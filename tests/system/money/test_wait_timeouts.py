@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 
-from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.exchange.models import UserCredentials, WithdrawalOrder
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from tests.system.money.environment import Environment, Run, User
@@ -22,7 +20,8 @@ def withdraw(environment: Environment, user: User) -> str:
     with QuoineClient(base_url=environment.exchange.url, auth=ApiAuth(key.api_id, key.api_secret)) as client:
         client.request_auth_code(user_id=user.user_id)
         code = environment.sandbox.latest_code(user.user_id)
-        return client.create_withdrawal(amount=Decimal(user.amount), address=ADDRESS, auth_code=code).id
+        order = WithdrawalOrder.parse(amount=user.amount, address=ADDRESS)
+        return client.create_withdrawal(order=order, auth_code=code).id
 
 
 def wait_for_end(environment: Environment, run: Run) -> tuple[str, str]:
