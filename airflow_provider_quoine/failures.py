@@ -1,4 +1,4 @@
-"""Which failures Airflow may retry, and those that two versions at once make."""
+"""Failures that Airflow must not retry, and the failure of two versions that run at once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 @contextmanager
 def without_retry() -> Iterator[None]:
     """
-    Fail at once, whatever the task's retries, where the same request would be refused again.
+    Fail without a retry if the same request would be refused again.
 
-    Wrong input and the exchange's refusals need a person, who corrects them and clears the task. A request limit
-    or a connection that could not be made passes by itself: those keep their error and Airflow's retries.
+    Wrong input and the exchange's refusals need a person, who corrects them and clears the task. A request limit and
+    a failed connection are transient: they keep their error, and Airflow retries.
     """
     from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineRateLimitedError, QuoineRefusedError
 

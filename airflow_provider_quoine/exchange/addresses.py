@@ -1,4 +1,4 @@
-"""Bitcoin addresses: what an address says, and whether it is one that money may be paid out to."""
+"""Bitcoin addresses: to decode them, and to refuse those that no money must be sent to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_ADDRESS = 90
 
 BECH32 = 1
 BECH32M = 0x2BC830A3
-"""What the checksum's polynomial leaves: of witness version 0 (BIP 173), and of all later ones (BIP 350)."""
+"""Remainders of the checksum's polynomial: of witness version 0 (BIP 173), and of all later versions (BIP 350)."""
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -22,8 +22,8 @@ _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BECH32_CHECKSUM = 6
 _BASE58_CHECKSUM = 4
 
-_COPY = "Copy the address anew, whole, from the one who gave it; do not mend it by hand."
-_ASK = "Ask the one who gave it for another address."
+_COPY = "Copy the whole address again from the person who gave it; do not correct it by hand."
+_ASK = "Ask the person who gave it for another address."
 
 
 class Network(StrEnum):
@@ -35,7 +35,7 @@ class Network(StrEnum):
 
 _PREFIXES = {"bc": Network.MAIN, "tb": Network.TEST}
 _SEGWIT_STARTS = ("bc1", "tb1", "bcrt1")
-# Version byte: network, and what stands before and after the hash in the output's script (P2PKH, P2SH).
+# Version byte: network, and the parts before and after the hash in the output's script (P2PKH, P2SH).
 _VERSIONS = {
     0x00: (Network.MAIN, b"\x76\xa9\x14", b"\x88\xac"),
     0x05: (Network.MAIN, b"\xa9\x14", b"\x87"),
@@ -166,8 +166,8 @@ def _decode_base58(text: str) -> BitcoinAddress:
         raise QuoineInputError(f"The address's checksum does not fit: at least one character is wrong. {_COPY}")
     if version and version[0] in _PRIVATE_KEYS:
         raise QuoineInputError(
-            "This is a private key and no address. Whoever can read this run's fields can now take what it guards: "
-            "have its owner move that elsewhere, and give an address."
+            "This is a private key and no address. Everybody who can read this run's fields can now spend its coins: "
+            "have its owner move them to another key, and give an address."
         )
     if len(hashed) != 20:
         raise QuoineInputError(f"The address holds {len(hashed)} bytes instead of 20. {_ASK}")

@@ -19,7 +19,7 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import plain_number
 
 DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
-"""Types that the exchange takes, judged by extension (facts, Onboarding)."""
+"""Types that the exchange accepts, judged by extension (facts, Onboarding)."""
 
 REQUIRED_FIELDS = ("first_name", "last_name", "phone", "email", "country")
 """Fields that api-reference 1.1 marks; the password, marked too, is passed apart."""
@@ -55,8 +55,7 @@ class OnboardingStatus(StrEnum):
 
 ONBOARDING_SUCCESS_STATUSES: frozenset[str] = frozenset({OnboardingStatus.APPROVED})
 ONBOARDING_FAILURE_STATUSES: frozenset[str] = frozenset({OnboardingStatus.DECLINED, OnboardingStatus.BANNED})
-"""Decided: a banned user will not be approved, so waiting on is of no use; DECLINED is the reference's own."""
-ONBOARDING_FINAL_STATUSES: frozenset[str] = ONBOARDING_SUCCESS_STATUSES | ONBOARDING_FAILURE_STATUSES
+"""Decided: a banned user will not be approved, so to wait on is of no use. DECLINED is of the reference."""
 
 
 class WithdrawalState(StrEnum):
@@ -79,7 +78,7 @@ WITHDRAWAL_SUCCESS_STATES: frozenset[str] = frozenset({WithdrawalState.PROCESSED
 WITHDRAWAL_FAILURE_STATES: frozenset[str] = frozenset(
     {WithdrawalState.CANCELLED, WithdrawalState.DECLINED, WithdrawalState.REVERTED}
 )
-"""Decided (facts, Withdrawals): all else waits, ``broadcasted`` and unknown states too."""
+"""Decided (facts, Withdrawals): in every other state, ``broadcasted`` and unknown ones too, a task waits on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class UserCredentials:
     @classmethod
     def from_json(cls, text: str) -> UserCredentials:
         """
-        Read what :meth:`to_json` wrote.
+        Read the text of :meth:`to_json`.
 
         :param text: ``{"api_id": "...", "api_secret": "..."}``.
         :raises QuoineInputError: another shape; the message never quotes the content.
@@ -123,7 +122,7 @@ class UserCredentials:
 @dataclass(frozen=True, kw_only=True)
 class OnboardingAnswer:
     """
-    What the exchange says about an onboarding user (api-reference 1.2).
+    The exchange's answer about an onboarding user (api-reference 1.2).
 
     :param status: an :class:`OnboardingStatus`, or the upper-cased text of one that is not on record.
     :param credentials: the user's own key if the answer held it (it comes with APPROVED), else None.
@@ -136,9 +135,9 @@ class OnboardingAnswer:
 @dataclass(frozen=True, kw_only=True)
 class AuthCodeRequest:
     """
-    What came of asking for an authentication code (facts, Withdrawals).
+    The exchange's answer to a request for an authentication code (facts, Withdrawals).
 
-    :param sent: False where the exchange ignored it: the user has an authenticator app and reads it there.
+    :param sent: False if the exchange ignored the request: the user has an authenticator app and reads the code there.
     :param message: the exchange's words, may be empty.
     """
 
@@ -212,9 +211,9 @@ def is_id(text: str) -> bool:
 
 def check_id(name: str, value: str) -> str:
     """
-    Check an id that goes into a path, so that a templated text cannot change where the request goes.
+    Check an id that goes into a path, so that a templated text cannot send the request elsewhere.
 
-    :param name: what the id is of, for the message.
+    :param name: of the id, for the message.
     :param value: see :func:`is_id`.
     :raises QuoineInputError: anything else.
     """
@@ -236,8 +235,8 @@ class OnboardingUser:
     :param phone: with or without country code, e.g. ``+819017901357`` or ``09017901357``.
     :param country: ISO 3166-1 alpha-2 code, e.g. ``JP``.
     :param first_furi_name: for a Japanese name, as are the optional fields after it; empty ones are not sent.
-    :raises QuoineInputError: a required field is missing or a value has the wrong shape; every fault is named
-        at once, and no value is quoted, because these are personal data.
+    :raises QuoineInputError: a required field is missing or a value has the wrong shape. The message names every
+        fault and quotes no value, because these are personal data.
     """
 
     first_name: str
@@ -287,8 +286,8 @@ class Document:
     One document of an onboarding (api-reference 1.1).
 
     :param name: real file name; the exchange judges the type by its extension (facts, Onboarding).
-    :param content: the file's bytes, not empty. How large is too large is the operator's setting.
-    :raises QuoineInputError: a type that is not taken, a path instead of a name, or no content.
+    :param content: the file's bytes, not empty. The connection holds the largest size.
+    :raises QuoineInputError: a type that the exchange does not accept, a path instead of a name, or no content.
     """
 
     name: str
@@ -311,7 +310,7 @@ def check_password(password: str) -> None:
     Check a user's password against the rule on record (facts, Onboarding).
 
     :param password: at least 8 characters with a lower-case letter, an upper-case letter and a digit.
-    :raises QuoineInputError: it does not obey; the message never quotes it.
+    :raises QuoineInputError: if it breaks the rule; the message never quotes it.
     """
     kinds = (str.islower, str.isupper, str.isdigit)
     if (

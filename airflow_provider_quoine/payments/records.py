@@ -52,7 +52,7 @@ def resolve_as_sent(record: Entry, identifier: str, *, decided_by: str) -> Entry
     Decide that the exchange carried the request out. A person may correct an id that a person has entered.
 
     :param record: empty if the task has none.
-    :param identifier: the exchange's id of what was created.
+    :param identifier: the exchange's id of the withdrawal or user.
     :param decided_by: name of the person.
     :return: the record to store; a later try goes on with the id.
     :raises ResolutionRefusedError: if that is no id, or if the exchange itself has answered with another one.

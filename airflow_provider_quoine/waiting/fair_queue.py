@@ -1,4 +1,4 @@
-"""Whose turn it is: fair visits of many waiters at whatever pace there is; pure, without clock and I/O."""
+"""A fair queue of many waiters that are visited at any pace. It is pure: without clock and I/O."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 JITTER = 0.1
-"""A rest is longer than asked for by up to this part, at random: waits that began together drift apart."""
+"""A rest is extended by up to this part, at random, so that waits that began together drift apart."""
 
 SHORTEST_REST = 0.1
-"""Seconds; a waiter that wants to be visited without a pause would leave no turn to the others."""
+"""Seconds; a waiter without a rest would leave no turn to the others."""
 
 _FEW = 64
 
@@ -24,9 +24,9 @@ class Turn(Generic[Item]):
     """
     A waiter's place among the others.
 
-    :param item: who waits.
-    :param interval: seconds that it wants to rest between two visits.
-    :param late: seconds by which its present visit came later than it wanted.
+    :param item: the waiter.
+    :param interval: seconds of its rest between two visits.
+    :param late: seconds between the end of its last rest and its present visit.
     :param gone: whether it has left.
     """
 
@@ -39,12 +39,11 @@ class Turn(Generic[Item]):
 @dataclass
 class FairQueue(Generic[Item]):
     """
-    Who is visited next.
+    Chooses the waiter to visit next.
 
-    After a visit a waiter rests for its interval; then it queues. Where visits are scarce, all wait longer by the
-    same factor, each in proportion to its interval (decided: self-clocked fair queueing, where a waiter's finish
-    tag is the tag served last plus its interval). With equal intervals that is round robin. Times are seconds of
-    any one clock.
+    After a visit a waiter rests for its interval; then it queues. If visits are scarce, all wait longer by the same
+    factor, each in proportion to its interval (decided: self-clocked fair queueing, where a waiter's finish tag is
+    the tag served last plus its interval). With equal intervals that is round robin. Times are seconds of any clock.
 
     :param chance: gives random numbers from 0 up to 1.
     """
@@ -58,14 +57,14 @@ class FairQueue(Generic[Item]):
     _queued: list[tuple[float, int, float, Turn[Item]]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """How many wait, those that are being visited included."""
+        """Count the waiters, those that are being visited included."""
         return self._count
 
     def join(self, item: Item, *, interval: float, now: float) -> Turn[Item]:
         """
-        Let somebody wait; the first visit comes after a random part of the interval, so that no burst begins it.
+        Add a waiter. Its first visit comes after a random part of the interval, so that many do not begin in a burst.
 
-        :param item: who waits.
+        :param item: the waiter.
         :param interval: seconds between two visits, at least.
         :param now: the time.
         """
@@ -75,13 +74,13 @@ class FairQueue(Generic[Item]):
         return turn
 
     def leave(self, turn: Turn[Item]) -> None:
-        """Take somebody out, visited just now or not; a second time does nothing."""
+        """Remove a waiter, also during its visit; to remove it again does nothing."""
         if turn.gone:
             return
         turn.gone = True
         self._count -= 1
         self._gone += 1
-        # Cheap for each, also where thousands leave at once or many come and go during a long rest.
+        # Rarely, so that each removal is cheap, even if thousands leave at once or come and go during a long rest.
         if self._gone > self._count + _FEW:
             self._gone = 0
             self._resting = [entry for entry in self._resting if not entry[-1].gone]
@@ -91,7 +90,7 @@ class FairQueue(Generic[Item]):
 
     def take(self, now: float) -> Turn[Item] | None:
         """
-        Take the next one to visit, to be given back by :meth:`rest`.
+        Take the next waiter to visit; :meth:`rest` puts it back.
 
         :return: None if all rest.
         """
@@ -107,16 +106,16 @@ class FairQueue(Generic[Item]):
         return None
 
     def next_at(self) -> float | None:
-        """Tell when the next rest ends, after :meth:`take` gave nobody; None if nobody rests."""
+        """Return the end of the next rest, after :meth:`take` returned None; None if no waiter rests."""
         while self._resting and self._resting[0][-1].gone:
             heapq.heappop(self._resting)
         return self._resting[0][0] if self._resting else None
 
     def rest(self, turn: Turn[Item], *, visited_at: float) -> None:
         """
-        Give back one that was taken; it may have left meanwhile.
+        Put a waiter back after its visit; it may have left meanwhile.
 
-        :param visited_at: when its visit began.
+        :param visited_at: begin of its visit.
         """
         self._rest(turn, visited_at + turn.interval * (1 + JITTER * self.chance()))
 

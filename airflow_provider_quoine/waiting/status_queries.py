@@ -1,5 +1,5 @@
 """
-Status queries: what the exchange is asked while a task waits, and what an answer means.
+Status queries: the questions of a waiting task, and the meaning of the answers.
 
 Poke, reschedule and deferred waits all use them, so that they end in the same way.
 """
