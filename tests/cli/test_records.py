@@ -1,4 +1,4 @@
-"""``airflow quoine``: what a person may write into a task's record, and what is refused."""
+"""``airflow quoine``: the decisions that a person may record, and those that are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shown(task: OneTask, capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def refused(task: OneTask, *command: str, **where: str) -> str:
-    """Why a command is refused; the record is as it was."""
+    """Return the refusal of a command; the record must not have changed."""
     before = task.record(RECORD)
     with pytest.raises(SystemExit) as refusal:
         task.cli("withdrawals", *command, **where)
@@ -113,7 +113,7 @@ def test_a_task_that_has_not_ended_is_left_alone(task: OneTask, command: tuple[s
 
 @pytest.mark.parametrize("command", [("exists", "--id", "5001"), ("absent",)])
 def test_a_cleared_task_that_waits_to_run_is_left_alone(lost: OneTask, command: tuple[str, ...]) -> None:
-    lost.forget_the_doubt(RECORD)
+    lost.end_in_flight_time(RECORD)
     lost.clear()
     assert "The task is waiting to run" in refused(lost, *command)
 

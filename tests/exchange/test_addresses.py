@@ -145,9 +145,9 @@ def test_the_sample_address_of_the_reference_is_a_real_one_of_the_main_network()
 
 
 def test_the_network_may_come_as_the_text_that_a_connection_holds() -> None:
-    check_address(decode_address(SAMPLE), network="main")  # type: ignore[arg-type]
+    check_address(decode_address(SAMPLE), network="main")  # type: ignore[arg-type]  # text on purpose
     with pytest.raises(QuoineInputError, match="the connection's network is test"):
-        check_address(decode_address(SAMPLE), network="test")  # type: ignore[arg-type]
+        check_address(decode_address(SAMPLE), network="test")  # type: ignore[arg-type]  # text on purpose
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The operator that asks a person for the code: what is asked when, what is sent when, and what is left behind."""
+"""The operator that asks a person for the code: its questions, its requests, and the traces of the code."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_a_withdrawal_that_a_person_did_not_find_is_sent_with_a_new_code(exchang
     task = authorize(payer)
     task.step()
     task.answer("Send", exchange.latest_code(payer))
-    task.forget_the_doubt(RECORD)
+    task.end_in_flight_time(RECORD)
     task.cli("withdrawals", "absent")
     task.clear()
     assert task.step().state == "awaiting_input"

@@ -24,7 +24,7 @@ RECORD = "quoine_onboarding_user"
 
 @pytest.fixture
 def form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A form that is right in all, with documents on this machine and a password in a Variable."""
+    """A correct form, with documents on this machine and a password in a Variable."""
     names = {"id_document": "passport.pdf", "proof_address": "bill.PNG", "bank_statement": "statement.jpg"}
     for name in names.values():
         (tmp_path / name).write_bytes(b"a document")
@@ -124,7 +124,7 @@ def test_documents_may_be_anywhere_that_airflow_can_read(
 ) -> None:
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
-    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+    from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # has no types
 
     # Stands for a store of which Airflow has the provider, such as s3.
     attach("memory", fs=MemoryFileSystem())
@@ -216,7 +216,7 @@ def test_a_user_whom_a_person_did_not_find_is_created(exchange: SandboxControl, 
     exchange.fault("drop_before", CREATE)
     task = create(form)
     task.step()
-    task.forget_the_doubt(RECORD)
+    task.end_in_flight_time(RECORD)
     task.cli("users", "absent")
     task.clear()
     assert task.step().state == "success"
@@ -227,7 +227,7 @@ def test_a_taken_email_after_doubt_is_probably_ours(exchange: SandboxControl, fo
     exchange.fault("drop_after", CREATE)
     task = create(form)
     task.step()
-    task.forget_the_doubt(RECORD)
+    task.end_in_flight_time(RECORD)
     # The person looked at the wrong place.
     task.cli("users", "absent")
     task.clear()

@@ -1,4 +1,4 @@
-"""The operators that ask for a code and withdraw with one that is there: policy, record, code, wait and link."""
+"""The operators that request a code, and that withdraw with a stored one: policy, record, code, wait and link."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stored(code: str) -> Iterator[str]:
 
 
 def stored_code() -> str | None:
-    """What is in the Variable now."""
+    """Read the Variable."""
     from airflow.models.variable import Variable
 
     found = Variable.get("user_code", default_var=None)
@@ -55,7 +55,7 @@ def stored_code() -> str | None:
 
 
 def posts(exchange: SandboxControl) -> int:
-    """How many withdrawals the sandbox was asked for."""
+    """Count the withdrawals that the sandbox was asked for."""
     return sum(seen["endpoint"] == POST for seen in exchange.state()["requests"])
 
 
@@ -198,7 +198,7 @@ def test_a_lost_answer_stops_every_later_try(exchange: SandboxControl, code: str
     assert posts(exchange) == 1
 
 
-def test_a_story_that_is_told_names_the_last_failure_only(exchange: SandboxControl, code: str) -> None:
+def test_the_record_names_the_last_failure_only(exchange: SandboxControl, code: str) -> None:
     exchange.fault("status", POST, status=429, body="API rate limit exceeded. Please retry after 1s")
     task = withdraw()
     task.step()
@@ -219,7 +219,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def broken(words: str, *, address: str = ADDRESS, amount: Any = "0.5", **policy: str) -> Any:
-    """A case: what is ordered, under which policy, and what the refusal says."""
+    """A case: the order, the policy, and words of the refusal."""
     return pytest.param({"amount": amount, "address": address}, policy, words, id=words)
 
 
@@ -367,7 +367,7 @@ def test_a_withdrawal_that_is_not_paid_out_fails_and_is_never_sent_again(
 def test_a_refusal_while_it_waits_is_retried_and_nothing_is_sent_again(
     exchange: SandboxControl, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The poller takes up a rotated key: the third in a row is final, after some minutes.
+    # A rotated key may take effect within minutes, so only a later refusal in a row is final.
     monkeypatch.setattr(poller, "FINAL_AFTER_SECONDS", 0.0)
     exchange.fault("status", "GET /btc_withdrawals/:id", status=401, body="Nonce is too small", times=3)
     task = withdraw("_waiting")

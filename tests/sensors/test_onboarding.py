@@ -1,4 +1,4 @@
-"""What the onboarding sensor makes of each status, and where the key goes."""
+"""The onboarding sensor: the end for each status, and where the key is stored."""
 
 from __future__ import annotations
 

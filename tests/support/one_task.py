@@ -1,8 +1,8 @@
 """
-One task of a run, played try by try: what the scheduler, the triggerer and a person do is done in between.
+One task of a run, executed try by try. Between the tries a test acts as the scheduler, the triggerer and a person.
 
-It stands on what ``dag.test()`` stands on (Airflow's real task runner, execution API and database, in this process),
-which itself neither retries at once, nor clears, nor stops where a task is parked.
+It uses the parts of ``dag.test()``: Airflow's real task runner, execution API and database, in this process.
+``dag.test()`` itself neither retries at once, nor clears, nor stops at a deferred task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def parsed() -> Any:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
 
-    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]
+    DagBundlesManager().sync_bundles_to_db()  # type: ignore[no-untyped-call]  # Airflow's
     bag = BundleDagBag(str(FOLDER), bundle_path=FOLDER, bundle_name=BUNDLE)
     assert not bag.import_errors
     sync_bag_to_db(bag, BUNDLE, None)
@@ -37,10 +37,10 @@ def parsed() -> Any:
 @dataclass(frozen=True)
 class End:
     """
-    How a step ended.
+    The end of a step.
 
     :param state: the task's state in the database
-    :param words: what the task failed with
+    :param words: the task's error, empty if there is none
     """
 
     state: str
@@ -98,7 +98,7 @@ class OneTask:
             return str(instance.state)
 
     def schedule(self) -> None:
-        """Have the scheduler schedule the next try."""
+        """Schedule the next try, as the scheduler does."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from airflow.utils.state import DagRunState
@@ -111,7 +111,7 @@ class OneTask:
             assert run.schedule_tis(ready, session=session) == 1
 
     def step(self) -> End:
-        """Run the task from where it stands until it ends or parks."""
+        """Run the task until it ends, defers, or asks a person."""
         from airflow.sdk.api.datamodels._generated import TaskInstance
         from airflow.sdk.execution_time.supervisor import run_task_in_process
         from airflow.utils.state import TaskInstanceState
@@ -121,12 +121,12 @@ class OneTask:
         with self.instance() as instance:
             instance.state = TaskInstanceState.QUEUED
             names = ("id", "task_id", "dag_id", "run_id", "try_number", "map_index", "dag_version_id")
-            what = TaskInstance(**{name: getattr(instance, name) for name in names})
-        done = run_task_in_process(ti=what, task=self.task)
+            ready = TaskInstance(**{name: getattr(instance, name) for name in names})
+        done = run_task_in_process(ti=ready, task=self.task)
         return End(state=self.state, words=str(done.error or ""))
 
     def trigger(self) -> End:
-        """Run the trigger that the task waits for, as the triggerer does, and go on with its event."""
+        """Run the task's trigger, as the triggerer does, and resume the task with its event."""
         from airflow.models.trigger import Trigger
         from airflow.sdk._shared.module_loading import import_string
         from airflow.sdk.api.datamodels._generated import TaskInstance
@@ -136,13 +136,14 @@ class OneTask:
         with create_session() as session, self.instance() as instance:
             row = session.get_one(Trigger, instance.trigger_id)
             trigger = import_string(row.classpath)(**row.kwargs)
-            what = TaskInstance.model_construct(id=UUID(str(instance.id)))
-        event = InProcessTestSupervisor.run_trigger_in_process(trigger=trigger, ti=what)  # type: ignore[no-untyped-call]
+            instance_id = TaskInstance.model_construct(id=UUID(str(instance.id)))
+        run = InProcessTestSupervisor.run_trigger_in_process
+        event = run(trigger=trigger, ti=instance_id)  # type: ignore[no-untyped-call]  # Airflow's has no types
         Trigger.submit_event(row.id, event)
         return self.step()
 
     def answer(self, option: str, code: str = "") -> End:
-        """Answer the task's question, and go on with the answer."""
+        """Answer the task's question, and resume the task."""
         self.type_in(option, code)
         return self.step()
 
@@ -178,13 +179,13 @@ class OneTask:
         return record
 
     def wipe(self) -> None:
-        """Lose all that the task has in the task state store, as later Airflow versions do when it is cleared."""
+        """Delete the task's entries in the task state store, as later Airflow versions do when a task is cleared."""
         from airflow.state import TaskScope, get_state_backend
 
         get_state_backend().clear(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"))
 
-    def forget_the_doubt(self, key: str) -> None:
-        """Let the time pass in which the lost request may still be carried out."""
+    def end_in_flight_time(self, key: str) -> None:
+        """Let the time pass in which the lost request may still be in flight."""
         from airflow.state import TaskScope, get_state_backend
 
         scope = TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task")
@@ -195,7 +196,7 @@ class OneTask:
         """
         Run ``airflow quoine`` on this task, in this process.
 
-        :param where: what to name instead of this task's own ``dag_id``, ``run_id`` or ``task_id``
+        :param where: values to pass instead of this task's own ``dag_id``, ``run_id`` or ``task_id``
         """
         from airflow.cli import cli_parser
 
@@ -222,7 +223,7 @@ class OneTask:
 
 @cache
 def api() -> Any:
-    """Airflow's API server, in this process, with somebody logged in."""
+    """Airflow's API server, in this process, with a user logged in."""
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 

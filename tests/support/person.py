@@ -1,4 +1,4 @@
-"""A person who answers what DAGs ask, through Airflow's own API, while ``dag.test()`` runs in the same process."""
+"""A person who answers the questions of DAGs through Airflow's API, while ``dag.test()`` runs in the same process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answer = Callable[[dict[str, Any]], tuple[str, dict[str, str]]]
 @contextmanager
 def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     """
-    Answer every question that comes up within the block; what earlier tests left open is left alone.
+    Answer every new question within the block; questions that earlier tests left open stay open.
 
     :param answer: called with each open question until Airflow takes its answer
     :return: the questions, as they were asked
@@ -38,8 +38,8 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     thread.start()
     try:
         assert ready.wait(60), "Airflow's API did not start"
-        # dag.test() sets the state of a task that has parked a second time, from its own copy: an answer in between
-        # is written over, and the run waits for ever. So nobody answers while a task runs.
+        # dag.test() sets the state of a waiting task a second time, from its own copy. It would overwrite an answer
+        # that came in between, and the run would wait for ever. So no answer is given while a task runs.
         with patch.object(dag, "_run_task", alone):
             yield asked
     finally:

@@ -1,4 +1,4 @@
-"""Fair turns by a clock that nobody waits for."""
+"""The fair queue, by a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_quoine.waiting.fair_queue import SHORTEST_REST, FairQueue,
 def visits(
     intervals: dict[str, float], *, gap: float, seconds: float, start: float = 0.0, seed: int = 1
 ) -> dict[str, list[float]]:
-    """Visit for some time, at most once per gap; tell the times of each one's visits."""
+    """Visit for some time, at most once per gap; return the times of each waiter's visits."""
     queue: FairQueue[str] = FairQueue(chance=random.Random(seed).random)
     for name, interval in intervals.items():
         queue.join(name, interval=interval, now=start)

@@ -1,4 +1,4 @@
-"""Open clients between visits: found again by key, few, young, and closed in the end."""
+"""Idle clients: they are found by key, few, young, and closed in the end."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Waiting:
         monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", key.to_json())
 
     def connect(self, conn_id: str, **changes: Any) -> None:
-        """Let a connection hold the user's own key."""
+        """Set up a connection with the user's own key."""
         key = {"login": str(self.user.user_id), "password": self.user.api_secret}
         connection = {"conn_type": "quoine", "host": self.sandbox.url, "extra": self.extra, **key, **changes}
         self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
@@ -67,7 +67,7 @@ class Waiting:
         return asyncio.create_task(outcome_of(self.trigger(withdrawal_id, **changes)))
 
     def visits(self) -> dict[str, list[float]]:
-        """Tell when each id was asked for, in Unix seconds."""
+        """Return the times of each id's queries, in Unix seconds."""
         seen: dict[str, list[float]] = {}
         for request in self.control.state()["requests"]:
             seen.setdefault(request["path"].rpartition("/")[2], []).append(

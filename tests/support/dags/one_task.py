@@ -1,4 +1,4 @@
-"""DAGs of one task each, for tests that play a task try by try."""
+"""DAGs of one task each, for tests that run a task try by try."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingU
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator, QuoineRequestAuthCodeOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
 
-#: Airflow would retry all of them at once: what is failed and not up for retry was stopped by the provider.
+#: Airflow would retry each task at once. A task that is failed and not up for retry was stopped by the provider.
 RETRIED: dict[str, Any] = {"task_id": "task", "retries": 3, "retry_delay": timedelta(0)}
 
 USER = ["first_name", "last_name", "phone", "email_address", "country"]
