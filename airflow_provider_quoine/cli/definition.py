@@ -6,7 +6,7 @@ from functools import partial
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_provider_quoine.payments.records import RECORD_KINDS, RecordKind
+from airflow_provider_quoine.payments.records import RECORD_KINDS, Decision, RecordKind
 
 TASK = (
     Arg(("--dag-id",), required=True, help="The task's DAG"),
@@ -42,13 +42,13 @@ def _group(kind: RecordKind) -> GroupCommand:
                 args=TASK,
             ),
             ActionCommand(
-                name="exists",
+                name=Decision.EXISTS,
                 help=f"Record that the task's {kind.noun} exists: once cleared, the task goes on with it",
                 func=partial(load(f"{module}.exists"), key=kind.key),
                 args=(*TASK, IDENTIFIER),
             ),
             ActionCommand(
-                name="absent",
+                name=Decision.ABSENT,
                 help=f"Record that the task's {kind.noun} does not exist: once cleared, the task sends",
                 func=partial(load(f"{module}.absent"), key=kind.key),
                 args=TASK,

@@ -23,6 +23,13 @@ class Step(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Decision(StrEnum):
+    """A person's decision on an unknown outcome; also the name of the command that records it."""
+
+    EXISTS = "exists"
+    ABSENT = "absent"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordKind:
     """
@@ -59,9 +66,9 @@ def resolve_as_sent(record: Entry, identifier: str, *, decided_by: str) -> Entry
     """
     if not is_id(identifier):
         raise ResolutionRefusedError(f"{identifier!r:.80} is no id of the exchange; nothing was changed.")
-    if record.get("id", identifier) != identifier and record.get("decision") != "exists":
+    if record.get("id", identifier) != identifier and record.get("decision") != Decision.EXISTS:
         raise ResolutionRefusedError(f"The exchange itself answered with id {record['id']}; nothing was changed.")
-    return _resolved({**record, "step": str(Step.SENT), "id": identifier}, "exists", decided_by)
+    return _resolved({**record, "step": str(Step.SENT), "id": identifier}, Decision.EXISTS, decided_by)
 
 
 def resolve_as_absent(record: Entry, *, decided_by: str) -> Entry:
@@ -83,7 +90,7 @@ def resolve_as_absent(record: Entry, *, decided_by: str) -> Entry:
             f"The task's request may still be on its way. Look at the exchange again in {seconds:.0f} s; nothing was "
             "changed."
         )
-    return _resolved({**record, "step": str(Step.PREPARED), "reason": ""}, "absent", decided_by)
+    return _resolved({**record, "step": str(Step.PREPARED), "reason": ""}, Decision.ABSENT, decided_by)
 
 
 def _seconds_in_flight(record: Entry) -> float:
@@ -92,5 +99,5 @@ def _seconds_in_flight(record: Entry) -> float:
     return (datetime.fromisoformat(record["in_doubt_until"]) - datetime.now(UTC)).total_seconds()
 
 
-def _resolved(record: Entry, decision: str, decided_by: str) -> Entry:
-    return {**record, "decision": decision, "decided_by": decided_by, "decided_at": datetime.now(UTC).isoformat()}
+def _resolved(record: Entry, decision: Decision, decided_by: str) -> Entry:
+    return {**record, "decision": str(decision), "decided_by": decided_by, "decided_at": datetime.now(UTC).isoformat()}

@@ -28,7 +28,7 @@ from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # there, but
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
-from airflow_provider_quoine.payments.records import Entry, RecordKind, Step
+from airflow_provider_quoine.payments.records import Decision, Entry, RecordKind, Step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -235,8 +235,8 @@ def resolution_steps(ti: Any, kind: RecordKind) -> str:
     if ti.map_index >= 0:
         where += f" --map-index {ti.map_index}"
     return (
-        f"Look it up at the exchange. If it exists: {command} exists --id ID {where}. "
-        f"If it does not: {command} absent {where}. Then clear this task."
+        f"Look it up at the exchange. If it exists: {command} {Decision.EXISTS} --id ID {where}. "
+        f"If it does not: {command} {Decision.ABSENT} {where}. Then clear this task."
     )
 
 
