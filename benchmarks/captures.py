@@ -14,15 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.capture_play import play
-from tools.capture_verdict import judge
+from tools.capture_check import check_capture
+from tools.capture_faults import capture_under_faults
 
 #: A silent connection is missed after ten seconds, so that the next cut finds a live one.
 TIMING = {"activity_timeout": 2.0, "pong_timeout": 8.0}
 
 
 def main() -> None:
-    """Play, judge, and print the verdict."""
+    """Capture, check the files, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cut-every", type=float, default=20.0, help="seconds")
@@ -32,7 +32,7 @@ def main() -> None:
     seconds = 60 * given.minutes
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        arguments, event, cuts = play(
+        arguments, summary, cuts = capture_under_faults(
             folder=folder / "capture",
             home=folder / "airflow",
             duration=seconds,
@@ -42,17 +42,17 @@ def main() -> None:
             kill_at=[seconds / 3, 2 * seconds / 3],
             timing=TIMING,
         )
-        verdict = judge(folder / "capture", arguments, event)
+        check = check_capture(folder / "capture", arguments, summary)
     print(f"{given.minutes:g} minutes, a snapshot every {given.interval:g} s, {cuts} cuts, 2 kills")
-    print(f"{'snapshots due':36}{verdict.due:12}")
-    print(f"{'rows':36}{verdict.rows:12}")
-    print(f"{'  of them marked as stale':36}{verdict.stale:12}")
-    print(f"{'missing, all in stated gaps':36}{verdict.missing:12}")
-    print(f"{'reconnects':36}{event.get('reconnects', 0):12}")
-    print(f"{'pieces of gaps':36}{verdict.gaps:12}")
-    print(f"{'seconds of gaps':36}{verdict.gap_seconds:12.1f}")
-    print("\n".join(["The files hold what they promise." if not verdict.wrong else "BROKEN:", *verdict.wrong]))
-    sys.exit(bool(verdict.wrong))
+    print(f"{'snapshots due':36}{check.due:12}")
+    print(f"{'rows':36}{check.rows:12}")
+    print(f"{'  of them marked as stale':36}{check.stale:12}")
+    print(f"{'missing, all in stated gaps':36}{check.missing:12}")
+    print(f"{'reconnects':36}{summary['reconnects']:12}")
+    print(f"{'pieces of gaps':36}{check.gaps:12}")
+    print(f"{'seconds of gaps':36}{check.gap_seconds:12.1f}")
+    print("\n".join(["The files hold what they promise." if not check.wrong else "BROKEN:", *check.wrong]))
+    sys.exit(bool(check.wrong))
 
 
 if __name__ == "__main__":

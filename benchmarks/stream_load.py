@@ -92,7 +92,7 @@ async def ours(port: int, pair: str, interval: float, begin_at: datetime, note: 
     async for event in events:
         if event.payload["status"] != "success":
             raise RuntimeError(str(event.payload))
-        note(datetime.fromisoformat(event.payload["snapshot"]["due_at"]))
+        note(datetime.fromisoformat(event.payload["result"]["due_at"]))
 
 
 async def pysher_each(

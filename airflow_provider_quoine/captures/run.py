@@ -1,4 +1,4 @@
-"""One life of a capture: from where it begins, or goes on, to its end or until it is stopped."""
+"""One run of a capture: from its beginning, or from where a stopped one ended, to its end or until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.lines import line_of
 from airflow_provider_quoine.captures.parts import Gap, Row, Stretch
+from airflow_provider_quoine.captures.spec import StreamKind
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
+from airflow_provider_quoine.exchange.market.sampling import execution_row
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.captures.parts import Windows
     from airflow_provider_quoine.captures.schedule import Schedule
+    from airflow_provider_quoine.captures.spec import CaptureSpec
     from airflow_provider_quoine.captures.writer import CaptureWriter
     from airflow_provider_quoine.exchange.market.sampling import Sampler
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
-GRACE = 0.25
+WINDOW_CLOSE_DELAY = 0.25
 """Seconds after a window's end until it is written: what is due or came at its end is on its way by then."""
 
-GOODBYE = 6.0
+LAST_WRITE_TIMEOUT = 6.0
 """Seconds that writing the unfinished part may take when the capture is stopped: Airflow kills a triggerer after 10."""
 
-STRAGGLERS = 0.05
-"""Seconds in which what has come, and was not taken when the capture is stopped, still is."""
+DRAIN_TIMEOUT = 0.05
+"""Seconds for taking the events that have come and wait when the capture is stopped."""
 
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
@@ -37,19 +39,16 @@ class CaptureRun:
     """
     Brings rows, gaps and the time that was listened from a stream to a writer.
 
-    :param kind: type of the rows.
+    :param spec: of the capture.
     :param stream: entered already.
-    :param windows: of the capture.
     :param writer: open already.
     :param since: when the stream was entered; the windows that were over then are accounted for.
     """
 
-    def __init__(
-        self, *, kind: str, stream: PusherStream, windows: Windows, writer: CaptureWriter, since: datetime
-    ) -> None:
-        self._kind = kind
+    def __init__(self, *, spec: CaptureSpec, stream: PusherStream, writer: CaptureWriter, since: datetime) -> None:
+        self._spec = spec
         self._stream = stream
-        self._windows = windows
+        self._windows = windows = spec.windows
         self._writer = writer
         self._since = since
         self._window = windows.over(since)
@@ -59,8 +58,6 @@ class CaptureRun:
         """Up to when a gap has been stated, by where it stands."""
         self._due_at: datetime | None = None
         """What is to be taken next, or is being taken."""
-        self._row_of: Callable[[StreamEvent], dict[str, Any]] | None = None
-        """Writes an event, where every one is taken."""
         self._skipped = 0
         self._counted = (0, 0, 0)
 
@@ -87,47 +84,42 @@ class CaptureRun:
             for task in tasks:
                 task.cancel()
 
-    async def by_time(self, sampler: Sampler, schedule: Schedule) -> None:
+    async def take_snapshots(self, sampler: Sampler, schedule: Schedule) -> None:
         """Take what is due."""
-        await self._open_eyes(sampler.pull_first(), f"there was no whole {sampler.subject.what} yet")
-        number, last = schedule.next_after(self._gaps[0].until), schedule.next_after(self._windows.ends_at) - 1
-        while number <= last:
-            due_at = self._due_at = schedule.due_at(number)
-            fresh = await sampler.pull_at(due_at)
-            snapshot = await sampler.parse(due_at=due_at, fresh=fresh)
+        await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject.what} yet")
+        for due_at in schedule.moments(self._gaps[0].until, on_missed=self._note_missed):
+            self._due_at = due_at
+            snapshot = await sampler.take(due_at)
             if snapshot is not None:
                 self._add(due_at, snapshot.as_dict())
             elif sampler.problem:
                 self._writer.add_gap(Gap(due_at, due_at, UNREADABLE))
             else:
                 self._skipped += 1
-            # What fell due meanwhile is over: what would be taken for it now is not what was then.
-            missed = min(schedule.next_after(datetime.now(UTC)) - 1, last)
-            if missed > number:
-                self._writer.add_gap(Gap(schedule.due_at(number + 1), schedule.due_at(missed), HELD_UP))
-            number = max(number, missed) + 1
 
-    async def every(self, row_of: Callable[[StreamEvent], dict[str, Any]]) -> None:
-        """Take whatever comes."""
-        self._row_of = row_of
-        await self._open_eyes(self._confirmed(), "the channels were not subscribed yet")
+    def _note_missed(self, first: datetime, last: datetime) -> None:
+        self._writer.add_gap(Gap(first, last, HELD_UP))
+
+    async def take_events(self) -> None:
+        """Take every event."""
+        await self._wait_for(self._confirmed(), "the channels were not subscribed yet")
         ends_at = self._windows.ends_at
-        await self._take(row_of, until=ends_at, seconds=self._seconds_until(ends_at) + GRACE)
+        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + WINDOW_CLOSE_DELAY)
 
-    async def _take(self, row_of: Callable[[StreamEvent], dict[str, Any]], *, until: datetime, seconds: float) -> None:
-        """Take for some seconds what has come until a moment."""
+    async def _take_until(self, until: datetime, *, seconds: float) -> None:
+        """Take for some seconds the events that have come until a moment."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     event = await anext(self._stream)
                     if event.received_at <= until:
-                        self._add(event.received_at, row_of(event))
+                        self._add(event.received_at, _row_of(self._spec, event))
 
     async def _confirmed(self) -> None:
         while not self._stream.confirmed:
             await self._stream.news()
 
-    async def _open_eyes(self, ready: Awaitable[None], reason: str) -> None:
+    async def _wait_for(self, ready: Awaitable[None], reason: str) -> None:
         """Wait until there is something to see, to the end of the capture at most; until then there is a gap."""
         self._gaps.append(Gap(self._since, self._windows.ends_at, reason))
         with suppress(TimeoutError):
@@ -136,12 +128,12 @@ class CaptureRun:
             self._gaps[0] = self._gaps[0]._replace(until=datetime.now(UTC))
 
     def _add(self, at: datetime, row: dict[str, Any]) -> None:
-        self._writer.add_row(Row(at, line_of({"type": self._kind, **row})))
+        self._writer.add_row(Row(at, line_of({"type": self._spec.stream, **row})))
 
     async def _close_windows(self) -> None:
         for window in range(self._window, self._windows.count):
             until = self._windows.span(window).until
-            await asyncio.sleep(self._seconds_until(until) + GRACE)
+            await asyncio.sleep(self._seconds_until(until) + WINDOW_CLOSE_DELAY)
             self._state_gaps(until)
             self._writer.close(window, self._stretch(until))
             self._window = window + 1
@@ -181,15 +173,23 @@ class CaptureRun:
             return
         now = min(datetime.now(UTC), self._windows.span(self._window).until)
         self._state_gaps(now)
-        if self._row_of is not None:
+        if self._spec.schedule is None:
             with suppress(QuoineStreamError):
-                await self._take(self._row_of, until=now, seconds=STRAGGLERS)
+                await self._take_until(now, seconds=DRAIN_TIMEOUT)
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE):
+            async with asyncio.timeout(LAST_WRITE_TIMEOUT):
                 await self._writer.flush(self._window, self._stretch(now))
 
     @staticmethod
     def _seconds_until(moment: datetime) -> float:
         return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _row_of(spec: CaptureSpec, event: StreamEvent) -> dict[str, Any]:
+    """Return an event as JSON-able data."""
+    if spec.stream is StreamKind.EXECUTION:
+        return {"pair": spec.pair, **execution_row(event)}
+    times = {"received_at": event.received_at.isoformat(), "connection": event.connection}
+    return {**times, "channel": event.channel, "event": event.event, "data": event.data}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
-SHORTEST = 0.01
-"""Seconds between two snapshots at least: below that the cost is the event loop's, not the market's (decided)."""
+SHORTEST = timedelta(milliseconds=10)
+"""Least time between two snapshots: below that the cost is the event loop's, not the market's (decided)."""
 
-LONGEST = 366 * 86_400.0
-"""Seconds that anything here may last at most; beyond it is a slip of the pen."""
+LONGEST = timedelta(days=366)
+"""Most time that anything here may last; beyond it is a slip of the pen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +53,14 @@ class Schedule:
             step = length / count
         else:
             raise QuoineInputError("Give an interval in seconds, or a count and a duration, for snapshots by time.")
-        if step < timedelta(seconds=SHORTEST):
-            raise QuoineInputError(f"Snapshots every {step.total_seconds():g} s: give {SHORTEST:g} s or more.")
+        if step < SHORTEST:
+            least = SHORTEST.total_seconds()
+            raise QuoineInputError(f"Snapshots every {step.total_seconds():g} s: give {least:g} s or more.")
         if count is None and length is not None:
             count = length // step
             if not count:
                 raise QuoineInputError("The duration is shorter than the interval, so no snapshot would be due.")
-        if count is not None and count > timedelta(seconds=LONGEST) / step:
+        if count is not None and count > LONGEST / step:
             raise QuoineInputError(f"{count} snapshots every {step.total_seconds():g} s would last more than a year.")
         return cls(began_at=began_at, interval=step, count=count)
 
@@ -75,19 +77,44 @@ class Schedule:
         """Return the number of the first moment after this one; it may be beyond the last."""
         return max(1, (moment - self.began_at) // self.interval + 1)
 
+    def moments(
+        self, after: datetime, *, on_missed: Callable[[datetime, datetime], None] | None = None
+    ) -> Iterator[datetime]:
+        """
+        Yield the moments after another, each when it is the next to wait for.
+
+        A moment that passes while the caller works on the one before is left out: what would be taken for it now is
+        not what was there then.
+
+        :param on_missed: is called with the first and the last moment of those left out in a row.
+        """
+        number = self.next_after(after)
+        while self.count is None or number <= self.count:
+            yield self.due_at(number)
+            passed = self.next_after(datetime.now(UTC)) - 1
+            if self.count is not None:
+                passed = min(passed, self.count)
+            if on_missed is not None and passed > number:
+                on_missed(self.due_at(number + 1), self.due_at(passed))
+            number = max(number, passed) + 1
+
 
 def seconds(name: str, value: Any) -> timedelta:
     """
     Check seconds that were given.
 
     :param name: of the argument, for the message.
+    :return: the time, to the microsecond.
     :raises QuoineInputError: if they are no number, not above 0, or more than a year.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise QuoineInputError(f"{name} is {value!r}: give seconds above 0.")
-    if value > LONGEST:
-        raise QuoineInputError(f"{name} is {value!r}: give no more than a year, {LONGEST:.0f} s.")
-    return timedelta(seconds=value)
+    if value > LONGEST.total_seconds():
+        raise QuoineInputError(f"{name} is {value!r}: give no more than a year, {LONGEST.total_seconds():.0f} s.")
+    time = timedelta(seconds=value)
+    if not time:
+        raise QuoineInputError(f"{name} is {value!r}: give a microsecond or more.")
+    return time
 
 
 def moment(text: str) -> datetime:
@@ -98,6 +125,7 @@ def moment(text: str) -> datetime:
     :raises QuoineInputError: if it is anything else.
     """
     try:
+        # Not pendulum.parse: it reads "now" and "12:00" too, and takes a missing offset for UTC.
         found = datetime.fromisoformat(text)
     except (TypeError, ValueError):
         found = None

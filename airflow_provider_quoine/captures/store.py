@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,18 +22,17 @@ from airflow_provider_quoine.captures.parts import (
     Part,
     Span,
     Stretch,
-    Windows,
     disjoint,
     merge,
     with_silence_stated,
 )
+from airflow_provider_quoine.captures.spec import FileFormat
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
-FORMATS = ("jsonl", "jsonl.gz", "parquet")
-"""Forms of a part, and the ends of the files' names."""
+    from airflow_provider_quoine.captures.spec import CaptureSpec
 
 LONGEST_NAME = 80
 """Characters of a run's or task's id that a path carries."""
@@ -53,7 +52,7 @@ def path_name(text: str) -> str:
     return f"{safe.lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-class Kept(NamedTuple):
+class StoredPart(NamedTuple):
     """
     What one stored part holds.
 
@@ -71,10 +70,10 @@ class _Form:
     read: Callable[[bytes], Part]
 
 
-def _form(name: str, stream: str) -> _Form:
-    if name == "jsonl":
+def _form(spec: CaptureSpec) -> _Form:
+    if spec.file_format is FileFormat.JSONL:
         return _Form(write=write_lines, read=read_lines)
-    if name == "jsonl.gz":
+    if spec.file_format is FileFormat.JSONL_GZ:
         return _Form(write=write_packed_lines, read=read_packed_lines)
     try:
         from airflow_provider_quoine.captures.parquet import read_parquet, write_parquet
@@ -83,7 +82,7 @@ def _form(name: str, stream: str) -> _Form:
             f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "
             "Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
         ) from None
-    return _Form(write=partial(write_parquet, stream=stream), read=read_parquet)
+    return _Form(write=partial(write_parquet, stream=spec.stream), read=read_parquet)
 
 
 class PartStore:
@@ -93,19 +92,16 @@ class PartStore:
     Two who capture the same at the same time write the same names. Each reads a part right before it writes it, and
     merges, so between the two only that moment could be lost.
 
-    :param folder: a local path or any URI that Airflow's ``ObjectStoragePath`` knows.
-    :param label: stream and pair, such as ``order_book_btcjpy``.
-    :param stream: type of the rows.
-    :param file_format: one of :data:`FORMATS`.
-    :param windows: of the capture.
+    :param spec: of the capture.
+    :raises QuoineInputError: if its format needs a library that is not installed.
     """
 
-    def __init__(self, *, folder: str, label: str, stream: str, file_format: str, windows: Windows) -> None:
-        self.folder = folder
-        self._windows = windows
-        self._stem = f"{label}_{windows.began_at.astimezone(UTC):%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
-        self._suffix = file_format
-        self._form = _form(file_format, stream)
+    def __init__(self, spec: CaptureSpec) -> None:
+        self.folder = spec.folder
+        self._windows = spec.windows
+        self._stem = f"{spec.label}_{spec.windows.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
+        self._suffix = spec.file_format
+        self._form = _form(spec)
         # Of no other writer, so that none renames what another is still writing.
         self._token = secrets.token_hex(4)
         self._root: ObjectStoragePath | None = None
@@ -119,7 +115,7 @@ class PartStore:
         """Return the name of a window's file."""
         return f"{self._stem}_{window:06d}.{self._suffix}"
 
-    def open(self) -> dict[int, Kept]:
+    def open(self) -> dict[int, StoredPart]:
         """
         Make the folder, see that it can be written to, and read what is there of this capture.
 
@@ -142,9 +138,9 @@ class PartStore:
         # While it lies there: an object store knows a folder only by what is in it.
         found = self._found(root)
         probe.unlink()
-        return {window: self._kept(self._read(path)) for window, path in found.items()}
+        return {window: self._stored(self._read(path)) for window, path in found.items()}
 
-    def write(self, part: Part, *, until: datetime) -> Kept:
+    def write(self, part: Part, *, until: datetime) -> StoredPart:
         """
         Add to a window's file.
 
@@ -163,7 +159,7 @@ class PartStore:
         temporary = self._path(f".{self.name(part.window)}.{self._token}.tmp")
         temporary.write_bytes(self._form.write(whole, span))
         temporary.replace(path)
-        return self._kept(whole)
+        return self._stored(whole)
 
     def sweep(self) -> None:
         """Remove what killed writers left half done; whoever still writes there makes it anew."""
@@ -197,17 +193,17 @@ class PartStore:
             ) from None
 
     @staticmethod
-    def _kept(part: Part) -> Kept:
-        return Kept(len(part.rows), part.gaps, part.stretches)
+    def _stored(part: Part) -> StoredPart:
+        return StoredPart(len(part.rows), part.gaps, part.stretches)
 
 
-def totals(kept: dict[int, Kept]) -> dict[str, int | float]:
+def totals(stored: dict[int, StoredPart]) -> dict[str, int | float]:
     """Sum up parts; gaps that go on from one part to the next count once."""
-    gaps = disjoint(gap for one in kept.values() for gap in one.gaps)
-    stretches = [stretch for one in kept.values() for stretch in one.stretches]
+    gaps = disjoint(gap for part in stored.values() for gap in part.gaps)
+    stretches = [stretch for part in stored.values() for stretch in part.stretches]
     return {
-        "files": len(kept),
-        "rows": sum(one.rows for one in kept.values()),
+        "files": len(stored),
+        "rows": sum(part.rows for part in stored.values()),
         "gaps": len(gaps),
         "gap_seconds": round(sum(gap.seconds for gap in gaps), 6),
         "reconnects": sum(stretch.reconnects for stretch in stretches),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_provider_quoine.captures.parts import Windows
-    from airflow_provider_quoine.captures.store import Kept, PartStore
+    from airflow_provider_quoine.captures.store import PartStore, StoredPart
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class CaptureWriter:
     """
 
     def __init__(self, *, store: PartStore, windows: Windows) -> None:
-        self.kept: dict[int, Kept] = {}
-        """What is stored, by window."""
+        self.stored: dict[int, StoredPart] = {}
+        """By window."""
         self.problem = ""
         """Why the last try to write failed; empty if it did not."""
         self._store = store
@@ -85,7 +85,7 @@ class CaptureWriter:
         self._failures = self._refusals = 0
         self._stir = asyncio.Event()
         self._closed: set[int] = set()
-        self._all_told = False
+        self._no_more = False
         self._thread = ThreadPoolExecutor(1, "quoine-capture")
         self._context = contextvars.copy_context()
 
@@ -98,7 +98,7 @@ class CaptureWriter:
         """
         while True:
             try:
-                self.kept = await self._on_thread(self._store.open)
+                self.stored = await self._on_thread(self._store.open)
                 break
             except QuoineInputError:
                 raise
@@ -125,11 +125,11 @@ class CaptureWriter:
 
     def _unstated(self, over: int) -> list[int]:
         """Return the windows that are over and say nothing of some of their time."""
-        spans = [(window, self._windows.span(window), self.kept.get(window)) for window in range(over)]
+        spans = [(window, self._windows.span(window), self.stored.get(window)) for window in range(over)]
         return [
             window
-            for window, span, kept in spans
-            if kept is None or outside([Gap(*span, "")], [*kept.stretches, *kept.gaps])
+            for window, span, stored in spans
+            if stored is None or outside([Gap(*span, "")], [*stored.stretches, *stored.gaps])
         ]
 
     def add_row(self, row: Row) -> None:
@@ -172,7 +172,7 @@ class CaptureWriter:
         :raises QuoineInputError: if a file that is no part is in the way.
         :raises QuoineStorageError: if the store refuses for good, or still takes nothing long after the end.
         """
-        self._all_told = True
+        self._no_more = True
         self._stir.set()
         try:
             async with asyncio.timeout(LAST_PATIENCE):
@@ -191,7 +191,7 @@ class CaptureWriter:
         :raises QuoineInputError: if a file that is no part is in the way.
         :raises QuoineStorageError: if the store refuses for good.
         """
-        while self._due or not self._all_told:
+        while self._due or not self._no_more:
             window = await self._next()
             if window is None:
                 continue
@@ -221,9 +221,9 @@ class CaptureWriter:
         """Let go of the thread; a write that hangs is left to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def told(self) -> dict[str, int | float]:
+    def summary(self) -> dict[str, int | float]:
         """Sum up what is stored."""
-        return totals(self.kept)
+        return totals(self.stored)
 
     def _part(self, window: int) -> Part:
         if window in self._closed and window not in self._due:
@@ -258,7 +258,7 @@ class CaptureWriter:
         _, until = self._due.pop(window)
         part = self._pending.pop(window, Part(window=window))
         try:
-            self.kept[window] = await self._on_thread(partial(self._store.write, part, until=until))
+            self.stored[window] = await self._on_thread(partial(self._store.write, part, until=until))
         except QuoineInputError:
             raise
         except BaseException as error:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pendulum
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import path_name
-from airflow_provider_quoine.failures import unknown_event, without_retry
+from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
+from airflow_provider_quoine.triggers.events import Status, read_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,26 +63,24 @@ class CaptureOperator(BaseOperator):
         :raises AirflowFailException: on wrong input, which no retry would mend.
         """
         store: Any = context["task_state_store"]
-        now = datetime.now(UTC).replace(microsecond=0)
-        kept: dict[str, str] = store.get(STATE_KEY) or {"began_at": now.isoformat()}
+        state: dict[str, str] = store.get(STATE_KEY) or {"began_at": pendulum.now("UTC").start_of("second").isoformat()}
         with without_retry():
-            given = self._given(datetime.fromisoformat(kept["began_at"]))
-            trigger = QuoineCaptureTrigger(
-                quoine_conn_id=self.quoine_conn_id,
+            spec = CaptureSpec.of(
                 stream=self.stream,
                 folder=self._folder(context["ti"]),
                 file_format=self.file_format,
-                began_at=kept["began_at"],
+                began_at=state["began_at"],
+                duration=_number(self.duration),
                 part_seconds=_number(self.part_seconds),
-                **given,
+                **self._given(),
             )
-            trigger.check()
-        store.set(STATE_KEY, kept)
+        store.set(STATE_KEY, state)
+        trigger = QuoineCaptureTrigger(quoine_conn_id=self.quoine_conn_id, **spec.as_json())
         self.defer(trigger=trigger, method_name="execute_complete")
 
     @abstractmethod
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        """Return the trigger's arguments that are of this stream: what is captured, and how long."""
+    def _given(self) -> dict[str, Any]:
+        """Return what was given of this stream, by the names of :meth:`CaptureSpec.of`."""
 
     def _folder(self, ti: Any) -> str:
         names = [path_name(name) for name in (ti.dag_id, ti.run_id, ti.task_id)]
@@ -96,20 +96,15 @@ class CaptureOperator(BaseOperator):
         :raises AirflowFailException: on what no retry would mend.
         :raises AirflowException: if the capture failed; a retry goes on where its files end.
         """
-        match event:
-            case {"status": "success", "path": str(path), **summary}:
-                # What is cleared from now on is a new capture.
-                context["task_state_store"].delete(STATE_KEY)
-                return {"path": path, **{str(name): value for name, value in summary.items()}}
-            case {"status": "empty", "message": str(message)}:
-                context["task_state_store"].delete(STATE_KEY)
-                raise AirflowException(message)
-            case {"status": "refused", "message": str(message)}:
-                raise AirflowFailException(message)
-            case {"status": "error", "message": str(message)}:
-                raise AirflowException(message)
-            case _:
-                raise unknown_event(event, sender="The capture's trigger", expected="summary")
+        outcome = read_event(event, sender="The capture's trigger")
+        if outcome.status in (Status.SUCCESS, Status.EMPTY):
+            # This task, if it is tried or cleared from now on, is a new capture.
+            context["task_state_store"].delete(STATE_KEY)
+        if outcome.status is Status.SUCCESS:
+            return outcome.result
+        if outcome.status is Status.REFUSED:
+            raise AirflowFailException(outcome.message)
+        raise AirflowException(outcome.message)
 
 
 class SnapshotCaptureOperator(CaptureOperator):
@@ -140,24 +135,9 @@ class SnapshotCaptureOperator(CaptureOperator):
         self.count = count
         self.on_doubt = on_doubt
 
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        from airflow_provider_quoine.captures.schedule import Schedule
-        from airflow_provider_quoine.exchange.errors import QuoineInputError
-
-        schedule = Schedule.of(
-            began_at=began_at,
-            interval=_number(self.interval),
-            count=_number(self.count),
-            duration=_number(self.duration),
-        )
-        if schedule.ends_at is None:
-            raise QuoineInputError("A capture needs an end: give a duration or a count beside the interval.")
-        return {
-            "pair": self.pair,
-            "interval": schedule.interval.total_seconds(),
-            "duration": (schedule.ends_at - began_at).total_seconds(),
-            "on_doubt": self.on_doubt,
-        }
+    def _given(self) -> dict[str, Any]:
+        given = {"interval": _number(self.interval), "count": _number(self.count)}
+        return {**given, "pair": self.pair, "on_doubt": self.on_doubt}
 
 
 class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
@@ -187,8 +167,8 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
         super().__init__(**kwargs)
         self.depth = depth
 
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        return super()._given(began_at) | {"depth": self.depth}
+    def _given(self) -> dict[str, Any]:
+        return super()._given() | {"depth": self.depth}
 
 
 class QuoineCaptureProductOperator(SnapshotCaptureOperator):
@@ -206,8 +186,8 @@ class QuoineCaptureProductOperator(SnapshotCaptureOperator):
         super().__init__(**kwargs)
         self.product_id = product_id
 
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        return super()._given(began_at) | {"product_id": self.product_id}
+    def _given(self) -> dict[str, Any]:
+        return super()._given() | {"product_id": self.product_id}
 
 
 class QuoineCaptureExecutionsOperator(CaptureOperator):
@@ -227,8 +207,8 @@ class QuoineCaptureExecutionsOperator(CaptureOperator):
         super().__init__(**kwargs)
         self.pair = pair
 
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        return {"pair": self.pair, "duration": _number(self.duration)}
+    def _given(self) -> dict[str, Any]:
+        return {"pair": self.pair}
 
 
 class QuoineCaptureEventsOperator(CaptureOperator):
@@ -248,8 +228,8 @@ class QuoineCaptureEventsOperator(CaptureOperator):
         super().__init__(**kwargs)
         self.channels = channels
 
-    def _given(self, began_at: datetime) -> dict[str, Any]:
-        return {"channels": list(self.channels), "duration": _number(self.duration)}
+    def _given(self) -> dict[str, Any]:
+        return {"channels": self.channels}
 
 
 def _number(given: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_quoine.failures import unknown_event, without_retry
+from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.triggers.events import Status, read_event
 from airflow_provider_quoine.triggers.market_data import (
     QuoineExecutionsTrigger,
     QuoineOrderBookTrigger,
@@ -52,10 +53,9 @@ class SnapshotOperator(BaseOperator):
 
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)
-            trigger = self._trigger(
-                quoine_conn_id=self.quoine_conn_id, pair=str(Pair(self.pair)), timeout=self.snapshot_timeout
-            )
-            trigger.check()
+            pair = Pair(self.pair)
+            trigger = self._trigger(quoine_conn_id=self.quoine_conn_id, pair=pair, timeout=self.snapshot_timeout)
+            trigger.plan()
         self.defer(trigger=trigger, method_name="execute_complete")
 
     @abstractmethod
@@ -69,15 +69,10 @@ class SnapshotOperator(BaseOperator):
         :param event: the trigger's.
         :raises AirflowException: if there is none.
         """
-        match event:
-            case {"status": "success", "snapshot": dict(snapshot)}:
-                return snapshot
-            case {"status": "success", "executions": list(executions), **told}:
-                return {"executions": executions, **{str(name): value for name, value in told.items()}}
-            case {"status": "timeout" | "error", "message": str(message)}:
-                raise AirflowException(message)
-            case _:
-                raise unknown_event(event, sender="The stream's trigger", expected="snapshot")
+        outcome = read_event(event, sender="The stream's trigger")
+        if outcome.status is not Status.SUCCESS:
+            raise AirflowException(outcome.message)
+        return outcome.result
 
 
 class QuoineOrderBookSnapshotOperator(SnapshotOperator):

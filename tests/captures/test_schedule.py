@@ -49,7 +49,8 @@ def test_two_of_interval_count_and_duration_give_the_third(
         ({"interval": True}, "interval is True"),
         ({"interval": math.nan}, "interval is nan"),
         ({"interval": math.inf}, "interval is inf"),
-        ({"interval": 1e-7}, "give 0.01 s or more"),
+        ({"interval": 1e-7}, "interval is 1e-07: give a microsecond or more"),
+        ({"interval": 1e-3}, "Snapshots every 0.001 s: give 0.01 s or more"),
         ({"count": 10**9, "duration": 60}, "give 0.01 s or more"),
         ({"interval": 1, "count": 0}, "count is 0"),
         ({"interval": 1, "count": 1.5}, "count is 1.5"),
@@ -66,6 +67,23 @@ def test_what_makes_no_schedule_is_refused_in_words(given: dict[str, Any], words
 def test_the_next_moment_is_the_first_one_after_now_whoever_asks_and_whenever(after: float, number: int) -> None:
     schedule = schedule_of(interval=1, count=3)
     assert schedule.next_after(NOON + timedelta(seconds=after)) == number
+
+
+def test_what_falls_due_while_the_caller_is_busy_is_left_out_and_told() -> None:
+    missed: list[tuple[datetime, datetime]] = []
+    schedule = Schedule.of(began_at=datetime.now(UTC), interval=0.01, count=40, duration=None)
+    moments = schedule.moments(schedule.began_at, on_missed=lambda first, last: missed.append((first, last)))
+    assert [next(moments) for _ in range(2)] == [schedule.due_at(1), schedule.due_at(2)]
+    assert missed == []
+    while datetime.now(UTC) < schedule.due_at(20):
+        pass
+    number = schedule.next_after(next(moments)) - 1
+    assert number > 20
+    assert missed == [(schedule.due_at(3), schedule.due_at(number - 1))]
+    while datetime.now(UTC) < schedule.due_at(41):
+        pass
+    assert list(moments) == []
+    assert missed[1:] == [(schedule.due_at(number + 1), schedule.due_at(40))]
 
 
 def test_moments_do_not_drift() -> None:

@@ -16,12 +16,23 @@ from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from airflow_provider_quoine.captures.lines import line_of, read_lines, row_of, write_lines
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch, Windows
-from airflow_provider_quoine.captures.store import FORMATS, PartStore, path_name, totals
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch
+from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
+from airflow_provider_quoine.captures.store import PartStore, path_name, totals
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-WINDOWS = Windows(began_at=NOON, ends_at=NOON + timedelta(minutes=3), length=timedelta(minutes=1))
+
+
+def spec_of(folder: str, stream: str = "event", file_format: str = "jsonl") -> CaptureSpec:
+    """A capture of three minutes in three parts."""
+    given: dict[str, Any] = {"folder": folder, "stream": stream, "file_format": file_format, "duration": 180}
+    if stream in ("order_book", "product"):
+        given["interval"] = 1
+    return CaptureSpec.of(**given, began_at=NOON.isoformat(), part_seconds=60, pair="btcjpy", channels=["a"])
+
+
+WINDOWS = spec_of("").windows
 END = WINDOWS.ends_at
 Stores = Callable[..., PartStore]
 
@@ -98,9 +109,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def store_of(folder: str) -> Stores:
     def make(stream: str = "order_book", file_format: str = "jsonl") -> PartStore:
-        return PartStore(
-            folder=folder, label=f"{stream}_btcjpy", stream=stream, file_format=file_format, windows=WINDOWS
-        )
+        return PartStore(spec_of(folder, stream, file_format))
 
     return make
 
@@ -122,7 +131,7 @@ def names(folder: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stream", LINES)
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FileFormat)
 def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream: str, file_format: str) -> None:
     row = row_of(line_of({"type": stream, **LINES[stream]}))
     gap = Gap(NOON, NOON + timedelta(seconds=5), "the connection was reset")
@@ -194,9 +203,9 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
     second.write(part_of(30, window=2), until=END)
     second.write(Part(window=1), until=END)
     assert names(folder) == [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
-    kept = store_of().open()
-    assert [one.rows for one in kept.values()] == [4, 0, 1]
-    assert totals(kept) == {
+    stored = store_of().open()
+    assert [one.rows for one in stored.values()] == [4, 0, 1]
+    assert totals(stored) == {
         "files": 3,
         "rows": 5,
         "gaps": 2,
@@ -218,7 +227,7 @@ def test_gzip_of_the_same_part_is_the_same_file(store_of: Stores, folder: str) -
     assert len(gzip.decompress(content).splitlines()) == 2
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("file_format", FileFormat)
 @pytest.mark.parametrize("content", [b"", b"{}\n", b'{"type":"order_book"}\n{"type":"pa', b"\x1f\x8b\x08\0", b"PAR1"])
 def test_a_file_that_is_no_part_is_left_as_it_is(
     store_of: Stores, folder: str, file_format: str, content: bytes
@@ -245,16 +254,14 @@ def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of
 
 
 def test_a_path_of_an_unknown_store_is_refused_in_words() -> None:
-    store = PartStore(folder="nowhere://x", label="a", stream="event", file_format="jsonl", windows=WINDOWS)
+    store = PartStore(spec_of("nowhere://x"))
     with pytest.raises(QuoineInputError, match="store that the triggerer cannot write to"):
         store.open()
 
 
 def test_a_path_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    store = PartStore(
-        folder=str(tmp_path / "file" / "x"), label="a", stream="event", file_format="jsonl", windows=WINDOWS
-    )
+    store = PartStore(spec_of(str(tmp_path / "file" / "x")))
     with pytest.raises(OSError, match="file"):
         store.open()
 
@@ -278,5 +285,5 @@ def test_names_are_safe_and_of_one_id_only() -> None:
 def test_a_gap_that_goes_on_in_the_next_part_counts_once() -> None:
     pieces = [Gap(WINDOWS.span(number).since, WINDOWS.span(number).until, "lost") for number in range(2)]
     parts = [read_lines(write_lines(Part(window=n, gaps=[pieces[n]]), WINDOWS.span(n))) for n in range(2)]
-    kept = {part.window: PartStore._kept(part) for part in parts}
-    assert (totals(kept)["gaps"], totals(kept)["gap_seconds"]) == (1, 120.0)
+    stored = {part.window: PartStore._stored(part) for part in parts}
+    assert (totals(stored)["gaps"], totals(stored)["gap_seconds"]) == (1, 120.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,17 @@ from airflow_provider_quoine.operators.capture import (
     QuoineCaptureOrderBookOperator,
     QuoineCaptureProductOperator,
 )
+from airflow_provider_quoine.triggers.events import Outcome, Status
+from tests.support.pairs import counted_pair_checks
 
-SUCCESS = {"status": "success", "path": "/x/*.jsonl", "files": 1, "rows": 2}
+SUMMARY = {"path": "/x/*.jsonl", "files": 1, "rows": 2}
+
+
+def event_of(status: str, *, result: dict[str, Any] | None = None, message: str = "") -> dict[str, Any]:
+    """What the worker gets of the trigger's event."""
+    outcome = Outcome(status=Status(status), result=result or {}, message=message)
+    payload: dict[str, Any] = json.loads(json.dumps(outcome.as_event().payload))
+    return payload
 
 
 class Store(dict[str, Any]):
@@ -59,7 +69,7 @@ def test_it_captures_in_the_triggerer_into_a_folder_of_its_own_run_and_task() ->
     wanted = {
         "quoine_conn_id": "mine",
         "stream": "order_book",
-        "pair": "BTCJPY",
+        "pair": "btcjpy",
         "interval": 1.0,
         "duration": 60.0,
         "depth": 5,
@@ -89,13 +99,19 @@ def test_the_other_streams_are_captured_likewise() -> None:
     assert (told[0]["product_id"], told[1]["pair"], told[2]["channels"]) == (50, "btcjpy", ["a", "b"])
 
 
+def test_a_pair_is_checked_once() -> None:
+    with counted_pair_checks() as checked:
+        deferred_arguments(book_of(), context_of())
+    assert checked == ["BTCJPY"]
+
+
 def test_a_retry_goes_on_with_the_same_capture_and_a_clear_after_success_begins_a_new_one() -> None:
     context = context_of(Store(quoine_capture={"began_at": "2026-01-02T03:04:05+00:00"}))
     assert deferred_arguments(book_of(), context)["began_at"] == "2026-01-02T03:04:05+00:00"
     with pytest.raises(AirflowException):
-        book_of().execute_complete(context, {"status": "error", "message": "why"})
+        book_of().execute_complete(context, event_of("error", message="why"))
     assert deferred_arguments(book_of(), context)["began_at"] == "2026-01-02T03:04:05+00:00"
-    assert book_of().execute_complete(context, SUCCESS) == {name: SUCCESS[name] for name in ("path", "files", "rows")}
+    assert book_of().execute_complete(context, event_of("success", result=SUMMARY)) == SUMMARY
     assert deferred_arguments(book_of(), context)["began_at"] > "2026-01-02T03:04:05+00:00"
 
 
@@ -126,12 +142,23 @@ def test_wrong_input_fails_at_once_without_retry_and_begins_nothing(given: dict[
 def test_the_triggers_words_are_the_failure(status: str, again: bool, kept: bool) -> None:
     context = context_of(Store(quoine_capture={"began_at": "2026-01-02T03:04:05+00:00"}))
     with pytest.raises(AirflowException, match="why") as caught:
-        book_of().execute_complete(context, {"status": status, "message": "why"})
+        book_of().execute_complete(context, event_of(status, message="why"))
     assert isinstance(caught.value, AirflowFailException) is not again
     assert bool(context["task_state_store"]) is kept
 
 
-@pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"status": "done", "message": "x"}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        {"status": "success"},
+        {"status": "success", **SUMMARY},
+        event_of("success", result=SUMMARY) | {"version": 0},
+    ],
+)
 def test_an_event_that_is_none_of_the_triggers_is_never_a_success(event: dict[str, Any] | None) -> None:
-    with pytest.raises(AirflowException, match="no summary"):
-        book_of().execute_complete(context_of(), event)
+    context = context_of(Store(quoine_capture={"began_at": "2026-01-02T03:04:05+00:00"}))
+    with pytest.raises(AirflowException, match="does not understand"):
+        book_of().execute_complete(context, event)
+    assert context["task_state_store"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,6 +14,15 @@ from airflow_provider_quoine.operators.market_data import (
     QuoineProductSnapshotOperator,
     SnapshotOperator,
 )
+from airflow_provider_quoine.triggers.events import Outcome, Status
+from tests.support.pairs import counted_pair_checks
+
+
+def event_of(status: str, *, result: dict[str, Any] | None = None, message: str = "") -> dict[str, Any]:
+    """What the worker gets of the trigger's event."""
+    outcome = Outcome(status=Status(status), result=result or {}, message=message)
+    payload: dict[str, Any] = json.loads(json.dumps(outcome.as_event().payload))
+    return payload
 
 
 def make_operator(**given: Any) -> QuoineOrderBookSnapshotOperator:
@@ -20,10 +30,12 @@ def make_operator(**given: Any) -> QuoineOrderBookSnapshotOperator:
 
 
 def test_it_waits_in_the_triggerer_with_the_pair_as_channels_name_it() -> None:
-    with pytest.raises(TaskDeferred) as deferred:
+    with pytest.raises(TaskDeferred) as deferred, counted_pair_checks() as checked:
         make_operator(depth=5, snapshot_timeout=7.5, quoine_conn_id="mine").execute({})
+    assert checked == ["BTCJPY"]
     assert deferred.value.method_name == "execute_complete"
     told = deferred.value.trigger.serialize()[1]
+    assert type(told["pair"]) is str
     wanted = {"quoine_conn_id": "mine", "pair": "btcjpy", "timeout": 7.5, "depth": 5, "on_doubt": "mark"}
     assert told.items() >= wanted.items()
     assert [told[name] for name in ("interval", "count", "duration")] == [None] * 3
@@ -44,9 +56,9 @@ def test_ticker_and_executions_wait_in_the_triggerer_too() -> None:
 
 
 def test_executions_are_the_result_with_what_was_missed() -> None:
-    event = {"status": "success", "executions": [{"id": "1"}], "dropped": 2, "reconnects": 1, "gap_seconds": 0.5}
+    result = {"executions": [{"id": "1"}], "dropped": 2, "reconnects": 1, "gap_seconds": 0.5}
     operator = QuoineExecutionsSnapshotOperator(task_id="trades", pair="btcjpy")
-    assert operator.execute_complete({}, event) == {name: event[name] for name in event if name != "status"}
+    assert operator.execute_complete({}, event_of("success", result=result)) == result
 
 
 @pytest.mark.parametrize("count", [0, None, 10**6, "3"])
@@ -78,22 +90,21 @@ def test_wrong_input_fails_at_once_and_without_retry(given: dict[str, Any], word
 
 
 def test_a_snapshot_is_the_result() -> None:
-    assert make_operator().execute_complete({}, {"status": "success", "snapshot": {"pair": "btcjpy"}}) == {
-        "pair": "btcjpy"
-    }
+    snapshot = {"pair": "btcjpy"}
+    assert make_operator().execute_complete({}, event_of("success", result=snapshot)) == snapshot
 
 
 @pytest.mark.parametrize("status", ["timeout", "error"])
 def test_the_triggers_words_are_the_failure_and_may_be_retried(status: str) -> None:
     with pytest.raises(AirflowException, match="why") as caught:
-        make_operator().execute_complete({}, {"status": status, "message": "why"})
+        make_operator().execute_complete({}, event_of(status, message="why"))
     assert not isinstance(caught.value, AirflowFailException)
 
 
 @pytest.mark.parametrize(
     "event",
-    [None, {}, {"status": "success"}, {"status": "success", "snapshot": None}, {"status": "done", "message": "x"}],
+    [None, {}, {"status": "success"}, {"status": "success", "snapshot": {}}, event_of("success") | {"version": 0}],
 )
 def test_an_event_that_is_none_of_the_triggers_is_never_a_success(event: dict[str, Any] | None) -> None:
-    with pytest.raises(AirflowException, match="no snapshot"):
+    with pytest.raises(AirflowException, match="does not understand"):
         make_operator().execute_complete({}, event)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.capture_play import CUTS, play
-from tools.capture_verdict import judge
+from tools.capture_check import check_capture
+from tools.capture_faults import CUTS, capture_under_faults
 
 #: A dead connection is missed within a second, and all else is mended faster.
 IMPATIENT = {
@@ -23,7 +23,7 @@ IMPATIENT = {
 
 @pytest.mark.timeout(600)
 def test_every_snapshot_outside_the_stated_gaps_is_there_after_two_kills_and_all_kinds_of_cuts(tmp_path: Path) -> None:
-    arguments, event, cuts = play(
+    arguments, summary, cuts = capture_under_faults(
         folder=tmp_path / "capture",
         home=tmp_path / "airflow",
         duration=36.0,
@@ -33,9 +33,9 @@ def test_every_snapshot_outside_the_stated_gaps_is_there_after_two_kills_and_all
         kill_at=[11.0, 22.0],
         timing=IMPATIENT,
     )
-    verdict = judge(tmp_path / "capture", arguments, event)
-    assert verdict.wrong == []
+    check = check_capture(tmp_path / "capture", arguments, summary)
+    assert check.wrong == []
     # It was made hard, and still there is much to be right about.
     assert cuts > len(CUTS)
-    assert event["reconnects"] > 3
-    assert verdict.rows > 100
+    assert summary["reconnects"] > 3
+    assert check.rows > 100

@@ -13,16 +13,18 @@ from airflow_provider_quoine.triggers.market_data import QuoineOrderBookTrigger
 from tests.support.streams import figures, open_descriptors, stream_threads, until
 
 
-def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def use(pair: str) -> None:
-        trigger = QuoineOrderBookTrigger(quoine_conn_id="quoine_default", pair=pair, timeout=60)
-        async for _ in trigger.run():
-            raise AssertionError("there is no market")
+async def listen(pair: str) -> None:
+    trigger = QuoineOrderBookTrigger(quoine_conn_id="quoine_default", pair=pair, timeout=60)
+    async for _ in trigger.run():
+        raise AssertionError("there is no market")
 
-    async def scenario(sandbox: SandboxServer) -> None:
+
+async def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
         counted = []
         for number in range(40):
-            tasks = [asyncio.create_task(use(pair)) for pair in ("btcjpy", "btcjpy", "ethjpy", "btcusd", "btceur")]
+            tasks = [asyncio.create_task(listen(pair)) for pair in ("btcjpy", "btcjpy", "ethjpy", "btcusd", "btceur")]
             if number % 2:
                 await until(lambda: len(figures(sandbox)["channels"]) == 8)
             else:
@@ -35,7 +37,3 @@ def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytes
             assert (len(asyncio.all_tasks()), open_connections()) == (1, 0)
             counted.append(open_descriptors())
         assert min(counted[20:]) <= min(counted[:20]), counted
-
-    with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
-        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
-        asyncio.run(scenario(sandbox))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,16 +66,16 @@ class Subject:
     snapshot: Callable[..., OrderBookSnapshot | ProductSnapshot]
 
 
-def order_book(*, pair: str, depth: int | None) -> Subject:
+def order_book(*, pair: Pair, depth: int | None) -> Subject:
     """
     Take snapshots of a pair's order book.
 
     :param depth: rows to keep of each side, best first; None keeps all.
-    :raises QuoineInputError: if the pair is none.
+    :raises QuoineInputError: if the depth is not above zero.
     """
     if depth is not None and (type(depth) is not int or depth < 1):
         raise QuoineInputError(f"depth is {depth!r}: give a whole number above 0, or leave it out for all rows.")
-    book = OrderBook(pair=Pair(pair))
+    book = OrderBook(pair=pair)
     return Subject(
         what=f"order book of {book.pair}",
         channels=tuple(book.channels),
@@ -85,14 +85,14 @@ def order_book(*, pair: str, depth: int | None) -> Subject:
     )
 
 
-def product(*, pair: str, product_id: int | None) -> Subject:
+def product(*, pair: Pair, product_id: int | None) -> Subject:
     """
     Take snapshots of a product's ticker.
 
     :param product_id: the exchange's number; None where it is on record.
-    :raises QuoineInputError: if it is none.
+    :raises QuoineInputError: if it is not above zero, or not given and not on record.
     """
-    ticker = Ticker(pair=Pair(pair), product_id=product_id)
+    ticker = Ticker(pair=pair, product_id=product_id)
     return Subject(
         what=f"ticker of {ticker.pair}",
         channels=ticker.channels,
@@ -128,8 +128,13 @@ class Sampler:
 
     @property
     def silent(self) -> list[str]:
-        """Channels of which nothing has come by the present connection."""
-        return [channel for channel in self.subject.channels if not self._is_fresh(channel)]
+        """Channels whose present state is not known."""
+        newest = self._newest
+        return [
+            channel
+            for channel in self.subject.channels
+            if channel not in newest or not self.stream.is_current(newest[channel])
+        ]
 
     def pull(self) -> bool:
         """
@@ -142,7 +147,7 @@ class Sampler:
             if event is not None and event.event == self.subject.event:
                 self._newest[channel] = event
                 self.subject.update(event)
-        return self.stream.confirmed and not self.silent
+        return not self.silent
 
     async def pull_first(self) -> None:
         """
@@ -169,6 +174,17 @@ class Sampler:
                     await self.stream.news()
         return self.pull()
 
+    async def take(self, due_at: datetime) -> OrderBookSnapshot | ProductSnapshot | None:
+        """
+        Take a snapshot at a moment.
+
+        :return: as :meth:`parse`.
+        :raises QuoineStreamError: when the stream cannot go on.
+        :raises QuoineDoubtfulSnapshotError: as :meth:`parse`.
+        """
+        fresh = await self.pull_at(due_at)
+        return await self.parse(due_at=due_at, fresh=fresh)
+
     async def parse(self, *, due_at: datetime, fresh: bool) -> OrderBookSnapshot | ProductSnapshot | None:
         """
         Parse what was pulled last, in turn with all others who do so.
@@ -192,24 +208,21 @@ class Sampler:
             )
         return None if snapshot.doubt and self._on_doubt == OnDoubt.SKIP else snapshot
 
-    def silence(self, timeout: float) -> str:
+    def silence(self, waited: timedelta) -> str:
         """
         Say why nothing came.
 
-        :param timeout: seconds that it was waited for.
+        :param waited: for so long.
         """
-        stream, silent = self.stream, self.silent
-        words = [f"No {self.subject.what} within {timeout:g} s on {' and '.join(self.subject.channels)}."]
+        stream, silent, channels = self.stream, self.silent, " and ".join(self.subject.channels)
+        words = [f"No {self.subject.what} within {waited.total_seconds():g} s on {channels}."]
         if not stream.connections:
             words.append(f"The stream's server was never reached: {stream.problem}.")
         elif stream.problem:
             words.append(f"The connection was made, but in the end there was none: {stream.problem}.")
-        if stream.connections and silent:
+        if stream.confirmed and silent:
             words.append(
                 f"Nothing came on {' and '.join(silent)}. The exchange sends nothing on subscription, only changes, so "
                 "a quiet pair needs a longer time-out; a misspelt pair gives no error either, only silence."
             )
         return " ".join([*words, self.problem]).strip()
-
-    def _is_fresh(self, channel: str) -> bool:
-        return channel in self._newest and self._newest[channel].connection == self.stream.connection

@@ -1,4 +1,4 @@
-"""A capture that is made hard: its connection is cut in every way, and its process killed and started again."""
+"""A capture under faults: its connection is cut in every way, and its process is killed and started again."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CUTS: tuple[dict[str, Any], ...] = (
 )
 """Every way in which a connection ends that a new one mends (pusher notes, Protocol 7 and the table of defects)."""
 
-IN_THE_WAY: tuple[dict[str, Any], ...] = (
+RECONNECT_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "silence", "endpoint": "stream", "when": "connect"},
     {"kind": "close", "endpoint": "stream", "when": "subscribe", "abrupt": True},
     {"kind": "pusher_error", "endpoint": "stream", "when": "connect", "code": 4100, "message": "Over capacity"},
 )
-"""What the next connection meets as well, after every third cut."""
+"""Faults that also hit the connection after every third cut."""
 
 SECONDS_TO_LOAD = 120
 
@@ -100,7 +100,7 @@ class Worker:
         return line
 
 
-def play(
+def capture_under_faults(
     *,
     folder: Path,
     home: Path,
@@ -112,13 +112,15 @@ def play(
     timing: Mapping[str, float],
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
     """
-    Capture one order book the hard way.
+    Capture one order book, with faults.
 
     :param folder: where the files go.
     :param home: of Airflow.
+    :param cut_every: seconds between two cuts of the connection.
     :param kill_at: seconds from the beginning at which the process is killed; the next one is loaded by then.
-    :param timing: patience of the stream.
-    :return: the trigger's arguments, its event, and how often the connection was cut.
+    :param timing: fields of the stream's ``StreamTiming``.
+    :return: the trigger's arguments, the summary in its event, and how often the connection was cut.
+    :raises RuntimeError: if the capture did not succeed.
     """
     settings = SandboxSettings(market_rate=10, activity_timeout=1)
     with SandboxServer(settings) as sandbox:
@@ -140,7 +142,7 @@ def play(
         }
         try:
             workers[0].start(arguments, timing)
-            cuts, kills, cut_at, done = cycle(enumerate(CUTS)), list(kill_at), cut_every, 0
+            faults, kills, cut_at, cuts = cycle(enumerate(CUTS)), list(kill_at), cut_every, 0
             while (now := time.monotonic() - began) < duration:
                 if kills and len(workers) == 1:
                     workers.append(Worker(env))
@@ -150,13 +152,16 @@ def play(
                     workers[0].load()
                     workers[0].start(arguments, timing)
                 elif now >= cut_at:
-                    number, cut = next(cuts)
+                    number, cut = next(faults)
                     sandbox.control.fault(**cut)
                     if number % 3 == 2:
-                        sandbox.control.fault(**IN_THE_WAY[number // 3 % len(IN_THE_WAY)])
-                    cut_at, done = cut_at + cut_every, done + 1
+                        sandbox.control.fault(**RECONNECT_FAULTS[number // 3 % len(RECONNECT_FAULTS)])
+                    cut_at, cuts = cut_at + cut_every, cuts + 1
                 time.sleep(min(0.05, cut_every))
-            return arguments, workers[0].event(), done
+            event = workers[0].event()
+            if event["status"] != "success":
+                raise RuntimeError(f"The capture failed: {event}")
+            return arguments, event["result"], cuts
         finally:
             for worker in workers:
                 worker.kill()

@@ -15,9 +15,9 @@ SLOP = 1e-6 * 1.5
 
 
 @dataclass(kw_only=True)
-class Verdict:
+class CaptureCheck:
     """
-    What was found.
+    What was found in the files.
 
     :param wrong: every broken promise, in words; empty if all is well.
     """
@@ -31,27 +31,26 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
 
 
-def judge(folder: Path, arguments: Mapping[str, Any], event: Mapping[str, Any], *, oldest: float = 5.0) -> Verdict:
+def check_capture(
+    folder: Path, arguments: Mapping[str, Any], summary: Mapping[str, Any], *, oldest: float = 5.0
+) -> CaptureCheck:
     """
     Read all files of a capture that has ended.
 
     :param folder: where they are.
     :param arguments: the trigger's.
-    :param event: the trigger's last.
+    :param summary: the capture's.
     :param oldest: seconds of age that a side may have at most, outside the gaps, in a market that never rests.
     """
     began_at, interval = datetime.fromisoformat(arguments["began_at"]), timedelta(seconds=arguments["interval"])
     part = timedelta(seconds=arguments["part_seconds"])
     ends_at = began_at + timedelta(seconds=arguments["duration"])
     due = [began_at + number * interval for number in range(1, (ends_at - began_at) // interval + 1)]
-    verdict = Verdict(due=len(due))
-    wrong = verdict.wrong
-    if event.get("status") != "success":
-        wrong.append(f"the event is {event}")
-        return verdict
+    check = CaptureCheck(due=len(due))
+    wrong = check.wrong
     windows = -((began_at - ends_at) // part)
     names = sorted(path.name for path in folder.iterdir())
-    stem = event["path"].rpartition("/")[2]
+    stem = summary["path"].rpartition("/")[2]
     expected = [stem.replace("*", f"{window:06d}") for window in range(windows)]
     if names != expected:
         wrong.append(f"the files are {names}, not {expected}")
@@ -85,13 +84,13 @@ def judge(folder: Path, arguments: Mapping[str, Any], event: Mapping[str, Any], 
         old = max(row["bids_age"], row["asks_age"])
         if not row["stale"] and old > oldest and not _in_gap(moment, gaps):
             wrong.append(f"the row due at {moment} is {old} s old, and neither stale nor in a gap")
-    verdict.rows, verdict.missing, verdict.gaps = len(rows), len(missing), len(gaps)
-    verdict.stale = sum(row["stale"] for row in rows)
-    verdict.gap_seconds = sum((until - since).total_seconds() for since, until in gaps)
+    check.rows, check.missing, check.gaps = len(rows), len(missing), len(gaps)
+    check.stale = sum(row["stale"] for row in rows)
+    check.gap_seconds = sum((until - since).total_seconds() for since, until in gaps)
     for name, found in {**counts, "files": len(names)}.items():
-        if abs(found - event[name]) > SLOP * max(1, len(gaps)):
-            wrong.append(f"{name} are {found} in the files and {event[name]} in the event")
-    return verdict
+        if abs(found - summary[name]) > SLOP * max(1, len(gaps)):
+            wrong.append(f"{name} are {found} in the files and {summary[name]} in the summary")
+    return check
 
 
 def _read(

@@ -1,0 +1,109 @@
+"""A capture from its beginning, or from where its files end, to its summary."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_quoine.captures.run import CaptureRun
+from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.captures.writer import CaptureWriter
+from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.exchange.market.sampling import Sampler
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.captures.spec import CaptureSpec
+
+log = logging.getLogger(__name__)
+
+QUEUE_SIZE = 10_000
+"""Events that wait for a loop that is busy; beyond it the oldest is dropped, and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureResult:
+    """
+    What a capture came to.
+
+    :param summary: JSON-able: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``,
+        ``reconnects``, ``dropped``, ``skipped``, ``from`` and ``until``.
+    :param empty: why there is nothing, in words; empty if there is something.
+    """
+
+    summary: dict[str, Any]
+    empty: str = ""
+
+
+async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
+    """
+    Capture until the end of the spec's time, and write the files while that goes on.
+
+    Started again with the same spec it goes on where the files end, and states the time between as a gap. Cancelled,
+    it writes the unfinished part.
+
+    :param quoine_conn_id: connection that names the stream.
+    :raises QuoineInputError: if the store is not known here, or a file that is no part of the capture is in the way.
+    :raises QuoineError: if the stream or the store cannot go on; the message says what was kept.
+    :raises AirflowException: if there is no such connection.
+    """
+    windows = spec.windows
+    store = PartStore(spec)
+    writer = CaptureWriter(store=store, windows=windows)
+    silence = ""
+    try:
+        await writer.open()
+        if datetime.now(UTC) < windows.ends_at:
+            log.info(
+                "Capturing into %s until %s; %d files are there already.",
+                store.pattern,
+                windows.ends_at.isoformat(),
+                len(writer.stored),
+            )
+            silence = await _listen(spec, writer, quoine_conn_id)
+        elif not writer.stored:
+            reason = "The time of the capture was over before anything was written. The next try begins a new one."
+            return CaptureResult(summary={}, empty=reason)
+        else:
+            await writer.account(windows.ends_at)
+            await writer.finish(writer.run())
+    except QuoineError as error:
+        if not writer.stored:
+            raise
+        sums = writer.summary()
+        kept = f"{sums['rows']} rows in {sums['files']} files were kept: {store.pattern}. A retry goes on there."
+        raise type(error)(f"{error} {kept}") from error
+    finally:
+        writer.stop()
+    times = {"from": windows.began_at.isoformat(), "until": windows.ends_at.isoformat()}
+    summary = {"path": store.pattern, **writer.summary(), **times}
+    if spec.schedule is None or summary["rows"]:
+        return CaptureResult(summary=summary)
+    return CaptureResult(summary=summary, empty=silence or f"Not one row was captured: {store.pattern}.")
+
+
+async def _listen(spec: CaptureSpec, writer: CaptureWriter, quoine_conn_id: str) -> str:
+    """
+    Take what comes until the end.
+
+    :return: why no snapshot came, if none did.
+    """
+    from airflow_provider_quoine.exchange.stream.pusher import PusherStream
+
+    endpoint = await QuoineHook(quoine_conn_id).aget_stream_endpoint()
+    subject = spec.subject()
+    channels, queue_size = (subject.channels, None) if subject else (spec.event_channels(), QUEUE_SIZE)
+    async with PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size) as stream:
+        # One moment for both: a window that ended between two would be nobody's.
+        since = datetime.now(UTC)
+        await writer.account(since)
+        run = CaptureRun(spec=spec, stream=stream, writer=writer, since=since)
+        if subject is None or spec.schedule is None:
+            await run.run(run.take_events)
+            return ""
+        sampler = Sampler(subject, stream, on_doubt=spec.on_doubt)
+        await run.run(partial(run.take_snapshots, sampler, spec.schedule))
+        return sampler.silence(spec.windows.ends_at - spec.windows.began_at)

@@ -1,0 +1,66 @@
+"""Running a capture in a test, and reading its files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.captures.capture import CaptureResult, capture
+from airflow_provider_quoine.captures.spec import CaptureSpec
+from tests.support.streams import LIMIT, until
+from tools.capture_check import check_capture
+
+
+async def run(spec: CaptureSpec) -> CaptureResult:
+    """Capture to the end."""
+    async with asyncio.timeout(4 * LIMIT):
+        result = await capture(spec, quoine_conn_id="quoine_default")
+    json.dumps(result.summary, allow_nan=False)
+    return result
+
+
+def start(spec: CaptureSpec) -> asyncio.Task[CaptureResult]:
+    """Capture beside the test."""
+    return asyncio.create_task(run(spec))
+
+
+async def summary_of(task: asyncio.Task[CaptureResult]) -> dict[str, Any]:
+    """Wait for the summary of a capture that is not empty."""
+    result = await task
+    assert result.empty == ""
+    return result.summary
+
+
+async def stop(task: asyncio.Task[CaptureResult]) -> None:
+    """Cancel a capture, as a triggerer does that stops."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def written(spec: CaptureSpec, parts: int) -> None:
+    """Wait until so many parts are there."""
+    folder = Path(spec.folder)
+    await until(lambda: folder.is_dir() and len(list(folder.glob("[!.]*"))) >= parts)
+
+
+def files(spec: CaptureSpec) -> list[Path]:
+    """All files of a capture."""
+    return sorted(Path(spec.folder).iterdir())
+
+
+def lines(spec: CaptureSpec, kind: str) -> list[dict[str, Any]]:
+    """All lines of one type, from all files."""
+    read = {".gz": lambda path: gzip.decompress(path.read_bytes()).decode(), ".jsonl": Path.read_text}
+    every = [json.loads(line) for path in files(spec) for line in read[path.suffix](path).splitlines()]
+    return [line for line in every if line["type"] == kind]
+
+
+def check(spec: CaptureSpec, summary: dict[str, Any]) -> None:
+    """See that an order-book capture holds what it promises."""
+    assert check_capture(Path(spec.folder), spec.as_json(), summary).wrong == []
