@@ -75,12 +75,12 @@ def write_parquet(part: Part, span: Span, stream: str) -> bytes:
     """
     columns = COLUMNS[stream]
     rows = [json.loads(row.line) for row in part.rows]
-    told = {**summary_of(part, span), "stream": stream, "gap_rows": [gap_entry(gap) for gap in part.gaps]}
+    summary = {**summary_of(part, span), "stream": stream, "gap_rows": [gap_entry(gap) for gap in part.gaps]}
     table = pa.table(
         {name: pa.array([_to_cell(row.get(name), kind) for row in rows], kind) for name, kind in columns.items()}
     )
     target = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(told)}), target, compression="zstd")
+    pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(summary)}), target, compression="zstd")
     return target.getvalue()
 
 
@@ -92,13 +92,13 @@ def read_parquet(content: bytes) -> Part:
     :raises LookupError: if it is none of a capture.
     """
     table = pq.read_table(io.BytesIO(content))
-    told = json.loads((table.schema.metadata or {})[METADATA])
-    columns = COLUMNS[told["stream"]]
-    part = Part(window=told["window"], stretches=stretches_from(told))
-    part.gaps.extend(gap_from(entry) for entry in told["gap_rows"])
+    summary = json.loads((table.schema.metadata or {})[METADATA])
+    columns = COLUMNS[summary["stream"]]
+    part = Part(window=summary["window"], stretches=stretches_from(summary))
+    part.gaps.extend(gap_from(entry) for entry in summary["gap_rows"])
     for row in table.to_pylist():
         cells = {name: _from_cell(row[name], kind) for name, kind in columns.items()}
-        part.rows.append(_row(told["stream"], cells))
+        part.rows.append(_row(summary["stream"], cells))
     return part
 
 

@@ -2,10 +2,9 @@
 The parts of a capture: what each holds, and how two records of the same window become one.
 
 A capture is cut into windows of time, counted from when it began, and each window is one part, one file. A part
-speaks of its own window only. It says when somebody listened (its stretches), and of which times rows may be missing
-(its gaps). So whoever goes on with a capture, or runs beside another, reads the part that is there and merges: of the
-time it listened itself its own rows count, of all other time those that are there. No row is doubled by that, and
-none that somebody has is lost.
+covers its own window only. It says when a capture listened (its stretches), and for which times rows may be missing
+(its gaps). So a restarted capture, or a second copy, merges with the part that it finds: its own rows for the time it
+was listening, the file's rows for any other time. No row is doubled by that, and none is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 NOT_RUNNING = "the capture was not running"
-"""Reason of the gaps that nobody listened in."""
+"""Reason of the gaps in which no capture listened."""
 
 
 class Span(NamedTuple):
@@ -49,7 +48,7 @@ class Gap(NamedTuple):
 
 class Stretch(NamedTuple):
     """
-    A time in which somebody listened, as :class:`Span`.
+    A time in which a capture listened, as :class:`Span`.
 
     :param reconnects: how often the connection was made again in it.
     :param dropped: events that came and were not taken, because the capture was too slow.
@@ -191,7 +190,7 @@ def merge(there: Part, own: Part) -> Part:
 
 def with_silence_stated(part: Part, span: Span) -> Part:
     """
-    State as gaps where nobody listened.
+    State as gaps the time in which no capture listened.
 
     :param part: is left as it is.
     :param span: the time to account for.

@@ -162,7 +162,7 @@ class PartStore:
         return self._stored(whole)
 
     def sweep(self) -> None:
-        """Remove what killed writers left half done; whoever still writes there makes it anew."""
+        """Remove temporary files of killed writers; a writer that still runs makes its own again."""
         for path in self._path("").glob(f".{self._stem}_*.tmp"):
             path.unlink(missing_ok=True)
 

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 64_000_000
+MAX_PENDING_BYTES = 64_000_000
 """Of rows that wait for the store; beyond it what comes is not taken, and stated as a gap."""
 
-ROW_COST = 150
+ROW_OVERHEAD = 150
 """Bytes that a row takes in memory beside its text."""
 
-LATE = 0.5
+LATE_ROWS_DELAY = 0.5
 """Seconds in which what comes late for a window that was written is gathered."""
 
-YIELD = 1.0
+PARTIAL_WINDOW_DELAY = 1.0
 """
 Seconds that a part waits whose window was listened to only partly.
 
@@ -40,16 +40,16 @@ A second copy that began in the middle of the window writes behind the one that 
 that one wrote.
 """
 
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 """Seconds between two tries to write."""
 
-SURE_AFTER = 3
+FINAL_AFTER = 3
 """Refusals of a kind that mends itself rarely (:data:`REFUSALS`), in a row, until they are final."""
 
 REFUSALS = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """What a store raises that was reached and said no."""
 
-LAST_PATIENCE = 300.0
+FINISH_TIMEOUT = 300.0
 """Seconds after the capture's end until what could not be written is given up."""
 
 Result = TypeVar("Result")
@@ -104,19 +104,19 @@ class CaptureWriter:
                 raise
             except Exception as error:
                 self._failures += 1
-                if isinstance(error, REFUSALS) or self._failures >= SURE_AFTER:
+                if isinstance(error, REFUSALS) or self._failures >= FINAL_AFTER:
                     raise QuoineStorageError(
                         f"{self._store.folder!r} cannot be written to: {_words(error)}. Nothing was captured by this "
                         "try. Correct the path or the right to write there; a retry goes on."
                     ) from error
-                await asyncio.sleep(FIRST_WAIT * self._failures)
+                await asyncio.sleep(FIRST_RETRY_DELAY * self._failures)
         self._failures = 0
 
     async def account(self, now: datetime) -> None:
         """
-        State the time in which nobody listened, of all windows that are over.
+        State the time in which no capture listened, of all windows that are over.
 
-        :param now: from then on somebody listens.
+        :param now: when this capture begins to listen.
         """
         over = self._windows.over(now)
         self._closed.update(range(over))
@@ -134,13 +134,13 @@ class CaptureWriter:
 
     def add_row(self, row: Row) -> None:
         """Take a row; one of a window that was written already is added to it."""
-        if self._bytes > MOST_BYTES:
+        if self._bytes > MAX_PENDING_BYTES:
             reason = f"there was no room for more rows while the store did not take them: {self.problem or 'too slow'}"
             self._lost = Gap(self._lost.since if self._lost else row.at, row.at, reason)
             return
         self._state_loss()
         self._part(self._windows.number_of(row.at)).rows.append(row)
-        self._bytes += len(row.line) + ROW_COST
+        self._bytes += len(row.line) + ROW_OVERHEAD
 
     def add_gap(self, gap: Gap) -> None:
         """State a gap in the windows that it touches, those written already among them."""
@@ -159,9 +159,9 @@ class CaptureWriter:
         span = self._windows.span(window)
         self._part(window).stretches.append(stretch)
         # By chance, so that two copies that both have a part of it only do not meet either.
-        wait = YIELD * random.uniform(1, 2) if stretch.since > span.since else 0.0  # noqa: S311 - no secret
+        delay = PARTIAL_WINDOW_DELAY * random.uniform(1, 2) if stretch.since > span.since else 0  # noqa: S311 - no secret
         self._closed.add(window)
-        self._due[window] = self._loop.time() + wait, span.until
+        self._due[window] = self._loop.time() + delay, span.until
         self._stir.set()
 
     async def finish(self, running: Awaitable[None]) -> None:
@@ -175,12 +175,12 @@ class CaptureWriter:
         self._no_more = True
         self._stir.set()
         try:
-            async with asyncio.timeout(LAST_PATIENCE):
+            async with asyncio.timeout(FINISH_TIMEOUT):
                 await running
         except TimeoutError:
             rows = sum(len(part.rows) for part in self._pending.values())
             raise QuoineStorageError(
-                f"{rows} rows could not be written within {LAST_PATIENCE:g} s after the capture's end: "
+                f"{rows} rows could not be written within {FINISH_TIMEOUT:g} s after the capture's end: "
                 f"{self.problem or 'the store does not answer'}."
             ) from None
 
@@ -231,7 +231,7 @@ class CaptureWriter:
         return self._pending.setdefault(window, Part(window=window))
 
     def _ask(self, window: int, until: datetime) -> None:
-        self._due[window] = self._loop.time() + LATE, until
+        self._due[window] = self._loop.time() + LATE_ROWS_DELAY, until
         self._stir.set()
 
     def _state_loss(self) -> None:
@@ -274,7 +274,7 @@ class CaptureWriter:
                 raise
             self._note_failure(error)
         else:
-            self._bytes -= sum(len(row.line) + ROW_COST for row in part.rows)
+            self._bytes -= sum(len(row.line) + ROW_OVERHEAD for row in part.rows)
             if self.problem:
                 log.info("The store takes parts again.")
             self.problem, self._failures, self._refusals = "", 0, 0
@@ -285,12 +285,12 @@ class CaptureWriter:
         self.problem = _words(error)
         self._failures += 1
         self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
-        if self._refusals >= SURE_AFTER:
+        if self._refusals >= FINAL_AFTER:
             raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
 
     def _back_off(self) -> float:
-        doubled = FIRST_WAIT * 2.0 ** min(self._failures - 1, 16)
-        return min(doubled, LONGEST_WAIT / 2) * random.uniform(1, 2)  # noqa: S311 - only jitter
+        doubled = FIRST_RETRY_DELAY * 2.0 ** min(self._failures - 1, 16)
+        return min(doubled, LONGEST_RETRY_DELAY / 2) * random.uniform(1, 2)  # noqa: S311 - only jitter
 
     def _sweep(self) -> None:
         try:

@@ -25,7 +25,7 @@ STATE_KEY = "quoine_capture"
 
 class CaptureOperator(BaseOperator):
     """
-    What the capture operators share: where the files go, and that a retry goes on with the same capture.
+    Base of the capture operators: a folder of its own for each task, and a retry that continues the same capture.
 
     :param path: folder under which each run and task gets its own: a local path or any URI that Airflow's
         ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there.
@@ -58,9 +58,9 @@ class CaptureOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """
-        Check the input, and go over to the triggerer.
+        Check the input and defer to the triggerer.
 
-        :raises AirflowFailException: on wrong input, which no retry would mend.
+        :raises AirflowFailException: on wrong input, which no retry can correct.
         """
         store: Any = context["task_state_store"]
         state: dict[str, str] = store.get(STATE_KEY) or {"began_at": pendulum.now("UTC").start_of("second").isoformat()}
@@ -92,8 +92,8 @@ class CaptureOperator(BaseOperator):
         """
         Return the summary.
 
-        :param event: the trigger's.
-        :raises AirflowFailException: on what no retry would mend.
+        :param event: the trigger's event.
+        :raises AirflowFailException: on wrong input, which no retry can correct.
         :raises AirflowException: if the capture failed; a retry goes on where its files end.
         """
         outcome = read_event(event, sender="The capture's trigger")
@@ -109,7 +109,7 @@ class CaptureOperator(BaseOperator):
 
 class SnapshotCaptureOperator(CaptureOperator):
     """
-    What the captures by time share. Of ``interval``, ``count`` and ``duration`` give two.
+    Base of the captures by time. Of ``interval``, ``count`` and ``duration`` give two.
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
     :param interval: seconds between two rows.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 class SnapshotOperator(BaseOperator):
     """
-    What the snapshot operators share: they check their input, wait in the triggerer, and return what it found.
+    Base of the snapshot operators: they check their input, wait in the triggerer, and return the trigger's result.
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
     :param snapshot_timeout: seconds to listen before the task fails.
@@ -44,9 +44,9 @@ class SnapshotOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """
-        Check the input and go over to the triggerer.
+        Check the input and defer to the triggerer.
 
-        :raises AirflowFailException: on wrong input, which no retry would mend.
+        :raises AirflowFailException: on wrong input, which no retry can correct.
         """
         from airflow_provider_quoine.captures.schedule import seconds
         from airflow_provider_quoine.exchange.market.pairs import Pair
@@ -60,14 +60,14 @@ class SnapshotOperator(BaseOperator):
 
     @abstractmethod
     def _trigger(self, **given: Any) -> StreamTrigger:
-        """Make the trigger to wait for."""
+        """Make the trigger to defer to."""
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
-        Return what the trigger found.
+        Return the trigger's result.
 
-        :param event: the trigger's.
-        :raises AirflowException: if there is none.
+        :param event: the trigger's event.
+        :raises AirflowException: if there is no result.
         """
         outcome = read_event(event, sender="The stream's trigger")
         if outcome.status is not Status.SUCCESS:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
 from airflow_provider_quoine.captures.lines import line_of, read_lines, row_of, write_lines
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch

@@ -51,7 +51,7 @@ async def test_a_slow_store_holds_up_neither_the_loop_nor_the_capture(
 async def test_a_store_that_fails_for_a_while_costs_no_row(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(capture_writer, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(capture_writer, "FIRST_RETRY_DELAY", 0.05)
     spec, failures, write = begin(duration=3.0), iter(range(5)), PartStore.write
 
     def fail_and_write(*args: Any, **kwargs: Any) -> Any:
@@ -71,8 +71,8 @@ async def test_a_store_that_fails_for_a_while_costs_no_row(
 async def test_a_store_that_is_gone_for_longer_than_there_is_room_is_a_stated_gap(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    monkeypatch.setattr(capture_writer, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(capture_writer, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(capture_writer, "FIRST_RETRY_DELAY", 0.05)
+    monkeypatch.setattr(capture_writer, "MAX_PENDING_BYTES", 20_000)
     spec, gone, write = begin(duration=5.0, depth=2), threading.Event(), PartStore.write
 
     def fail_or_write(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ async def test_a_store_that_is_gone_for_longer_than_there_is_room_is_a_stated_ga
 async def test_a_store_that_refuses_for_good_fails_with_what_was_kept_where(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture_writer, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(capture_writer, "FIRST_RETRY_DELAY", 0.05)
     spec, gone, write = begin(duration=600.0), threading.Event(), PartStore.write
 
     def refuse_or_write(*args: Any, **kwargs: Any) -> Any:
@@ -115,7 +115,7 @@ async def test_a_store_that_refuses_for_good_fails_with_what_was_kept_where(
 async def test_a_store_that_does_not_answer_ends_the_capture_after_a_last_patience(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture_writer, "LAST_PATIENCE", 0.5)
+    monkeypatch.setattr(capture_writer, "FINISH_TIMEOUT", 0.5)
     spec, gate = begin(duration=1.0), threading.Event()
     monkeypatch.setattr(PartStore, "write", lambda *args, **kwargs: gate.wait(LIMIT))
     with pytest.raises(QuoineStorageError, match="does not answer"):

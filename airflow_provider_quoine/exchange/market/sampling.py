@@ -1,4 +1,4 @@
-"""Snapshots by time: the state of some channels at due moments, however quiet or busy the market is."""
+"""Snapshots of order books and tickers, taken from a stream when they are due."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OnDoubt(StrEnum):
         """
         Check what was given.
 
-        :raises QuoineInputError: if it is none.
+        :raises QuoineInputError: if it is none of them.
         """
         if given not in list(cls):
             raise QuoineInputError(f"on_doubt is {given!r}: give one of {', '.join(cls)}.")
@@ -44,19 +44,19 @@ class OnDoubt(StrEnum):
 
 
 class QuoineDoubtfulSnapshotError(QuoineStreamError):
-    """A snapshot is stale or crossed, and was asked not to be."""
+    """A snapshot is stale or crossed, and ``on_doubt`` makes that a failure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """
-    What snapshots are taken of.
+    The subject of snapshots: an order book or a ticker.
 
-    :param what: in words.
-    :param channels: all of them must have spoken before there is anything to take.
+    :param what: its name in messages.
+    :param channels: an event of each is needed for a snapshot.
     :param event: name of their events.
-    :param update: takes an event.
-    :param snapshot: parses what was taken last.
+    :param update: stores an event.
+    :param snapshot: parses the stored events.
     """
 
     what: str
@@ -68,7 +68,7 @@ class Subject:
 
 def order_book(*, pair: Pair, depth: int | None) -> Subject:
     """
-    Take snapshots of a pair's order book.
+    Return a pair's order book as the subject of snapshots.
 
     :param depth: rows to keep of each side, best first; None keeps all.
     :raises QuoineInputError: if the depth is not above zero.
@@ -87,7 +87,7 @@ def order_book(*, pair: Pair, depth: int | None) -> Subject:
 
 def product(*, pair: Pair, product_id: int | None) -> Subject:
     """
-    Take snapshots of a product's ticker.
+    Return a product's ticker as the subject of snapshots.
 
     :param product_id: the exchange's number; None where it is on record.
     :raises QuoineInputError: if it is not above zero, or not given and not on record.
@@ -103,7 +103,7 @@ def product(*, pair: Pair, product_id: int | None) -> Subject:
 
 
 def execution_row(event: StreamEvent) -> dict[str, Any]:
-    """Return an execution as JSON-able data; one that cannot be read is kept as it came, under ``unreadable``."""
+    """Return an execution as JSON-able data. If it cannot be read, its text is under ``unreadable``."""
     row = {"received_at": event.received_at.isoformat(), "connection": event.connection}
     try:
         return {**row, **decode_execution(event.data).as_dict()}
@@ -115,8 +115,8 @@ class Sampler:
     """
     Takes snapshots of a subject from a stream.
 
-    :param on_doubt: what to do with those that are stale or crossed.
-    :ivar problem: why the last snapshot could not be read; empty if it could.
+    :param on_doubt: what to do with snapshots that are stale or crossed.
+    :ivar problem: why the last snapshot could not be read; empty if it was read.
     """
 
     def __init__(self, subject: Subject, stream: PusherStream, *, on_doubt: OnDoubt) -> None:
@@ -128,7 +128,7 @@ class Sampler:
 
     @property
     def silent(self) -> list[str]:
-        """Channels whose present state is not known."""
+        """Channels without a current event."""
         newest = self._newest
         return [
             channel
@@ -138,9 +138,10 @@ class Sampler:
 
     def pull(self) -> bool:
         """
-        Take the newest of every channel, without parsing it.
+        Store the newest event of every channel, without parsing it.
 
-        :return: whether it is all there and nothing of it may have been overtaken unseen.
+        :return: whether every channel has one that is current; see
+            :meth:`~airflow_provider_quoine.exchange.stream.pusher.PusherStream.is_current`.
         """
         for channel in self.subject.channels:
             event = self.stream.newest(channel)
@@ -151,7 +152,7 @@ class Sampler:
 
     async def pull_first(self) -> None:
         """
-        Wait until all is there.
+        Wait until every channel has a current event.
 
         :raises QuoineStreamError: when the stream cannot go on.
         """
@@ -160,12 +161,12 @@ class Sampler:
 
     async def pull_at(self, due_at: datetime) -> bool:
         """
-        Take the newest of every channel at a moment.
+        Store the newest event of every channel at a moment.
 
         :return: as :meth:`pull`.
         :raises QuoineStreamError: when the stream cannot go on.
         """
-        # Again, because the event loop's clock and that of the wall do not agree to the microsecond.
+        # In a loop, because the event loop's clock and the wall clock differ by microseconds.
         while (rest := (due_at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 - nothing sets an event
             await asyncio.sleep(rest)
         if not self.stream.confirmed:
@@ -187,12 +188,12 @@ class Sampler:
 
     async def parse(self, *, due_at: datetime, fresh: bool) -> OrderBookSnapshot | ProductSnapshot | None:
         """
-        Parse what was pulled last, in turn with all others who do so.
+        Parse the stored events. Samplers of one connection take turns, so that other tasks run between them.
 
-        :param due_at: when it was due.
-        :param fresh: what pulling it returned.
-        :return: None if it is left out, because of doubt or because it cannot be read; the latter is its problem.
-        :raises QuoineDoubtfulSnapshotError: if there is doubt, and that was to be a failure.
+        :param due_at: when the snapshot was due.
+        :param fresh: what :meth:`pull` returned.
+        :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
+        :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
         self.problem = ""
         async with self.stream.turn():
@@ -210,9 +211,9 @@ class Sampler:
 
     def silence(self, waited: timedelta) -> str:
         """
-        Say why nothing came.
+        Return why there was no snapshot, in words.
 
-        :param waited: for so long.
+        :param waited: how long the stream was listened to.
         """
         stream, silent, channels = self.stream, self.silent, " and ".join(self.subject.channels)
         words = [f"No {self.subject.what} within {waited.total_seconds():g} s on {channels}."]
