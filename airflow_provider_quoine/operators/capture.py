@@ -10,7 +10,7 @@ import pendulum
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.spec import CaptureSpec, StreamKind
 from airflow_provider_quoine.captures.store import path_name
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
@@ -37,7 +37,7 @@ class CaptureOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("quoine_conn_id", "path", "duration", "part_seconds", "file_format")
     ui_color = "#dcfce7"
-    stream = ""
+    stream: StreamKind
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
         ``dropped``, ``skipped``, ``from``, ``until``.
     """
 
-    stream = "order_book"
+    stream = StreamKind.ORDER_BOOK
 
     def __init__(self, *, depth: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -180,7 +180,7 @@ class QuoineCaptureProductOperator(SnapshotCaptureOperator):
     :param product_id: the exchange's number of the pair's product; may be left out where it is on record.
     """
 
-    stream = "product"
+    stream = StreamKind.PRODUCT
 
     def __init__(self, *, product_id: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -201,7 +201,7 @@ class QuoineCaptureExecutionsOperator(CaptureOperator):
     """
 
     template_fields = (*CaptureOperator.template_fields, "pair")
-    stream = "execution"
+    stream = StreamKind.EXECUTION
 
     def __init__(self, *, pair: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -222,7 +222,7 @@ class QuoineCaptureEventsOperator(CaptureOperator):
     """
 
     template_fields = (*CaptureOperator.template_fields, "channels")
-    stream = "event"
+    stream = StreamKind.EVENT
 
     def __init__(self, *, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
