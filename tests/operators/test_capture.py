@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,17 +16,10 @@ from airflow_provider_quoine.operators.capture import (
     QuoineCaptureOrderBookOperator,
     QuoineCaptureProductOperator,
 )
-from airflow_provider_quoine.triggers.events import Outcome, Status
+from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
 SUMMARY = {"path": "/x/*.jsonl", "files": 1, "rows": 2}
-
-
-def event_of(status: str, *, result: dict[str, Any] | None = None, message: str = "") -> dict[str, Any]:
-    """What the worker gets of the trigger's event."""
-    outcome = Outcome(status=Status(status), result=result or {}, message=message)
-    payload: dict[str, Any] = json.loads(json.dumps(outcome.as_event().payload))
-    return payload
 
 
 class Store(dict[str, Any]):

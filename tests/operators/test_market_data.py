@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,15 +13,8 @@ from airflow_provider_quoine.operators.market_data import (
     QuoineProductSnapshotOperator,
     SnapshotOperator,
 )
-from airflow_provider_quoine.triggers.events import Outcome, Status
+from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
-
-
-def event_of(status: str, *, result: dict[str, Any] | None = None, message: str = "") -> dict[str, Any]:
-    """What the worker gets of the trigger's event."""
-    outcome = Outcome(status=Status(status), result=result or {}, message=message)
-    payload: dict[str, Any] = json.loads(json.dumps(outcome.as_event().payload))
-    return payload
 
 
 def make_operator(**given: Any) -> QuoineOrderBookSnapshotOperator:

@@ -21,7 +21,8 @@ from airflow_provider_quoine.sensors.market_events import (
     QuoineSilentBookSensor,
     QuoineSpreadSensor,
 )
-from airflow_provider_quoine.triggers.events import Outcome, Status
+from airflow_provider_quoine.triggers.events import Status
+from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
 
@@ -83,11 +84,6 @@ def test_wrong_input_fails_at_once_without_retry_despite_soft_fail(
 def resume(sensor: BaseSensorOperator, event: Any) -> Any:
     """Resume the task as Airflow does."""
     return sensor.resume_execution("execute_complete", {"event": event}, {})
-
-
-def event_of(status: Status, **given: Any) -> Any:
-    """Return the event that the trigger ends with."""
-    return Outcome(status=status, **given).as_event().payload
 
 
 def test_the_market_event_is_the_result() -> None:
