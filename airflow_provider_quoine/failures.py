@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 
 @contextmanager
@@ -25,16 +24,3 @@ def without_retry() -> Iterator[None]:
         raise
     except (QuoineInputError, QuoineRefusedError) as error:
         raise AirflowFailException(str(error)) from None
-
-
-def unknown_event(event: dict[str, Any] | None, *, sender: str, expected: str) -> AirflowException:
-    """
-    Return the error for an event that no trigger of this version sends.
-
-    :param sender: the trigger, at the beginning of a sentence.
-    :param expected: what the event should have been.
-    """
-    return AirflowException(
-        f"{sender} sent {event!r:.200}, which is no {expected}. Scheduler, triggerer and workers must run the same "
-        "version of airflow-provider-quoine."
-    )
