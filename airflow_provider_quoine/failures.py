@@ -1,4 +1,4 @@
-"""Failures that Airflow must not retry, and the failure of two versions that run at once."""
+"""Failures that Airflow must not retry."""
 
 from __future__ import annotations
 
