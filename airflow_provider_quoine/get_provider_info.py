@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_quoine import __version__
+from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, WINDOW
 from airflow_provider_quoine.hooks.connection import PRODUCTION_URL, connection_form
 
 PACKAGE = "airflow_provider_quoine"
@@ -16,14 +17,14 @@ RELEASED = 1795305600
 OPTIONS: dict[str, tuple[str, str | None, bool, str]] = {
     "request_limit": (
         "integer",
-        "300",
+        str(LIMIT),
         False,
         "Requests per window that all processes together make, for connections that name no limit of their own.",
     ),
-    "request_window": ("float", "300", False, "Seconds that the request limit is for."),
+    "request_window": ("float", f"{WINDOW:g}", False, "Seconds that the request limit is for."),
     "budget_margin": (
         "float",
-        "0.01",
+        str(MARGIN),
         False,
         "By how much longer than the window a request counts, as a share of it. Requests whose ways to the exchange "
         "differ by less are counted as the exchange counts them.",

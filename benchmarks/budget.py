@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_quoine.exchange.budget.book import Priority, Rules
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
 from benchmarks.figures import Figures, tell
 from tools.redis_server import RedisServer
 
@@ -72,7 +72,14 @@ def open_client(exchange: dict[str, Any], base: str, folder: str, redis_url: str
 
     budget = BASES[base](Path(folder), redis_url, Rules(limit=LIMIT, window=WINDOW))
     auth = ApiAuth(*exchange["key"])
-    return QuoineClient(base_url=exchange["url"], auth=auth, budget=budget, priority=Priority(priority))
+    return QuoineClient(
+        base_url=exchange["url"],
+        auth=auth,
+        connect_timeout=10,
+        read_timeout=30,
+        budget=budget,
+        priority=Priority(priority),
+    )
 
 
 def ask(pipe: Connection, exchange: dict[str, Any], base: str, folder: str, redis_url: str, priority: int) -> None:
@@ -106,9 +113,10 @@ def hurry(pipe: Connection, exchange: dict[str, Any], base: str, folder: str, re
         time.sleep(max(0.0, begin + 1.1 * WINDOW - time.time()))
         waits = []
         while time.time() < end - 1:
-            waits.append(client.take_slot())
+            slot = client.take_slot()
+            waits.append(slot.waited)
             try:
-                client.get_withdrawal(withdrawal_id=exchange["id"])
+                client.get_withdrawal(withdrawal_id=exchange["id"], slot=slot)
             except QuoineError:
                 continue
             time.sleep(0.7)
@@ -194,9 +202,9 @@ def cost(base: str, redis_url: str) -> Figures:
         times = []
         for _ in range(1500):
             began = time.perf_counter()
-            waited = budget.acquire(priority=Priority.URGENT)
+            slot = budget.acquire(priority=Priority.URGENT)
             took = time.perf_counter() - began
-            if waited < 0.002:
+            if slot.waited < 0.002:
                 times.append(took)
     return {"us per slot": 1e6 * statistics.median(times)}
 

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_quoine.exchange.budget.book import Rules
 from airflow_provider_quoine.exchange.budget.file_store import FileStore
 from airflow_provider_quoine.exchange.budget.redis_store import RedisStore
 from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
+from airflow_provider_quoine.exchange.budget.slot import Slot
 
 Wait = Callable[[], float]
 
@@ -27,16 +28,18 @@ class Base:
     :param attempt: takes a slot and gives 0, or gives the seconds to wait before the next attempt.
     """
 
-    late_after = float("inf")
-
     def __init__(self, attempt: Wait) -> None:
         self._attempt = attempt
 
-    def acquire(self, **_: Any) -> float:
+    def acquire(self, *, priority: Priority, **_: Any) -> Slot:
         began = time.monotonic()
         while (seconds := self._attempt()) > 0:
             time.sleep(seconds)
-        return time.monotonic() - began
+        now = time.monotonic()
+        return Slot(priority=priority, taken_at=now, waited=now - began)
+
+    def request_ended(self, slot: Slot) -> None:
+        """Count no late request again."""
 
     def pause(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -56,7 +59,7 @@ def pyrate_sqlite(folder: Path, redis_url: str, rules: Rules) -> Base:
     """pyrate-limiter's SQLite bucket, with its lock between processes."""
     from pyrate_limiter import Limiter, Rate, SQLiteBucket
 
-    rates = [Rate(rules.limit, int(rules.span * 1000))]
+    rates = [Rate(rules.limit, int(rules.slot_lifetime * 1000))]
     bucket = SQLiteBucket.init_from_file(rates, db_path=str(folder / "pyrate.sqlite"), use_file_lock=True)
     limiter = Limiter(bucket)
     return Base(lambda: 0.0 if limiter.try_acquire("quoine") else 0.001)
@@ -67,7 +70,7 @@ def pyrate_redis(folder: Path, redis_url: str, rules: Rules) -> Base:
     from pyrate_limiter import Limiter, Rate, RedisBucket
     from redis import Redis
 
-    rates = [Rate(rules.limit, int(rules.span * 1000))]
+    rates = [Rate(rules.limit, int(rules.slot_lifetime * 1000))]
     limiter = Limiter(RedisBucket.init(rates, Redis.from_url(redis_url), "pyrate"))
     return Base(lambda: 0.0 if limiter.try_acquire("quoine") else 0.001)
 
@@ -79,7 +82,7 @@ def limits_redis(folder: Path, redis_url: str, rules: Rules) -> Base:
     from limits.strategies import MovingWindowRateLimiter
 
     limiter = MovingWindowRateLimiter(RedisStorage(redis_url))
-    item = RateLimitItemPerSecond(rules.limit, int(rules.span) + 1)
+    item = RateLimitItemPerSecond(rules.limit, int(rules.slot_lifetime) + 1)
 
     def attempt() -> float:
         if limiter.hit(item, "quoine"):
@@ -99,8 +102,8 @@ def flock_ring(folder: Path, redis_url: str, rules: Rules) -> Base:
             fcntl.flock(file, fcntl.LOCK_EX)
             now = time.monotonic()
             times = array("d", os.pread(file, 8 * rules.limit, 0))
-            if len(times) >= rules.limit and times[0] + rules.span > now:
-                return times[0] + rules.span - now
+            if len(times) >= rules.limit and times[0] + rules.slot_lifetime > now:
+                return times[0] + rules.slot_lifetime - now
             times = times[-rules.limit + 1 :]
             times.append(now)
             os.pwrite(file, times.tobytes(), 0)
@@ -123,10 +126,10 @@ def sqlite_ring(folder: Path, redis_url: str, rules: Rules) -> Base:
         database.execute("BEGIN IMMEDIATE")
         try:
             now = time.monotonic()
-            database.execute("DELETE FROM slots WHERE at <= ?", (now - rules.span,))
+            database.execute("DELETE FROM slots WHERE at <= ?", (now - rules.slot_lifetime,))
             count, first = database.execute("SELECT count(*), min(at) FROM slots").fetchone()
             if count >= rules.limit:
-                return float(first) + rules.span - now + random.uniform(0, 0.001)
+                return float(first) + rules.slot_lifetime - now + random.uniform(0, 0.001)
             database.execute("INSERT INTO slots VALUES (?)", (now,))
             return 0.0
         finally:

@@ -146,14 +146,15 @@ def wait(
 def hurry(pipe: Connection, home: str, one: str, connection: dict[str, Any]) -> None:
     """Look a withdrawal up urgently now and then until told to stop; tell how long each look waited for its slot."""
     _at_home(home, connection)
-    from airflow_provider_quoine.exchange.budget.book import Priority
+    from airflow_provider_quoine.exchange.budget.rules import Priority
     from airflow_provider_quoine.hooks.quoine import QuoineHook
 
     waits = []
     with QuoineHook("exchange").get_conn(priority=Priority.URGENT) as client:
         while not pipe.poll(0.5):
-            waits.append(client.take_slot())
-            client.get_withdrawal(withdrawal_id=one)
+            slot = client.take_slot()
+            waits.append(slot.waited)
+            client.get_withdrawal(withdrawal_id=one, slot=slot)
     pipe.send(waits)
 
 

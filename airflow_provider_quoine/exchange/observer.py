@@ -1,10 +1,10 @@
-"""What the exchange's floor tells whoever counts requests: the seam that a hook's metrics fill."""
+"""The interface through which requests and waits are reported; a hook's metrics implement it."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Is told what happens, and does nothing with it. Its methods are called from any thread and must not raise."""
+    """Ignores all reports; subclasses override what they need. Methods are called on any thread and must not raise."""
 
     def requested(self, endpoint: str, outcome: str, seconds: float) -> None:
         """
@@ -12,7 +12,7 @@ class Observer:
 
         :param endpoint: its name, such as ``get_withdrawal``.
         :param outcome: ``ok``, or the name of the error's class.
-        :param seconds: from its first step to the end of its answer, without waiting for a slot.
+        :param seconds: from its first step to the end of its response, without the wait for a slot.
         """
 
     def waited(self, priority: str, seconds: float) -> None:
@@ -25,7 +25,7 @@ class Observer:
 
     def paused(self, seconds: float) -> None:
         """
-        A 429 paused everybody who shares the budget.
+        A 429 paused all processes that share the budget.
 
         :param seconds: how long.
         """

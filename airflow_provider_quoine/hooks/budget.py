@@ -1,4 +1,4 @@
-"""The request budget of a connection: which settings it has, where its book is kept, and what Airflow's metrics say."""
+"""The request budget of a connection: its settings, its store, and its metrics in Airflow."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow.sdk import BaseHook, conf
 from airflow_provider_quoine.exchange.observer import Observer
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.budget.book import Rules
     from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
+    from airflow_provider_quoine.exchange.budget.rules import Rules
     from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
-#: Of Airflow's configuration.
+#: Section of Airflow's configuration.
 SECTION = "quoine"
 
 _budgets: dict[tuple[Any, ...], RequestBudget] = {}
@@ -27,9 +27,9 @@ _budgets: dict[tuple[Any, ...], RequestBudget] = {}
 
 def budget_of(settings: ConnectionSettings, *, api_id: str) -> RequestBudget:
     """
-    Return the budget that a connection's requests take from; one per process and book.
+    Return the budget that a connection's requests take slots from: one per process and book.
 
-    :param settings: the connection; its own limit, window and Redis go before Airflow's configuration.
+    :param settings: the connection; its own limit, window and Redis override Airflow's configuration.
     :param api_id: of the key that signs.
     :raises QuoineInputError: if a setting is wrong.
     """
@@ -39,7 +39,7 @@ def budget_of(settings: ConnectionSettings, *, api_id: str) -> RequestBudget:
     known = (rules, name, url, _home())
     if known not in _budgets:
         budget = RequestBudget(store=_store(url, name, rules), rules=rules, observer=BudgetMetrics())
-        # Another thread may have been faster: two would count as two processes.
+        # Another thread may have been faster, and two budgets would count as two processes.
         _budgets.setdefault(known, budget)
     return _budgets[known]
 
@@ -86,7 +86,7 @@ class RequestMetrics(Observer):
 
 
 def _rules(settings: ConnectionSettings) -> Rules:
-    from airflow_provider_quoine.exchange.budget.book import LIMIT, MARGIN, WINDOW, Rules
+    from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, WINDOW, Rules
 
     extras = settings.extras
     return Rules(

@@ -1,4 +1,4 @@
-"""What an Airflow connection of type ``quoine`` says: its fields, their meaning, and their checks."""
+"""The fields of an Airflow connection of type ``quoine``, their meaning, and their checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_provider_quoine.exchange.budget.book import HIGHEST_LIMIT
+from airflow_provider_quoine.exchange.budget.rules import HIGHEST_LIMIT, LIMIT, WINDOW
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -25,9 +25,9 @@ AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,8})?$"
 
 class ConnectionExtras(BaseModel):
     """
-    The named extra fields of a connection. A field's title, description and bounds are its form in Airflow's page.
+    The named extra fields of a connection. Airflow's page makes its form of their titles, descriptions and bounds.
 
-    An unknown name is refused, so that a misspelt ``pusher_keey`` is not silently without effect.
+    An unknown name is refused: a misspelt ``pusher_keey`` would have no effect otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -49,7 +49,7 @@ class ConnectionExtras(BaseModel):
         gt=0,
         le=600,
         title="Read time-out (s)",
-        description="Seconds to wait for the exchange's answer once the request is sent.",
+        description="Seconds to wait for the exchange's response once the request is sent.",
     )
     ca_path: str | None = Field(
         default=None,
@@ -100,20 +100,21 @@ class ConnectionExtras(BaseModel):
         le=HIGHEST_LIMIT,
         title="Request limit",
         description="Requests per window that all connections to this base URL make together. "
-        "Airflow's configuration says when empty: 300.",
+        f"When empty, Airflow's configuration says, by default {LIMIT}.",
     )
     request_window: float | None = Field(
         default=None,
         gt=0,
         le=86_400,
         title="Request window (s)",
-        description="Seconds that the request limit is for. Airflow's configuration says when empty: 300.",
+        description="Length of the window that the request limit is for. "
+        f"When empty, Airflow's configuration says, by default {WINDOW:g}.",
     )
     budget_redis_conn_id: str | None = Field(
         default=None,
         title="Budget's Redis",
         description="Connection of type redis where several hosts share the request budget. "
-        "Airflow's configuration says when empty: a file on this host.",
+        "When empty, Airflow's configuration says, by default a file on this host.",
     )
     pusher_key: str | None = Field(
         default=None,
@@ -178,11 +179,6 @@ class ConnectionSettings:
             api_secret=connection.password or "",
             extras=_extras(conn_id, connection.extra_dejson),
         )
-
-    @property
-    def in_flight_seconds(self) -> float:
-        """How long one request may take at most: connecting, the TLS handshake, sending, and the whole answer."""
-        return 3 * self.extras.connect_timeout + 4 * self.extras.read_timeout
 
     @property
     def pusher_endpoint(self) -> PusherEndpoint:

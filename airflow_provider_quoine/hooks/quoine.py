@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
 from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 
 
-#: How often a read is sent at most. Waits look again anyway, so their looks are sent once.
+#: How often a read is sent at most. A wait asks again anyway, so its reads are sent once.
 READ_ATTEMPTS = {Priority.URGENT: 4, Priority.NORMAL: 4, Priority.POLLING: 1}
-#: Seconds for which the connection form's test waits for a slot of the request budget.
+#: Seconds that the test of a connection waits for a slot of the request budget.
 FORM_PATIENCE = 20.0
 
 
@@ -59,15 +59,11 @@ class QuoineHook(BaseHook):
         """
         Return a new client for this connection; the caller closes it (it is a context manager).
 
-        :param priority: of its reads in the request budget; a write is always urgent. What polls sends each read
-            once, all others again if it failed by what may pass.
+        :param priority: of its requests in the request budget. A client that polls sends a read once; other clients
+            retry transient failures.
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
         return self._client(priority=priority, read_attempts=READ_ATTEMPTS[priority])
-
-    async def aget_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
-        """Do as :meth:`get_conn` without blocking the event loop: for triggers."""
-        return await asyncio.to_thread(self.get_conn, priority=priority)
 
     def get_stream_endpoint(self) -> PusherEndpoint:
         """
@@ -97,7 +93,7 @@ class QuoineHook(BaseHook):
         except QuoineError as error:
             return False, str(error)
 
-    def _client(self, **settings_of_attempts: Any) -> QuoineClient:
+    def _client(self, **sending: Any) -> QuoineClient:
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
@@ -112,7 +108,7 @@ class QuoineHook(BaseHook):
             verify=extras.ca_path or True,
             budget=budget_of(settings, api_id=key.api_id),
             observer=RequestMetrics(conn_id=self.quoine_conn_id),
-            **settings_of_attempts,
+            **sending,
         )
 
     def _credentials(self) -> UserCredentials:
@@ -134,7 +130,7 @@ class QuoineHook(BaseHook):
 
 def read_secret_variable(name: str) -> str:
     """
-    Return a secret from an Airflow Variable or a secrets backend, masked in every log from here on.
+    Return a secret from an Airflow Variable or a secrets backend, and mask it in all logs from now on.
 
     :raises QuoineInputError: if there is no such Variable, or if it is empty.
     """

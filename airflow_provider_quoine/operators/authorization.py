@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 from airflow_provider_quoine.payments.withdrawals import check_policy
@@ -180,11 +180,11 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
             return f"The exchange was asked for a code at {requested_at}: {record.get('code_message', '')}"
         with self.hook.get_conn(priority=Priority.URGENT) as client:
-            client.take_slot()
+            slot = client.take_slot()
             # Noted before the request, so that a later try mails no second code if the answer is lost.
             once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
             try:
-                asked = client.request_auth_code(user_id=str(self.user_id))
+                asked = client.request_auth_code(user_id=str(self.user_id), slot=slot)
             except QuoineError as error:
                 if not error.may_have_been_carried_out:
                     once.note(code_requested_at=None)

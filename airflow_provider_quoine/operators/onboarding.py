@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
@@ -133,13 +133,13 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         password = self._password()
         with hook.get_conn(priority=Priority.URGENT) as client:
             # Before the record, because a try must send within seconds of writing "sending".
-            client.take_slot()
+            slot = client.take_slot()
             user_id = once.send(
                 lambda in_time: client.create_onboarding_user(
-                    user=user, password=password, before_send=in_time, **documents
+                    user=user, password=password, slot=slot, before_send=in_time, **documents
                 ),
                 identify=str,
-                in_flight_seconds=hook.settings.in_flight_seconds,
+                in_flight_seconds=client.in_flight_seconds(*documents.values()),
             )
         self.log.info("The exchange created user %s.", user_id)
         return user_id

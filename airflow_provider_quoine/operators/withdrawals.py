@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
@@ -51,7 +52,7 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
         from airflow_provider_quoine.exchange.errors import QuoineError
 
         hook = QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
-        with without_retry(), hook.get_conn() as client:
+        with without_retry(), hook.get_conn(priority=Priority.URGENT) as client:
             try:
                 asked = client.request_auth_code(user_id=str(self.user_id))
             except QuoineError as error:

@@ -139,7 +139,7 @@ class SendOnce:
 
         :param post: sends the request once; calls what it is given right before the first byte leaves.
         :param identify: gives the exchange's id in the answer.
-        :param in_flight_seconds: how long the request may take at most, all its time-outs together. Until then
+        :param in_flight_seconds: bound of the time from the request's first byte to the end of its response. Until then
             nobody may conclude from the exchange's silence that it was not carried out.
         :raises QuoineMustNotSendError: if the request may have been carried out and no id is known.
         :raises QuoineError: if it surely was not carried out.

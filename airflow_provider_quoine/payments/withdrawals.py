@@ -6,7 +6,7 @@ import logging
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.payments.records import WITHDRAWAL, Entry
 from airflow_provider_quoine.payments.send_once import QuoineMustNotSendError, SendOnce
 
@@ -76,11 +76,11 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, order: WithdrawalOrder,
     check_policy(hook=hook, order=order)
     with hook.get_conn(priority=Priority.URGENT) as client:
         # Before the record, because a try must send within seconds of writing "sending".
-        client.take_slot()
+        slot = client.take_slot()
         return once.send(
-            lambda in_time: client.create_withdrawal(order=order, auth_code=auth_code, before_send=in_time),
+            lambda in_time: client.create_withdrawal(order=order, auth_code=auth_code, slot=slot, before_send=in_time),
             identify=lambda withdrawal: withdrawal.id,
-            in_flight_seconds=hook.settings.in_flight_seconds,
+            in_flight_seconds=client.in_flight_seconds(),
         )
 
 

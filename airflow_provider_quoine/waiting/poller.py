@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.observability import stats
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineUnauthorizedError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.waiting.fair_queue import FairQueue, Turn
@@ -210,11 +210,11 @@ class _Poller:
             if one is None:
                 one = await self._on_thread(waiter, partial(self._open, key))
             try:
-                await one.client.take_slot_async()
+                slot = await one.client.take_slot_async()
                 self._budget = one.client.budget
                 waiter.asking, visited_at = True, self._loop.time()
                 self._report()
-                seen = await self._on_thread(waiter, partial(tolerate_transient, partial(send, one.client)))
+                seen = await self._on_thread(waiter, partial(tolerate_transient, partial(send, one.client, slot)))
             finally:
                 self._clients.put(one)
         except RECOVERABLE as error:
@@ -256,7 +256,8 @@ class _Poller:
         )
         if self._budget is not None:
             rules = self._budget.rules
-            outlook += f" Processes that share {rules.limit} requests in {rules.window:g} s: {self._budget.sharers()}."
+            processes = self._budget.process_count()
+            outlook += f" Processes that share {rules.limit} requests in {rules.window:g} s: {processes}."
         # On a thread, because Airflow's log is a pipe, which blocks when it is full.
         await self._on_thread(waiter, partial(log_observation, waiter.query, seen, outlook))
 

@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from airflow_provider_quoine.exchange.budget.book import Priority
+from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.models import OnboardingStatus, WithdrawalState
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.budget.slot import Slot
     from airflow_provider_quoine.exchange.models import UserCredentials
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
@@ -25,6 +26,10 @@ log = logging.getLogger("airflow.task.hooks.quoine.waiting")
 
 NO_ANSWER = "without an answer"
 """The state of an observation that has none."""
+
+
+SendQuery: TypeAlias = "Callable[[QuoineClient, Slot], Observation]"
+"""Sends a query with one request, which uses the slot."""
 
 
 class Progress(StrEnum):
@@ -86,8 +91,8 @@ class StatusQuery(ABC):
         """The thing asked for, as a sentence begins."""
 
     @abstractmethod
-    def prepare(self) -> Callable[[QuoineClient], Observation]:
-        """Read what the request needs besides a client; return the function that sends it once."""
+    def prepare(self) -> SendQuery:
+        """Read what the request needs besides client and slot; return the function that sends it once."""
 
     def progress_of(self, state: str) -> Progress:
         """Tell whether a state ends the wait."""
@@ -114,11 +119,11 @@ class WithdrawalStatusQuery(StatusQuery):
         """The withdrawal."""
         return f"Withdrawal {self.withdrawal_id}"
 
-    def prepare(self) -> Callable[[QuoineClient], Observation]:
+    def prepare(self) -> SendQuery:
         """Return the function that asks for the state."""
 
-        def send(client: QuoineClient) -> Observation:
-            withdrawal = client.get_withdrawal(withdrawal_id=self.withdrawal_id)
+        def send(client: QuoineClient, slot: Slot) -> Observation:
+            withdrawal = client.get_withdrawal(withdrawal_id=self.withdrawal_id, slot=slot)
             return Observation(
                 progress=self.progress_of(withdrawal.state), state=withdrawal.state, answer=withdrawal.as_dict()
             )
@@ -146,12 +151,12 @@ class OnboardingStatusQuery(StatusQuery):
         """The user."""
         return f"Onboarding user {self.user_id}"
 
-    def prepare(self) -> Callable[[QuoineClient], Observation]:
+    def prepare(self) -> SendQuery:
         """Read the password anew, so that none is kept between two queries."""
         password = read_secret_variable(self.password_variable)
 
-        def send(client: QuoineClient) -> Observation:
-            answer = client.get_onboarding_status(user_id=self.user_id, password=password)
+        def send(client: QuoineClient, slot: Slot) -> Observation:
+            answer = client.get_onboarding_status(user_id=self.user_id, password=password, slot=slot)
             return Observation(
                 progress=self.progress_of(answer.status),
                 state=str(answer.status),
@@ -171,7 +176,7 @@ def run_query(query: StatusQuery) -> Observation:
     send = query.prepare()
     hook = QuoineHook(query.quoine_conn_id, credentials_variable=query.credentials_variable)
     with hook.get_conn(priority=Priority.POLLING) as client:
-        return tolerate_transient(lambda: send(client))
+        return tolerate_transient(lambda: send(client, client.take_slot()))
 
 
 def tolerate_transient(send: Callable[[], Observation]) -> Observation:

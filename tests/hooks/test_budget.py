@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from airflow.sdk.observability import stats
 
-from airflow_provider_quoine.exchange.budget.book import LIMIT, MARGIN, WINDOW, Priority, Rules
 from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, WINDOW, Priority, Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineServiceUnavailableError
 from airflow_provider_quoine.get_provider_info import OPTIONS
 from airflow_provider_quoine.hooks import budget
@@ -166,7 +166,7 @@ def test_the_test_of_a_connection_does_not_wait_for_a_pause_of_minutes(
     budget_of(hook).pause(300)
     fine, words = hook.test_connection()
     assert not fine
-    assert "429 has paused everybody" in words
+    assert "429 has paused all requests" in words
 
 
 def test_airflow_names_the_settings() -> None:

@@ -25,7 +25,7 @@ class Exchange:
     def open(self, key: str | None, opened_at: float = 0.0) -> OpenClient:
         """Open a client that has asked once, so that it holds a connection."""
         auth = ApiAuth(str(self._user.user_id), self._user.api_secret)
-        client = QuoineClient(base_url=self.server.url, auth=auth)
+        client = QuoineClient(base_url=self.server.url, auth=auth, connect_timeout=5, read_timeout=5)
         with pytest.raises(QuoineNotFoundError):
             client.get_withdrawal(withdrawal_id="1")
         return OpenClient(key=key, client=client, opened_at=opened_at)

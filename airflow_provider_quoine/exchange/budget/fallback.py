@@ -1,70 +1,72 @@
-"""A process' own share of the request budget, for as long as the common book cannot be had."""
+"""What a process may take of the request budget while it cannot reach the book."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_provider_quoine.exchange.budget.book import LOOK_EVERY, Ledger, Rules
+from airflow_provider_quoine.exchange.budget.book import MAX_ASK_INTERVAL, Book
+from airflow_provider_quoine.exchange.budget.rules import Rules
 
-FEWEST_SHARERS = 8
-"""As many are believed to share the budget at least (decided)."""
+MIN_PROCESSES = 8
+"""The fallback assumes that at least this many processes use the budget (decided)."""
 
 
-class OwnShare:
+class FallbackBudget:
     """
-    Gives slots from what was known when the book was lost. Not for several threads.
+    One process' part of the budget, without the others' knowledge. Not for several threads.
 
-    Half of what is free of the limit is divided by the sharers that were seen, and by no fewer than
-    :data:`FEWEST_SHARERS`: so all of them together stay below the limit without knowing of each other.
+    Half of the slots that were free when the book was lost is divided by the processes that were seen, and by
+    :data:`MIN_PROCESSES` at least. So all processes together stay below the limit without knowing of each other.
 
     :param clock: the store's time.
     :param rules: of the whole budget.
-    :param sharer: this process.
+    :param process: this process' number in the book.
     """
 
-    def __init__(self, *, clock: Callable[[], float], rules: Rules, sharer: int) -> None:
+    def __init__(self, *, clock: Callable[[], float], rules: Rules, process: int) -> None:
         self._clock = clock
         self._rules = rules
-        self._sharer = sharer
-        self.begin(Ledger())
+        self._process = process
+        self.begin(Book())
 
-    def begin(self, seen: Ledger) -> None:
+    def begin(self, last_seen: Book) -> None:
         """
-        Begin to go on alone.
+        Begin with the book as it was seen last.
 
-        :param seen: the book as it was seen last.
+        :param last_seen: an empty one if the process has not seen any.
         """
-        self.ledger = Ledger.from_bytes(seen.to_bytes())
-        self._known = len(self.ledger.times)
-        self._parts = 2 * max(FEWEST_SHARERS, len(set(self.ledger.sharers)))
-        # Who has not seen the book is new, as each task is. Were its first slot free, so would be those of all tasks.
-        self._last = 0.0 if seen.times else self._clock()
+        self.book = Book.from_bytes(last_seen.to_bytes())
+        self._seen_slots = len(self.book.times)
+        self._parts = 2 * max(MIN_PROCESSES, len(set(self.book.processes)))
+        # A process that has not seen the book waits for its first slot too: each task is such a process, and many
+        # tasks may start at once.
+        self._last_slot_at = 0.0 if last_seen.times else self._clock()
 
     @property
-    def slot_seconds(self) -> float:
+    def slot_interval(self) -> float:
         """Seconds between two slots, at least."""
-        return self._rules.span * self._parts / self._rules.limit
+        return self._rules.slot_lifetime * self._parts / self._rules.limit
 
     def ask(self) -> float:
         """
         Take a slot.
 
-        :return: 0 if it is taken; else in how many seconds to ask again, the lost store first.
+        :return: 0 if it was taken; else the seconds after which to ask again, the lost store first.
         """
-        ledger, now = self.ledger, self._clock()
-        before = len(ledger.times)
-        ledger.tidy(now=now, rules=self._rules)
-        # The oldest ones went, and those are the ones of the book.
-        self._known = max(0, self._known - (before - len(ledger.times)))
-        own = len(ledger.times) - self._known
-        share = (self._rules.limit - self._known) // self._parts or (0 if self._known else 1)
-        ready_at = max(ledger.paused_until, self._last + self.slot_seconds)
-        if own >= share or now < ready_at:
-            return LOOK_EVERY
-        self.count()
+        book, now = self.book, self._clock()
+        before = len(book.times)
+        book.expire(now=now, rules=self._rules)
+        # The oldest slots expire first, and those are the ones seen in the lost book.
+        self._seen_slots = max(0, self._seen_slots - (before - len(book.times)))
+        own = len(book.times) - self._seen_slots
+        part = (self._rules.limit - self._seen_slots) // self._parts or (0 if self._seen_slots else 1)
+        ready_at = max(book.paused_until, self._last_slot_at + self.slot_interval)
+        if own >= part or now < ready_at:
+            return MAX_ASK_INTERVAL
+        self.add_slot()
         return 0.0
 
-    def count(self) -> None:
+    def add_slot(self) -> None:
         """Count a slot as taken."""
-        self._last = self._clock()
-        self.ledger.count(sharer=self._sharer, now=self._last)
+        self._last_slot_at = self._clock()
+        self.book.add_slot(process=self._process, now=self._last_slot_at)

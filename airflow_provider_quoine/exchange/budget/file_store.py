@@ -1,4 +1,4 @@
-"""Where the book of the request budget is kept on one host: a file, locked while it is read and written."""
+"""Keeps the book of the request budget in a file, for one host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from airflow_provider_quoine.exchange.budget.book import Ledger, Rules
+from airflow_provider_quoine.exchange.budget.book import Book
 from airflow_provider_quoine.exchange.budget.request_budget import BudgetStoreError
+from airflow_provider_quoine.exchange.budget.rules import Rules
 
 LOCK_WITHIN = 1.0
 """Seconds to wait for the lock, which is held for some ten microseconds at a time."""
@@ -32,14 +33,15 @@ class FileStore:
     """
     A book in a file.
 
-    A process that is killed while it writes leaves the other half, which is one change older. The file is opened for
-    each change, so that neither a fork nor a deleted file leads to two books.
+    The file is locked for each change. A process that is killed while it writes leaves the other half of the file,
+    which is one change older. The file is opened for each change, so neither a fork nor a deleted file leads to two
+    books.
 
-    Times are the kernel's since boot, which no clock adjustment moves; after a boot, or on another host, the book
-    goes on as if no time had passed since its last slot.
+    Times are seconds since boot, which no clock adjustment moves. After a boot, or on another host, the book goes on
+    as if no time had passed since its last slot.
 
-    :param path: the file; its folder is made when it is missing.
-    :param rules: what to believe of a file that cannot be read: that its window is used evenly.
+    :param path: the file; its folder is made if it is missing.
+    :param rules: of the budget. A file that cannot be read counts as a window of them that was used evenly.
     """
 
     def __init__(self, *, path: Path, rules: Rules) -> None:
@@ -50,18 +52,18 @@ class FileStore:
         return f"the file {self._path}"
 
     def clock(self) -> float:
-        """Give the seconds since boot, sleep of the machine included."""
+        """Return the seconds since boot, sleep of the machine included."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
+    def transact(self, change: Callable[[Book, float], Result]) -> Result:
         """See :meth:`~airflow_provider_quoine.exchange.budget.request_budget.BudgetStore.transact`."""
         try:
             file = self._locked()
             try:
                 now = self.clock()
-                ledger, number = self._read(file, now)
-                result = change(ledger, now)
-                _write(file, ledger, number)
+                book, number = self._read(file, now)
+                result = change(book, now)
+                _write(file, book, number)
             finally:
                 os.close(file)
         except OSError as error:
@@ -90,21 +92,21 @@ class FileStore:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             return os.open(self._path, flags, 0o660)
 
-    def _read(self, file: int, now: float) -> tuple[Ledger, int]:
+    def _read(self, file: int, now: float) -> tuple[Book, int]:
         halves = [half for half in (_read_half(file, 0), _read_half(file, 1)) if half]
         if not halves:
-            return (Ledger() if not os.fstat(file).st_size else self._used_evenly(now)), 0
-        number, boot, ledger = max(halves, key=lambda half: half[0])
+            return (Book() if not os.fstat(file).st_size else self._used_evenly(now)), 0
+        number, boot, book = max(halves, key=lambda half: half[0])
         if boot != _boot():
-            last = ledger.times[-1] if ledger.times else now
-            ledger.shift(now - last)
-        return ledger, number
+            last = book.times[-1] if book.times else now
+            book.shift(now - last)
+        return book, number
 
-    def _used_evenly(self, now: float) -> Ledger:
-        ledger = Ledger()
+    def _used_evenly(self, now: float) -> Book:
+        book = Book()
         for nth in range(self._rules.limit, 0, -1):
-            ledger.count(sharer=0, now=now - nth * self._rules.span / self._rules.limit)
-        return ledger
+            book.add_slot(process=0, now=now - nth * self._rules.slot_lifetime / self._rules.limit)
+        return book
 
 
 def _lock(file: int, deadline: float) -> None:
@@ -114,14 +116,14 @@ def _lock(file: int, deadline: float) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise OSError(errno.ETIMEDOUT, f"somebody else has locked it for {LOCK_WITHIN:g} s") from None
+                raise OSError(errno.ETIMEDOUT, f"another process has locked it for {LOCK_WITHIN:g} s") from None
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
         else:
             return
 
 
-def _read_half(file: int, which: int) -> tuple[int, int, Ledger] | None:
+def _read_half(file: int, which: int) -> tuple[int, int, Book] | None:
     data = os.pread(file, 16 * 1024, which * HALF_BYTES)
     if len(data) < _HEAD.size:
         return None
@@ -134,16 +136,16 @@ def _read_half(file: int, which: int) -> tuple[int, int, Ledger] | None:
     if zlib.crc32(body, number & 0xFFFFFFFF) != checksum:
         return None
     try:
-        return number, boot, Ledger.from_bytes(body)
+        return number, boot, Book.from_bytes(body)
     except ValueError:
         return None
 
 
-def _write(file: int, ledger: Ledger, number: int) -> None:
+def _write(file: int, book: Book, number: int) -> None:
     number += 1
-    body = ledger.to_bytes()
+    body = book.to_bytes()
     if len(body) > HALF_BYTES - _HEAD.size:
-        raise OSError(errno.EFBIG, "too many wait at once")
+        raise OSError(errno.EFBIG, "too many requests wait at once")
     checksum = zlib.crc32(body, number & 0xFFFFFFFF)
     os.pwrite(file, _HEAD.pack(_MAGIC, number, _boot(), len(body), checksum) + body, (number % 2) * HALF_BYTES)
 

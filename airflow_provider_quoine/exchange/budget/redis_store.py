@@ -1,4 +1,4 @@
-"""Where the book of the request budget is kept for several hosts: one key in Redis, replaced if it is unchanged."""
+"""Keeps the book of the request budget in Redis, for several hosts: one key, replaced if it is unchanged."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from airflow_provider_quoine.exchange.budget.book import LONGEST_PAUSE, Ledger, Rules
+from airflow_provider_quoine.exchange.budget.book import LONGEST_PAUSE, Book
 from airflow_provider_quoine.exchange.budget.request_budget import BudgetStoreError
+from airflow_provider_quoine.exchange.budget.rules import Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
     from redis.connection import ConnectionInterface
 
-ANSWER_WITHIN = 1.0
-"""Seconds for Redis to be connected to, and to answer."""
+RESPOND_WITHIN = 1.0
+"""Seconds for connecting to Redis, and for its response."""
 
 _STAMP_BYTES = 16
-"""Random, before the book: another stamp means that somebody has changed it."""
+"""The key holds a random stamp and then the book. Another stamp means that another process has changed the book."""
 
 _REPLACE = f"""
 local now = redis.call('TIME')
@@ -41,7 +42,8 @@ class _Link:
     """
     A connection, used by one thread at a time.
 
-    :param known: stamp and book as they were left last: while nobody else has changed them, one question is enough.
+    :param known: stamp and book as this connection left them. While no other process has changed them, one round trip
+        is enough.
     """
 
     connection: ConnectionInterface
@@ -52,13 +54,13 @@ class RedisStore:
     """
     A book in Redis. Its clock is Redis' own, the same for every host.
 
-    A process that is killed leaves nothing locked: it has replaced the book, or it has not. It speaks over redis-py's
-    connections but not by its client, which takes longer over a slot than Redis does.
+    A process that is killed leaves nothing locked: it has replaced the book, or it has not. The connections are
+    redis-py's. Its client is not used, because that takes longer over a slot than Redis does.
 
     :param url: ``redis://``, ``rediss://`` or ``unix://``, as the ``redis`` package knows them; may hold a password.
-    :param key: of the book.
-    :param rules: for how long the book is kept.
-    :raises QuoineInputError: the URL is none, or the ``redis`` package is missing.
+    :param key: under which Redis has the book.
+    :param rules: of the budget; they say for how long Redis keeps the book.
+    :raises QuoineInputError: the URL cannot be read, or the ``redis`` package is missing.
     """
 
     def __init__(self, *, url: str, key: str, rules: Rules) -> None:
@@ -66,8 +68,8 @@ class RedisStore:
         parts = urlsplit(url)
         self._where = f"{parts.hostname or ''}:{parts.port or 6379}" if parts.scheme != "unix" else parts.path
         self._key = key
-        self._keep_ms = int(1000 * (rules.span + LONGEST_PAUSE))
-        self._ahead = time.time() - _since_boot()
+        self._keep_ms = int(1000 * (rules.slot_lifetime + LONGEST_PAUSE))
+        self._clock_offset = time.time() - _since_boot()
         self._pid = os.getpid()
         self._idle: list[_Link] = []
 
@@ -75,31 +77,31 @@ class RedisStore:
         return f"Redis at {self._where}"
 
     def clock(self) -> float:
-        """Estimate Redis' time from its answers; before the first, it is this host's."""
-        return _since_boot() + self._ahead
+        """Estimate Redis' time from its responses; before the first, it is this host's time."""
+        return _since_boot() + self._clock_offset
 
-    def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
+    def transact(self, change: Callable[[Book, float], Result]) -> Result:
         """See :meth:`~airflow_provider_quoine.exchange.budget.request_budget.BudgetStore.transact`."""
         from redis import RedisError
 
         link = self._link()
-        deadline = time.monotonic() + ANSWER_WITHIN
+        deadline = time.monotonic() + RESPOND_WITHIN
         try:
             while True:
-                stamp, left, result = b"none", b"", None
+                stamp, written, result = b"none", b"", None
                 if (known := link.known) is not None:
-                    ledger = _book(known[_STAMP_BYTES:])
-                    result = change(ledger, self.clock())
-                    stamp, left = known[:_STAMP_BYTES], os.urandom(_STAMP_BYTES) + ledger.to_bytes()
+                    book = _read_book(known[_STAMP_BYTES:])
+                    result = change(book, self.clock())
+                    stamp, written = known[:_STAMP_BYTES], os.urandom(_STAMP_BYTES) + book.to_bytes()
                 asked = _since_boot()
-                seconds, micros, *current = self._replace(link.connection, stamp, left)
+                seconds, micros, *current = self._replace(link.connection, stamp, written)
                 self._set_clock(int(seconds) + int(micros) / 1e6, asked, _since_boot())
                 if not current:
-                    link.known = left
+                    link.known = written
                     self._idle.append(link)
                     return cast("Result", result)
                 if time.monotonic() > deadline:
-                    raise BudgetStoreError(f"others were faster for {ANSWER_WITHIN:g} s")
+                    raise BudgetStoreError(f"other processes were faster for {RESPOND_WITHIN:g} s")
                 if known is not None:
                     time.sleep(random.uniform(0, 0.002))  # noqa: S311 - no secret
                 link.known = current[0]
@@ -107,41 +109,41 @@ class RedisStore:
             # Without its text, which may quote the URL.
             raise BudgetStoreError(type(error).__name__) from None
 
-    def _set_clock(self, said: float, asked: float, answered: float) -> None:
-        # Redis said it in between. What was estimated from quicker answers stays, as long as that may be true: so it
-        # is no matter how long this process was held up before it read this one.
-        self._ahead = max(said - answered, min(self._ahead, said - asked))
+    def _set_clock(self, server_time: float, asked: float, answered: float) -> None:
+        # Redis read its clock between asked and answered, which bounds the offset. An earlier estimate within these
+        # bounds stays, so a response that this process read late does not spoil it.
+        self._clock_offset = max(server_time - answered, min(self._clock_offset, server_time - asked))
 
     def _link(self) -> _Link:
         if self._pid != os.getpid():
-            # After a fork: the parent goes on speaking over these.
+            # After a fork: these connections are the parent's.
             self._pid, self._idle = os.getpid(), []
         try:
             return self._idle.pop()
         except IndexError:
             return _Link(connection=self._pool.make_connection())
 
-    def _replace(self, connection: ConnectionInterface, stamp: bytes, left: bytes) -> list[Any]:
+    def _replace(self, connection: ConnectionInterface, stamp: bytes, written: bytes) -> list[Any]:
         from redis import ConnectionError as NotConnected
 
         try:
-            return self._eval(connection, stamp, left)
+            return self._eval(connection, stamp, written)
         except NotConnected:
-            # Redis closes what was idle for long, or has started anew. If the book was replaced, its stamp tells.
-            return self._eval(connection, stamp, left)
+            # Redis closes idle connections, and a restart closes all. If the book was replaced, its stamp shows it.
+            return self._eval(connection, stamp, written)
 
-    def _eval(self, connection: ConnectionInterface, stamp: bytes, left: bytes) -> list[Any]:
-        # The text each time, because Redis may have forgotten it; it is short.
-        connection.send_command("EVAL", _REPLACE, 1, self._key, stamp, left, self._keep_ms)  # type: ignore[no-untyped-call]
+    def _eval(self, connection: ConnectionInterface, stamp: bytes, written: bytes) -> list[Any]:
+        # The whole script each time: Redis may have forgotten it, and it is short.
+        connection.send_command("EVAL", _REPLACE, 1, self._key, stamp, written, self._keep_ms)  # type: ignore[no-untyped-call]
         return cast("list[Any]", connection.read_response())
 
 
-def _book(written: bytes) -> Ledger:
+def _read_book(written: bytes) -> Book:
     try:
-        return Ledger.from_bytes(written) if written else Ledger()
+        return Book.from_bytes(written) if written else Book()
     except ValueError:
-        # Somebody wrote something else there.
-        return Ledger()
+        # Something else was written under this key.
+        return Book()
 
 
 def _pool(url: str) -> ConnectionPool:
@@ -151,14 +153,14 @@ def _pool(url: str) -> ConnectionPool:
         from redis.retry import Retry
     except ImportError:
         raise QuoineInputError(
-            "The request budget is to be kept in Redis, but the package 'redis' is not installed: "
+            "The request budget is kept in Redis, but the package 'redis' is not installed: "
             "pip install 'airflow-provider-quoine[redis]'."
         ) from None
     try:
         return ConnectionPool.from_url(
             url,
-            socket_connect_timeout=ANSWER_WITHIN,
-            socket_timeout=ANSWER_WITHIN,
+            socket_connect_timeout=RESPOND_WITHIN,
+            socket_timeout=RESPOND_WITHIN,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
         )

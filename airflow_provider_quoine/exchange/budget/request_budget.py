@@ -1,4 +1,4 @@
-"""One request budget for everybody: every request of every process takes a slot from it before it leaves."""
+"""The request budget: every request of every process takes a slot from it first."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from airflow_provider_quoine.exchange.budget.book import (
-    GRACE,
-    LONGEST_PAUSE,
-    LOOK_EVERY,
-    Ledger,
-    Priority,
-    Rules,
-    Ticket,
-)
-from airflow_provider_quoine.exchange.budget.fallback import OwnShare
+from airflow_provider_quoine.exchange.budget.book import LONGEST_PAUSE, MAX_ASK_INTERVAL, TICKET_GRACE, Book, Ticket
+from airflow_provider_quoine.exchange.budget.fallback import FallbackBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
+from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError
 from airflow_provider_quoine.exchange.observer import Observer
 
-__all__ = ["BudgetStore", "BudgetStoreError", "Priority", "RequestBudget", "Rules"]
-
-SAY_EVERY = 60.0
-"""Seconds between two lines in the log of whoever waits for a slot."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines of a request that waits for its slot."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +34,7 @@ class BudgetStoreError(Exception):
 
 
 class BudgetStore(Protocol):
-    """Where the book is kept."""
+    """Keeps the book."""
 
     def __str__(self) -> str:
         """Name it for a person, without a password."""
@@ -50,35 +42,40 @@ class BudgetStore(Protocol):
     def clock(self) -> float:
         """Estimate the store's time in seconds, without asking it."""
 
-    def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
+    def transact(self, change: Callable[[Book, float], Result]) -> Result:
         """
-        Read the book, change it and write it back, as if nobody else did at the same time.
+        Read the book, change it and write it back, in one atomic step.
 
-        :param change: is given the book and the store's time. It may be called again if somebody else was faster.
+        :param change: gets the book and the store's time. It may be called again if another process was faster.
         :raises BudgetStoreError: if that is not possible within about a second.
         """
 
 
 @dataclass(kw_only=True)
 class _Wait:
-    """One call that waits for its slot."""
+    """A call that waits for its slot."""
 
     priority: Priority
     number: int
     began: float
     patience: float
     ticket: Ticket | None = None
-    said: float = 0.0
+    logged_after: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Waited so far."""
+        return time.monotonic() - self.began
 
 
 class RequestBudget:
     """
-    A share in the budget. Any number of threads, event loops, processes and hosts take from the same store.
+    This process' access to the budget. Any number of threads, event loops, processes and hosts may share a store.
 
-    When the store fails, it gives slots at this process' own, slower pace, says so once, and takes the store up again
-    as soon as that answers.
+    While the store fails, this process takes slots at a slower pace of its own. One log line says so, and one that the
+    store is back.
 
-    :param store: where the book is kept.
+    :param store: keeps the book.
     :param rules: limit, window, margin.
     :param observer: is told how long each slot was waited for, and of pauses.
     """
@@ -87,14 +84,14 @@ class RequestBudget:
         self.rules = rules
         self._store = store
         self._observer = observer or Observer()
-        self._begin()
+        self._reset()
 
-    def acquire(self, *, priority: Priority, patience: float = math.inf) -> float:
+    def acquire(self, *, priority: Priority, patience: float = math.inf) -> Slot:
         """
-        Wait for a slot and take it. For threads that may block.
+        Wait for a slot and take it. Blocks the thread.
 
         :param patience: seconds after which to give up.
-        :return: seconds waited.
+        :return: good for one request.
         :raises QuoineBudgetError: out of patience; nothing was sent.
         """
         wait = self._new_wait(priority, patience)
@@ -102,155 +99,170 @@ class RequestBudget:
             while (seconds := self._ask(wait)) > 0:
                 time.sleep(seconds)
         except BaseException:
-            self._leave(wait)
+            self._cancel(wait)
             raise
-        return self._took(wait)
+        return self._slot(wait)
 
-    async def acquire_async(self, *, priority: Priority, patience: float = math.inf) -> float:
-        """Do as :meth:`acquire` without ever blocking the event loop. If cancelled, it leaves the queue."""
+    async def acquire_async(self, *, priority: Priority, patience: float = math.inf) -> Slot:
+        """Do as :meth:`acquire` without blocking the event loop. If cancelled, it leaves the queue."""
         wait = self._new_wait(priority, patience)
         loop = asyncio.get_running_loop()
         try:
-            while (seconds := await loop.run_in_executor(self._threads(), self._ask, wait)) > 0:  # noqa: ASYNC110 - others write it
+            while (seconds := await loop.run_in_executor(self._thread(), self._ask, wait)) > 0:  # noqa: ASYNC110 - others write it
                 await asyncio.sleep(seconds)
         except BaseException:
-            # Not awaited: whoever cancels does not wait for it.
-            self._threads().submit(self._leave, wait)
+            # Not awaited: a cancellation must not wait for the store.
+            self._thread().submit(self._cancel, wait)
             raise
-        return self._took(wait)
+        return self._slot(wait)
 
     def pause(self, seconds: float) -> None:
         """
-        Give nobody a slot for so long: a 429 has come.
+        Pause all requests after a 429.
 
-        Several at once pause once, until the last one's end; the first is told of.
+        Overlapping pauses end with the last of them; only the first is logged and counted.
 
-        :param seconds: from now; an hour at most is believed.
+        :param seconds: from now; an hour at most.
         """
         seconds = min(max(seconds, 0.0), LONGEST_PAUSE)
 
-        def pause(ledger: Ledger, now: float) -> bool:
-            begins = ledger.paused_until <= now
-            ledger.pause(until=now + seconds)
+        def pause(book: Book, now: float) -> bool:
+            begins = book.paused_until <= now
+            book.pause(until=now + seconds)
             return begins
 
-        if self._either(pause, lambda: pause(self._share.ledger, self._store.clock())):
-            log.warning("The exchange says that the request limit is used up: nobody asks it for %.0f s.", seconds)
+        if self._transact(pause, fallback=lambda: pause(self._fallback.book, self._store.clock())):
+            log.warning("The exchange says that the request limit is used up. All requests pause for %.0f s.", seconds)
             self._observer.paused(seconds)
 
-    def count_late(self) -> None:
+    def request_ended(self, slot: Slot) -> None:
         """
-        Count a slot now, without waiting: that of a request which was under way for longer than the margin.
+        Count the slot of a request once more if the request ended later than the margin allows.
 
-        The exchange may have counted it only now.
+        The exchange may have counted such a request only now.
+
+        :param slot: of the request that ended just now.
         """
-        self._either(lambda ledger, now: ledger.count(sharer=self._sharer, now=now), self._share.count)
+        if time.monotonic() - slot.taken_at > self.rules.margin_seconds:
+            self._transact(
+                lambda book, now: book.add_slot(process=self._process, now=now), fallback=self._fallback.add_slot
+            )
 
-    @property
-    def late_after(self) -> float:
-        """Seconds under way after which a request is to be counted again, see :meth:`count_late`."""
-        return self.rules.window * self.rules.margin
+    def process_count(self) -> int:
+        """Return how many processes took slots within the last window, as far as this one has seen."""
+        return max(1, len(set(self._last_book.processes)))
 
-    def sharers(self) -> int:
-        """How many processes took slots lately, as far as this one has seen."""
-        return max(1, len(set(self._memory.sharers)))
-
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
-        self._sharer = secrets.randbits(63)
+        self._process = secrets.randbits(63)
         self._lock = threading.Lock()
         self._last_turns = dict.fromkeys(Priority, -1)
-        self._memory = Ledger()
-        self._share = OwnShare(clock=self._store.clock, rules=self.rules, sharer=self._sharer)
+        self._last_book = Book()
+        self._fallback = FallbackBudget(clock=self._store.clock, rules=self.rules, process=self._process)
         self._failing = False
-        # One of its own: the event loop's default one may be busy with requests.
+        # An executor of its own: the event loop's default one may be busy with requests.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="quoine-budget")
 
     def _new_wait(self, priority: Priority, patience: float) -> _Wait:
         return _Wait(priority=priority, number=secrets.randbits(63), began=time.monotonic(), patience=patience)
 
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pid != os.getpid():
-            self._begin()
+    def _slot(self, wait: _Wait) -> Slot:
+        self._observer.waited(wait.priority.name.lower(), wait.seconds)
+        return Slot(priority=wait.priority, taken_at=time.monotonic(), waited=wait.seconds)
+
+    def _thread(self) -> ThreadPoolExecutor:
+        self._reset_after_fork()
         return self._executor
 
+    def _reset_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            # A child is a process of its own, and must not wait for a lock that a thread of its parent holds.
+            self._reset()
+
     def _ask(self, wait: _Wait) -> float:
-        def ask(ledger: Ledger, now: float) -> tuple[float, Ticket]:
+        """Ask for the slot once; return the seconds after which to ask again, 0 if the slot was taken."""
+
+        def ask(book: Book, now: float) -> tuple[float, Ticket | None]:
             after = self._last_turns[wait.priority]
-            ticket = wait.ticket or ledger.enter(number=wait.number, priority=wait.priority, after=after)
-            return ledger.ask(ticket, sharer=self._sharer, now=now, rules=self.rules)
+            ticket = wait.ticket or book.new_ticket(number=wait.number, priority=wait.priority, after=after)
+            return book.ask(ticket, process=self._process, now=now, rules=self.rules)
 
-        def ask_share() -> tuple[float, Ticket | None]:
-            return self._share.ask(), wait.ticket
-
-        seconds, ticket = self._either(ask, ask_share)
+        seconds, ticket = self._transact(ask, fallback=lambda: (self._fallback.ask(), wait.ticket))
         if ticket is not None and wait.ticket is None:
             self._last_turns[wait.priority] = max(self._last_turns[wait.priority], ticket.turn)
         wait.ticket = ticket
         return min(seconds, self._patience_left(wait)) if seconds > 0 else 0.0
 
-    def _either(self, change: Callable[[Ledger, float], Result], otherwise: Callable[[], Result]) -> Result:
-        if self._pid != os.getpid():
-            # After a fork: a sharer of its own, and no lock that a thread of the parent holds for ever.
-            self._begin()
+    def _cancel(self, wait: _Wait) -> None:
+        if wait.ticket is not None:
+            self._transact(lambda book, _: book.cancel(wait.number), fallback=lambda: None)
 
-        def tidied(ledger: Ledger, now: float) -> tuple[Result, Ledger, bool]:
-            back = self._failing
-            if ledger.is_new and self._memory.times:
-                # It was lost: nobody takes a slot until all who wait have put back what only they remember.
-                ledger.pause(until=now + LOOK_EVERY + GRACE)
-            if back or ledger.generation != self._memory.generation:
-                ledger.remember(self._share.ledger if back else self._memory)
-            ledger.tidy(now=now, rules=self.rules)
-            return change(ledger, now), ledger, back
+    def _transact(self, change: Callable[[Book, float], Result], *, fallback: Callable[[], Result]) -> Result:
+        """Change the book, or do the same to the fallback while the store fails."""
+        self._reset_after_fork()
+
+        def restore_and_change(book: Book, now: float) -> tuple[Result, Book, bool]:
+            was_failing = self._failing
+            self._restore(book, now, was_failing)
+            book.expire(now=now, rules=self.rules)
+            return change(book, now), book, was_failing
 
         try:
-            result, ledger, back = self._store.transact(tidied)
+            result, book, was_failing = self._store.transact(restore_and_change)
         except BudgetStoreError as error:
             with self._lock:
-                self._fail(error)
-                return otherwise()
+                self._begin_fallback(error)
+                return fallback()
         with self._lock:
-            self._memory = ledger
-            if back and self._failing:
+            self._last_book = book
+            if was_failing and self._failing:
                 self._failing = False
                 log.warning("The request budget in %s is back.", self._store)
         return result
 
-    def _fail(self, error: BudgetStoreError) -> None:
+    def _restore(self, book: Book, now: float, was_failing: bool) -> None:
+        """Add to the book what only this process knows."""
+        if book.is_new and self._last_book.times:
+            # The book was lost. Nobody takes a slot until all waiters have restored what they know.
+            book.pause(until=now + MAX_ASK_INTERVAL + TICKET_GRACE)
+        if was_failing:
+            book.merge(self._fallback.book)
+        elif book.generation != self._last_book.generation:
+            book.merge(self._last_book)
+
+    def _begin_fallback(self, error: BudgetStoreError) -> None:
         if self._failing:
             return
         self._failing = True
-        self._share.begin(self._memory)
+        self._fallback.begin(self._last_book)
         log.warning(
-            "The request budget in %s cannot be used (%s). Requests go on at this process' own share, one per "
-            "%.3g s at most, until it is back. Nothing is lost by it but speed.",
+            "The request budget in %s cannot be used (%s). Until it is back, this process sends one request per "
+            "%.3g s at most. Nothing is lost but speed.",
             self._store,
             error,
-            self._share.slot_seconds,
+            self._fallback.slot_interval,
         )
 
     def _patience_left(self, wait: _Wait) -> float:
-        waited = time.monotonic() - wait.began
-        paused = self._memory.paused_until - self._store.clock()
-        why = f"a 429 has paused everybody for another {paused:.0f} s" if paused > 0 else "all slots are taken"
+        """
+        Return for how many seconds the call may still wait, and log now and then that it waits.
+
+        :raises QuoineBudgetError: out of patience.
+        """
+        waited = wait.seconds
+        paused = self._last_book.paused_until - self._store.clock()
+        why = f"a 429 has paused all requests for another {paused:.0f} s" if paused > 0 else "all slots are taken"
         if waited >= wait.patience:
             raise QuoineBudgetError(
                 f"No slot of the request budget was free within {waited:.0f} s: {why}. Nothing was sent, so "
                 "nothing was done at the exchange. Try again later."
             )
-        if waited - wait.said >= SAY_EVERY:
-            wait.said = waited
+        if waited - wait.logged_after >= LOG_EVERY:
+            wait.logged_after = waited
             log.info(
-                "Waiting for the request budget for %.0f s: %s. %d processes share it.", waited, why, self.sharers()
+                "Waiting for the request budget for %.0f s: %s. Processes that share it: %d.",
+                waited,
+                why,
+                self.process_count(),
             )
         return wait.patience - waited
-
-    def _leave(self, wait: _Wait) -> None:
-        if wait.ticket is not None:
-            self._either(lambda ledger, _: ledger.leave(wait.number), lambda: None)
-
-    def _took(self, wait: _Wait) -> float:
-        waited = time.monotonic() - wait.began
-        self._observer.waited(wait.priority.name.lower(), waited)
-        return waited

@@ -1,4 +1,4 @@
-"""The exchange's REST API: one method per endpoint, typed in and out; nothing is ever sent twice by itself."""
+"""The exchange's REST API: one method per endpoint, typed in and out; a write is never sent again by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from airflow_provider_quoine import __version__
-from airflow_provider_quoine.exchange.budget.request_budget import Priority, RequestBudget
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.errors import (
     STATUS_ERRORS,
     QuoineAnswerLostError,
@@ -44,7 +46,7 @@ from airflow_provider_quoine.exchange.models import (
     check_password,
 )
 from airflow_provider_quoine.exchange.observer import Observer
-from airflow_provider_quoine.exchange.rest import responses as answers
+from airflow_provider_quoine.exchange.rest import responses
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.endpoints import (
     AUTH_CODE_REQUEST,
@@ -54,11 +56,14 @@ from airflow_provider_quoine.exchange.rest.endpoints import (
     USER_STATUS,
     Endpoint,
 )
-from airflow_provider_quoine.exchange.rest.retries import Attempts
-from airflow_provider_quoine.exchange.rest.transport import NotConnectedError, Transport
+from airflow_provider_quoine.exchange.rest.retries import RequestRunner
+from airflow_provider_quoine.exchange.rest.transport import NotConnectedError, Transport, in_flight_seconds
 
-MAX_ANSWER_BYTES = 1024 * 1024
-"""No answer of this API comes near it; what is longer is cut and, as a success, unreadable."""
+MAX_RESPONSE_BYTES = 1024 * 1024
+"""No response of this API comes near it. A longer one is cut, and unreadable if it is a success."""
+
+MAX_FIELDS_BYTES = 64 * 1024
+"""No body comes near it, documents left out. A longer one is refused, so that the time in flight is bounded."""
 
 _HEADERS = {
     **requests.utils.default_headers(),
@@ -75,26 +80,28 @@ Result = TypeVar("Result")
 
 class QuoineClient:
     """
-    Speaks to the exchange. Every method sends exactly one request, or none; a read may be repeated.
+    Speaks to the exchange. Every method sends one request, or none; a read may be retried.
 
     Failures are :class:`~airflow_provider_quoine.exchange.errors.QuoineError` with
-    ``may_have_been_carried_out``. A write is never repeated and no redirect is followed, because both would carry
-    credentials or money where nobody asked for it. Each request takes a slot of the budget first. Reads share
-    kept-alive connections. Each write opens a connection of its own (decided: one that the server has dropped
-    meanwhile would leave a withdrawal unknown).
+    ``may_have_been_carried_out``. A write is never retried and no redirect is followed: either could send credentials
+    or money to where nobody asked for it. Reads share kept-alive connections. Each write opens a connection of its own
+    (decided: a kept one that the server has dropped would leave a withdrawal unknown).
     Proxies are those of the environment, as ``requests`` knows them; ``.netrc`` is not read.
+
+    Each request takes a slot of the budget first. A method that is given a slot, from :meth:`take_slot`, uses that one
+    instead and does not wait; a retry of a read takes a new one.
 
     :param base_url: ``https://host[:port][/prefix]``; plain ``http`` to this machine only, since credentials and
         codes would travel readable (decided).
     :param auth: signs each request once.
-    :param connect_timeout: seconds for each of: connecting, the TLS handshake, and sending each 64 KiB. Looking
-        up the name is the system resolver's, with its own time-out.
-    :param read_timeout: seconds without a byte of the answer; an answer may take four times that in all.
+    :param connect_timeout: seconds for each of: connecting to an address, the TLS handshake, and sending each 64 KiB.
+        The system's resolver looks up the name, with a time-out of its own.
+    :param read_timeout: seconds without a byte of the response; a response may take four times that in all.
     :param verify: True, or the path of the CA file or folder to trust; TLS is always verified.
-    :param budget: shared by everybody who asks this exchange; without one, nothing is held back.
-    :param priority: of reads in the budget; a write is always urgent.
+    :param budget: shared by all clients of this exchange; None sends without slots.
+    :param priority: at which this client takes its slots, for reads and writes alike.
     :param read_attempts: how often a read is sent at most, see
-        :data:`~airflow_provider_quoine.exchange.rest.retries.PASSING`; each attempt takes a slot.
+        :data:`~airflow_provider_quoine.exchange.rest.retries.TRANSIENT`; each attempt takes a slot.
     :param patience: seconds to wait for a slot at most.
     :param observer: is told of every request.
     :raises QuoineInputError: one of these cannot be used.
@@ -105,8 +112,8 @@ class QuoineClient:
         *,
         base_url: str,
         auth: ApiAuth | JwtAuth,
-        connect_timeout: float = 10.0,
-        read_timeout: float = 30.0,
+        connect_timeout: float,
+        read_timeout: float,
         verify: bool | str = True,
         budget: RequestBudget | None = None,
         priority: Priority = Priority.NORMAL,
@@ -126,7 +133,7 @@ class QuoineClient:
         self._timeouts = (connect_timeout, read_timeout)
         self._verify = verify
         self._reads = Transport()
-        self._attempts = Attempts(
+        self._requests = RequestRunner(
             budget=budget, priority=priority, read_attempts=read_attempts, patience=patience, observer=observer
         )
 
@@ -139,23 +146,36 @@ class QuoineClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that are kept for reads."""
+        """Close the kept-alive connections."""
         self._reads.close()
 
-    def take_slot(self) -> float:
+    def take_slot(self) -> Slot:
         """
-        Wait for the slot of this client's next request, and take it; that request then waits no more.
+        Wait for a slot and take it, to be given to one request, which then does not wait.
 
-        For what must not wait once it has begun, such as a withdrawal between its record and its first byte.
+        For a request that must not wait once it has begun, such as a withdrawal between its record and its first byte.
 
-        :return: seconds waited.
         :raises QuoineBudgetError: out of patience.
         """
-        return self._attempts.take_slot()
+        return self._requests.take_slot()
 
-    async def take_slot_async(self) -> float:
+    async def take_slot_async(self) -> Slot:
         """Do as :meth:`take_slot` without blocking the event loop: for triggers."""
-        return await self._attempts.take_slot_async()
+        return await self._requests.take_slot_async()
+
+    def in_flight_seconds(self, *documents: Document) -> float:
+        """
+        Bound the time from a request's first byte to the end of its response.
+
+        Connecting is not in it: ``before_send`` is called after that. See
+        :func:`~airflow_provider_quoine.exchange.rest.transport.in_flight_seconds`.
+
+        :param documents: those that the request carries.
+        :return: seconds.
+        """
+        connect_timeout, read_timeout = self._timeouts
+        body_bytes = MAX_FIELDS_BYTES + sum(len(document.content) for document in documents)
+        return in_flight_seconds(body_bytes, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
     def create_onboarding_user(
         self,
@@ -165,6 +185,7 @@ class QuoineClient:
         id_document: Document,
         proof_address: Document,
         bank_statement: Document,
+        slot: Slot | None = None,
         before_send: Callable[[], None] | None = None,
     ) -> str:
         """
@@ -176,8 +197,9 @@ class QuoineClient:
         :param id_document: identity document.
         :param proof_address: proof of address.
         :param bank_statement: bank statement.
-        :param before_send: called once, when the connection stands and before the first byte leaves; what it
-            raises (a QuoineError) stops the request.
+        :param slot: of :meth:`take_slot`; None takes one now.
+        :param before_send: called once, when the connection is up and before the first byte leaves; a QuoineError
+            that it raises stops the request.
         :return: the user's id.
         :raises QuoineError: see the class; where it may have been carried out, the user may exist.
         """
@@ -189,8 +211,9 @@ class QuoineClient:
         }
         return self._send(
             CREATE_USER,
-            answers.read_user_id,
+            responses.read_user_id,
             secrets=(password,),
+            slot=slot,
             before_send=before_send,
             data={**user.form_fields(), "password": password},
             files={
@@ -199,12 +222,13 @@ class QuoineClient:
             },
         )
 
-    def get_onboarding_status(self, *, user_id: str, password: str) -> OnboardingAnswer:
+    def get_onboarding_status(self, *, user_id: str, password: str, slot: Slot | None = None) -> OnboardingAnswer:
         """
         Check an onboarding user's status (api-reference 1.2); the vendor's key signs.
 
         :param user_id: of :meth:`create_onboarding_user`.
         :param password: that user's password, not the caller's.
+        :param slot: of :meth:`take_slot`; None takes one now.
         :return: the status, and the user's own credentials if the answer holds them.
         :raises QuoineError: see the class. No error quotes the body of a success: it may hold the credentials.
         """
@@ -212,28 +236,32 @@ class QuoineClient:
             raise QuoineInputError("The password of the onboarding user is empty.")
         return self._send(
             USER_STATUS,
-            answers.read_onboarding_answer,
+            responses.read_onboarding_answer,
             secrets=(password,),
+            slot=slot,
             data=write_json({"user_id": check_id("user id", user_id), "password": password}),
         )
 
-    def request_auth_code(self, *, user_id: str) -> AuthCodeRequest:
+    def request_auth_code(self, *, user_id: str, slot: Slot | None = None) -> AuthCodeRequest:
         """
         Have the exchange send the user an authentication code (api-reference 2.1); the user's own key signs.
 
         It sends an e-mail or SMS each time, so it must not be repeated blindly (facts, Withdrawals).
 
         :param user_id: the user's id.
+        :param slot: of :meth:`take_slot`; None takes one now.
         :return: whether a code was sent, and the exchange's words.
         :raises QuoineError: see the class; where it may have been carried out, a code may be on its way.
         """
-        return self._send(AUTH_CODE_REQUEST.at(check_id("user id", user_id)), answers.read_auth_code_request)
+        endpoint = AUTH_CODE_REQUEST.at(check_id("user id", user_id))
+        return self._send(endpoint, responses.read_auth_code_request, slot=slot)
 
     def create_withdrawal(
         self,
         *,
         order: WithdrawalOrder,
         auth_code: str,
+        slot: Slot | None = None,
         before_send: Callable[[], None] | None = None,
     ) -> Withdrawal:
         """
@@ -244,6 +272,7 @@ class QuoineClient:
 
         :param order: amount and address.
         :param auth_code: the code that the exchange sent to the user; right once.
+        :param slot: of :meth:`take_slot`; None takes one now.
         :param before_send: as in :meth:`create_onboarding_user`.
         :return: the withdrawal as the exchange took it.
         :raises QuoineError: see the class.
@@ -253,34 +282,38 @@ class QuoineClient:
         code, payment = auth_code.strip(), {"amount": order.amount, "address": str(order.address)}
         return self._send(
             CREATE_WITHDRAWAL,
-            answers.read_withdrawal,
+            responses.read_withdrawal,
             secrets=(code,),
+            slot=slot,
             before_send=before_send,
             data=write_json({"auth_code": code, "btc_withdrawal": payment}),
         )
 
-    def get_withdrawal(self, *, withdrawal_id: str) -> Withdrawal:
+    def get_withdrawal(self, *, withdrawal_id: str, slot: Slot | None = None) -> Withdrawal:
         """
         Look up a bitcoin withdrawal (api-reference 2.2); the user's own key signs.
 
         :param withdrawal_id: the exchange's id.
+        :param slot: of :meth:`take_slot`; None takes one now.
         :raises QuoineError: see the class.
         """
-        return self._send(GET_WITHDRAWAL.at(check_id("withdrawal id", withdrawal_id)), answers.read_withdrawal)
+        endpoint = GET_WITHDRAWAL.at(check_id("withdrawal id", withdrawal_id))
+        return self._send(endpoint, responses.read_withdrawal, slot=slot)
 
     def _send(
         self,
         endpoint: Endpoint,
         read: Callable[[Any], Result],
         *,
+        slot: Slot | None,
         secrets: tuple[str, ...] = (),
         before_send: Callable[[], None] | None = None,
         data: str | Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
     ) -> Result:
-        # Every request of this package leaves here. Signed per attempt: a nonce is good once.
+        # Every request of this package goes through here. Each attempt is signed anew: a nonce is good once.
         send = partial(self._send_once, endpoint, read, secrets, before_send, data, files)
-        return self._attempts.run(endpoint, send)
+        return self._requests.run(endpoint, send, slot=slot)
 
     def _send_once(
         self,
@@ -299,13 +332,19 @@ class QuoineClient:
             files=files,
             auth=self._auth,
         ).prepare()
-        scrub = answers.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
+        documents_bytes = sum(len(content) for _, content, _ in (files or {}).values())
+        if len(request.body or b"") > MAX_FIELDS_BYTES + documents_bytes:
+            raise QuoineInputError(
+                f"The form is longer than {MAX_FIELDS_BYTES} bytes, its documents left out. Nothing was sent. Shorten "
+                "its fields and file names."
+            )
+        scrub = responses.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
         transport = Transport(before_send=before_send) if endpoint.writes else self._reads
-        # Raised after the block, so that no error carries another one that holds the request.
+        # Raised after the block, so that no error has a context that holds the request.
         failure: QuoineError
         try:
             with self._open(transport, request) as response:
-                return _read_answer(endpoint, read, scrub, response, *_read_body(response))
+                return _read_response(endpoint, read, scrub, response, *_read_body(response))
         except NotConnectedError as error:
             failure = _failure(endpoint, QuoineConnectionError, f"no connection. {scrub(str(error))}.")
         except QuoineError:
@@ -319,7 +358,7 @@ class QuoineClient:
         raise failure
 
     def _open(self, transport: Transport, request: requests.PreparedRequest) -> requests.Response:
-        # Not by Session.send, which looks where a redirect leads and may fail over it after the deed.
+        # Not by Session.send: it looks at a redirect's target and may fail there, after the request was carried out.
         return transport.send(
             request,
             stream=True,
@@ -330,7 +369,7 @@ class QuoineClient:
 
     @cached_property
     def _environment(self) -> Mapping[str, Any]:
-        # Once, because to look for proxies costs a tenth of a request.
+        # Looked up once: to look for proxies costs a tenth of a request.
         with requests.Session() as session:
             return session.merge_environment_settings(self._base_url, {}, True, self._verify, None)
 
@@ -374,23 +413,23 @@ def _read_body(response: requests.Response) -> tuple[bytes, bool]:
     body = bytearray()
     for chunk in response.iter_content(_READ_BYTES):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            return bytes(body[:MAX_ANSWER_BYTES]), False
+        if len(body) > MAX_RESPONSE_BYTES:
+            return bytes(body[:MAX_RESPONSE_BYTES]), False
     return bytes(body), True
 
 
-def _read_answer(
+def _read_response(
     endpoint: Endpoint,
     read: Callable[[Any], Result],
-    scrub: answers.Scrubber,
+    scrub: responses.Scrubber,
     response: requests.Response,
     body: bytes,
     whole: bool,
 ) -> Result:
     status, succeeded = response.status_code, 200 <= response.status_code < 300
-    answer = answers.parse(answers.decode(body, response.encoding))
+    answer = responses.parse(responses.decode(body, response.encoding))
     refused = succeeded and isinstance(answer, dict) and answer.get("success") is False
-    fault = f"its body is longer than {MAX_ANSWER_BYTES} bytes"
+    fault = f"its body is longer than {MAX_RESPONSE_BYTES} bytes"
     if succeeded and whole and not refused:
         try:
             return read(answer)
@@ -399,7 +438,7 @@ def _read_answer(
     if isinstance(answer, str):
         # Before tags are taken out, which may be part of a password.
         answer = scrub.hide(answer)
-    message, body_text = scrub(answers.words(answer)), scrub(answers.excerpt(answer))
+    message, body_text = scrub(responses.words(answer)), scrub(responses.excerpt(answer))
     if succeeded and endpoint.answers_with_secret:
         body_text = ""
         message = message if refused else ""
@@ -414,10 +453,10 @@ def _read_answer(
         "status": status,
         "message": message,
         "body": body_text,
-        "server_time": answers.read_http_date(response.headers.get("Date")),
+        "server_time": responses.read_http_date(response.headers.get("Date")),
     }
     if issubclass(kind, QuoineRateLimitedError):
-        fields["retry_after"] = answers.retry_after(response.headers, message, datetime.now(UTC))
+        fields["retry_after"] = responses.retry_after(response.headers, message, datetime.now(UTC))
         text += f" Wait {fields['retry_after']:g} s."
     raise _failure(endpoint, kind, text, **fields) from None
 

@@ -1,17 +1,18 @@
-"""What stands around every request: its slot of the budget, its retries if it only reads, and who is told of it."""
+"""Sends a request: takes a slot of the budget, retries reads, pauses everybody after a 429, tells the observer."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_quoine.exchange.budget.request_budget import Priority, RequestBudget
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.errors import (
     QuoineAnswerLostError,
     QuoineConnectionError,
@@ -22,32 +23,31 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.observer import Observer
 from airflow_provider_quoine.exchange.rest.endpoints import Endpoint
 
-PASSING = (
+TRANSIENT = (
     QuoineConnectionError,
     QuoineAnswerLostError,
     QuoineRateLimitedError,
     QuoineServiceUnavailableError,
 )
-"""What a read is repeated after: these may pass by themselves (facts, Error bodies)."""
+"""Failures after which a read is retried: they may pass by themselves (facts, Error bodies)."""
 
-FIRST_WAIT = 0.5
-LONGEST_WAIT = 8.0
-"""Seconds between two attempts: at random between 0 and the first, then twice as much, up to the longest (decided)."""
+FIRST_BACKOFF = 0.5
+LONGEST_BACKOFF = 8.0
+"""Seconds before a retry: random, from 0 to the first, which doubles with each retry up to the longest (decided)."""
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 
-class Attempts:
+class RequestRunner:
     """
-    Makes requests, each attempt with a slot of its own.
+    Runs requests: a write is sent once, a read is retried after a :data:`TRANSIENT` failure.
 
-    A write is attempted once, whatever happens. A read is repeated here, below everything that asks for it, and
-    nowhere else; waits do not use it, for they look again anyway.
+    Each attempt takes a slot of its own. Reads are retried here and nowhere else.
 
     :param budget: None takes no slots.
-    :param priority: of reads; whoever sends a write is always urgent.
+    :param priority: see :class:`~airflow_provider_quoine.exchange.rest.client.QuoineClient`.
     :param read_attempts: how often a read is sent at most.
     :param patience: seconds to wait for a slot at most.
     :param observer: is told of every attempt.
@@ -66,52 +66,50 @@ class Attempts:
         self._priority = priority
         self._retrying = Retrying(
             stop=stop_after_attempt(read_attempts),
-            wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
-            retry=retry_if_exception_type(PASSING),
-            before_sleep=_say_again,
+            wait=wait_random_exponential(multiplier=FIRST_BACKOFF, max=LONGEST_BACKOFF),
+            retry=retry_if_exception_type(TRANSIENT),
+            before_sleep=_log_retry,
             reraise=True,
         )
         self._patience = patience
         self._observer = observer or Observer()
-        self._in_hand: deque[float] = deque()
 
-    def take_slot(self) -> float:
-        """Take the next request's slot now; see :meth:`~airflow_provider_quoine.exchange.rest.client.QuoineClient`."""
-        waited = self._acquire(self._priority)
-        self._in_hand.append(time.monotonic())
-        return waited
+    def take_slot(self) -> Slot:
+        """See :meth:`~airflow_provider_quoine.exchange.rest.client.QuoineClient.take_slot`."""
+        if self._budget is None:
+            return self._free_slot()
+        return self._budget.acquire(priority=self._priority, patience=self._patience)
 
-    async def take_slot_async(self) -> float:
+    async def take_slot_async(self) -> Slot:
         """Do as :meth:`take_slot` without blocking the event loop."""
-        waited = 0.0
-        if self._budget is not None:
-            waited = await self._budget.acquire_async(priority=self._priority, patience=self._patience)
-        self._in_hand.append(time.monotonic())
-        return waited
+        if self._budget is None:
+            return self._free_slot()
+        return await self._budget.acquire_async(priority=self._priority, patience=self._patience)
 
-    def run(self, endpoint: Endpoint, send: Callable[[], Result]) -> Result:
+    def run(self, endpoint: Endpoint, send: Callable[[], Result], *, slot: Slot | None) -> Result:
         """
-        Send one request, and a read again if it failed with one of :data:`PASSING`.
+        Send one request; retry a read.
 
         :param send: sends it once.
+        :param slot: for the first attempt; None takes one now.
+        :raises QuoineInputError: the slot was used before; nothing was sent.
         :raises QuoineError: of the last attempt.
         """
+        slots = [slot] if slot else []
+
+        def attempt() -> Result:
+            return self._attempt(endpoint, send, slots.pop() if slots else self.take_slot())
+
         if endpoint.writes:
-            return self._attempt(endpoint, send)
-        result: Result = self._retrying(self._attempt, endpoint, send)
+            return attempt()
+        result: Result = self._retrying(attempt)
         return result
 
-    def _acquire(self, priority: Priority) -> float:
-        if self._budget is None:
-            return 0.0
-        return self._budget.acquire(priority=priority, patience=self._patience)
+    def _free_slot(self) -> Slot:
+        return Slot(priority=self._priority, taken_at=time.monotonic(), waited=0.0)
 
-    def _attempt(self, endpoint: Endpoint, send: Callable[[], Result]) -> Result:
-        try:
-            taken_at = self._in_hand.popleft()
-        except IndexError:
-            self._acquire(Priority.URGENT if endpoint.writes else self._priority)
-            taken_at = time.monotonic()
+    def _attempt(self, endpoint: Endpoint, send: Callable[[], Result], slot: Slot) -> Result:
+        slot.use()
         began, outcome, pause = time.monotonic(), "ok", None
         try:
             return send()
@@ -121,22 +119,21 @@ class Attempts:
                 pause = error.retry_after
             raise
         finally:
-            self._after(endpoint, outcome, pause, began, taken_at)
+            self._record(slot, pause, endpoint.name, outcome, time.monotonic() - began)
 
-    def _after(self, endpoint: Endpoint, outcome: str, pause: float | None, began: float, taken_at: float) -> None:
-        ended = time.monotonic()
+    def _record(self, slot: Slot, pause: float | None, endpoint: str, outcome: str, seconds: float) -> None:
         try:
-            if self._budget is not None and pause is not None:
-                self._budget.pause(pause)
-            if self._budget is not None and ended - taken_at > self._budget.late_after:
-                self._budget.count_late()
-            self._observer.requested(endpoint.name, outcome, ended - began)
+            if self._budget is not None:
+                if pause is not None:
+                    self._budget.pause(pause)
+                self._budget.request_ended(slot)
+            self._observer.requested(endpoint, outcome, seconds)
         except Exception:
-            # What the exchange did or said must reach the caller, whatever is wrong with our counting.
+            # The exchange's answer must reach the caller, even if our counting fails.
             log.exception("The request could not be counted.")
 
 
-def _say_again(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = state.next_action.sleep if state.next_action else 0.0
-    log.warning("Attempt %d: %s Again in %.1f s, once there is a slot.", state.attempt_number, error, pause)
+    log.warning("Attempt %d: %s Next attempt in %.1f s, once there is a slot.", state.attempt_number, error, pause)

@@ -1,9 +1,10 @@
-"""One request on one connection: it tells whether a byte left, never repeats, and ends in bounded time."""
+"""Sends one request on one connection: never again by itself, in bounded time, and it tells whether a byte left."""
 
 from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -14,11 +15,32 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
-ANSWER_READ_TIMEOUTS = 4
-"""An answer may take this many read time-outs in all, however it drips (decided: 120 s with the default)."""
+RESPONSE_READ_TIMEOUTS = 4
+"""A response may take this many read time-outs in all, however slowly it drips (decided: 120 s with the default)."""
 
 SEND_SLICE_BYTES = 64 * 1024
-"""What has to leave within one connect time-out while a request is being sent; large documents take many."""
+"""A request is sent in slices of this size; each has to leave within one connect time-out."""
+
+
+def in_flight_seconds(body_bytes: int, *, connect_timeout: float, read_timeout: float) -> float:
+    """
+    Bound the time from the first byte of a request to the end of its response.
+
+    The head of the request is one slice more, for it is sent apart. The bound holds over TLS and through a proxy, but
+    not where a proxy itself is spoken to by TLS.
+
+    It does not cover the steps before the first byte: looking up the name (bounded by the system's resolver only),
+    connecting (one connect time-out for each of the name's addresses), the TLS handshake, and a proxy's CONNECT.
+    :class:`Transport` calls ``before_send`` after these steps: there, a caller can stop a request that took too long
+    to connect. Nor does it cover a process that is stopped or a machine that sleeps.
+
+    :param body_bytes: size of the request's body.
+    :param connect_timeout: seconds, as the request is sent with.
+    :param read_timeout: seconds, as the request is sent with.
+    :return: seconds.
+    """
+    slices = 1 + math.ceil(body_bytes / SEND_SLICE_BYTES)
+    return slices * connect_timeout + RESPONSE_READ_TIMEOUTS * read_timeout
 
 
 class NotConnectedError(Exception):
@@ -26,14 +48,14 @@ class NotConnectedError(Exception):
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads an answer: each read ends by the socket's time-out, all of them together by a deadline."""
+    """Reads a response: each read ends by the socket's time-out, all of them together by a deadline."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         # Through makefile, because it keeps the socket alive after http.client has closed its end.
         self._raw = sock.makefile("rb", buffering=0)
         self._each = sock.gettimeout() or 0.0
-        self._deadline = time.monotonic() + ANSWER_READ_TIMEOUTS * self._each
+        self._deadline = time.monotonic() + RESPONSE_READ_TIMEOUTS * self._each
 
     def readable(self) -> bool:
         return True
@@ -41,7 +63,7 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"the answer took longer than {ANSWER_READ_TIMEOUTS * self._each:g} s in all")
+            raise TimeoutError(f"the response took longer than {RESPONSE_READ_TIMEOUTS * self._each:g} s in all")
         self._sock.settimeout(min(self._each, left))
         return self._raw.readinto(buffer)
 
@@ -57,11 +79,11 @@ class _BoundedResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_BoundedReader(sock))
 
 
-class _TellingConnection(http.client.HTTPConnection):
+class _TrackedConnection(http.client.HTTPConnection):
     """
-    Mixed into urllib3's connections: it alone knows whether a byte of the request left.
+    Mixed into urllib3's connections: raises :class:`NotConnectedError` where no byte of the request left.
 
-    urllib3's exception classes do not tell: a reset in the TLS handshake and one after the POST are the same
+    urllib3's exception classes do not tell that apart: a reset in the TLS handshake and one after the POST are the same
     ProtocolError, and a handshake that times out is a ReadTimeoutError (both seen, urllib3 2.8).
     """
 
@@ -85,8 +107,8 @@ class _TellingConnection(http.client.HTTPConnection):
         super().request(*args, **kwargs)
 
     def send(self, data: Any) -> None:
-        # One sendall of everything would have to end within one time-out, and documents are large. A kept
-        # connection still has the time-out that was left to its last read.
+        # One sendall of a large document would have to end within one time-out. The time-out is set anew, because a
+        # kept connection still has the one of its last read.
         for start in range(0, len(data), SEND_SLICE_BYTES):
             self.sock.settimeout(self.timeout)
             super().send(data[start : start + SEND_SLICE_BYTES])
@@ -94,10 +116,10 @@ class _TellingConnection(http.client.HTTPConnection):
 
 class Transport(HTTPAdapter):
     """
-    The adapter below ``requests``: no retry of any kind, connections that tell, answers in bounded time.
+    The adapter below ``requests``: no retry of any kind, tracked connections, responses in bounded time.
 
-    :param before_send: called when the connection stands, right before the first byte of each request; what it
-        raises stops the request.
+    :param before_send: called when the connection is up, right before the first byte of each request; an exception
+        that it raises stops the request.
     """
 
     def __init__(self, *, before_send: Callable[[], None] | None = None) -> None:
@@ -106,17 +128,17 @@ class Transport(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self._make_tell(self.poolmanager)
+        self._track_connections(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not known:
-            self._make_tell(manager)
+            self._track_connections(manager)
         return manager
 
     def close(self) -> None:
-        # urllib3 leaves this to the garbage collector, which may take its time.
+        # urllib3 leaves this to the garbage collector.
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118 - it is no dict and cannot be iterated
                 manager.pools[key].close()
@@ -140,13 +162,13 @@ class Transport(HTTPAdapter):
             )
         raise reason
 
-    def _make_tell(self, manager: PoolManager) -> None:
+    def _track_connections(self, manager: PoolManager) -> None:
         manager.pool_classes_by_scheme = {
-            scheme: _telling(pool, self._before_send) for scheme, pool in manager.pool_classes_by_scheme.items()
+            scheme: _tracked(pool, self._before_send) for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
 
-def _telling(pool: Any, before_send: Callable[[], None] | None) -> type:
+def _tracked(pool: Any, before_send: Callable[[], None] | None) -> type:
     members = {"before_send": before_send and staticmethod(before_send)}
-    connection = type(pool.ConnectionCls.__name__, (_TellingConnection, pool.ConnectionCls), members)
+    connection = type(pool.ConnectionCls.__name__, (_TrackedConnection, pool.ConnectionCls), members)
     return type(pool.__name__, (pool,), {"ConnectionCls": connection})

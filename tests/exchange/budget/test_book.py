@@ -11,17 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_quoine.exchange.budget.book import (
-    AHEAD_IN_A_ROW,
-    GRACE,
     LONGEST_PAUSE,
-    LOOK_EVERY,
-    Ledger,
-    Priority,
-    Rules,
+    MAX_ASK_INTERVAL,
+    MAX_OVERTAKES,
+    TICKET_GRACE,
+    Book,
     Ticket,
 )
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from tests.exchange.budget.sharers import busiest
+from tests.exchange.budget.processes import busiest
 
 URGENT, NORMAL, POLLING = Priority
 
@@ -30,7 +29,7 @@ URGENT, NORMAL, POLLING = Priority
 class Caller:
     """Somebody who asks again and again, and whose clock tells when."""
 
-    sharer: int
+    process: int
     priority: Priority
     number: int
     ticket: Ticket | None = None
@@ -44,7 +43,7 @@ class Exchange:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self.ledger = Ledger()
+        self.book = Book()
         self.now = 1000.0
         self.taken: list[tuple[float, Caller]] = []
         self.last_turns: Counter[tuple[int, Priority]] = Counter()
@@ -52,17 +51,17 @@ class Exchange:
     def ask(self, caller: Caller) -> bool:
         """Ask once at the caller's time; True if it got its slot."""
         self.now = max(self.now, caller.at)
-        self.ledger.tidy(now=self.now, rules=self.rules)
+        self.book.expire(now=self.now, rules=self.rules)
         if caller.ticket is None:
-            key = (caller.sharer, caller.priority)
-            caller.ticket = self.ledger.enter(
+            key = (caller.process, caller.priority)
+            caller.ticket = self.book.new_ticket(
                 number=caller.number, priority=caller.priority, after=self.last_turns[key] - 1
             )
             self.last_turns[key] = caller.ticket.turn + 1
             caller.began = self.now
-        wait, caller.ticket = self.ledger.ask(caller.ticket, sharer=caller.sharer, now=self.now, rules=self.rules)
+        wait, caller.ticket = self.book.ask(caller.ticket, process=caller.process, now=self.now, rules=self.rules)
         # Through bytes and back, as every store does.
-        self.ledger = Ledger.from_bytes(self.ledger.to_bytes())
+        self.book = Book.from_bytes(self.book.to_bytes())
         if wait > 0:
             caller.at = self.now + wait
             return False
@@ -82,8 +81,8 @@ class Exchange:
 
 
 def callers(*priorities: Priority, at: float = 1000.0) -> list[Caller]:
-    """One caller per priority, each a sharer of its own."""
-    return [Caller(sharer=nth, priority=each, number=nth, at=at) for nth, each in enumerate(priorities)]
+    """One caller per priority, each a process of its own."""
+    return [Caller(process=nth, priority=each, number=nth, at=at) for nth, each in enumerate(priorities)]
 
 
 def times(exchange: Exchange) -> list[float]:
@@ -106,7 +105,7 @@ def test_no_window_ever_holds_more_than_the_limit(seed: int, limit: int, margin:
         if chance.random() < 0.05:
             caller.ticket = None
         if chance.random() < 0.02:
-            exchange.ledger.pause(until=exchange.now + 1)
+            exchange.book.pause(until=exchange.now + 1)
         exchange.ask(caller)
     assert busiest(times(exchange), 10.0 * (1 + margin) - 1e-6) <= limit
 
@@ -119,12 +118,12 @@ def test_the_allowed_rate_is_used(priority: Priority) -> None:
 
 
 @pytest.mark.parametrize(("priority", "ratio"), [(NORMAL, 1.25), (POLLING, 1.05)])
-def test_sharers_get_the_same_however_many_of_their_threads_wait(priority: Priority, ratio: float) -> None:
+def test_processes_get_the_same_however_many_of_their_threads_wait(priority: Priority, ratio: float) -> None:
     exchange = Exchange(Rules(limit=300, window=300))
-    crowd = [Caller(sharer=0, priority=priority, number=nth, at=1000.0) for nth in range(10)]
-    alone = Caller(sharer=1, priority=priority, number=99, at=1000.0)
+    crowd = [Caller(process=0, priority=priority, number=nth, at=1000.0) for nth in range(10)]
+    alone = Caller(process=1, priority=priority, number=99, at=1000.0)
     exchange.run([*crowd, alone], until=1600.0)
-    got = Counter(caller.sharer for _, caller in exchange.taken)
+    got = Counter(caller.process for _, caller in exchange.taken)
     assert max(got.values()) / min(got.values()) <= ratio
 
 
@@ -133,7 +132,7 @@ def test_who_alone_asks_has_all_there_is_though_others_have_asked_lately() -> No
     others = callers(*[NORMAL] * 3)
     for other in others:
         exchange.ask(other)
-    alone = Caller(sharer=9, priority=NORMAL, number=9, at=1000.0)
+    alone = Caller(process=9, priority=NORMAL, number=9, at=1000.0)
     exchange.run([alone], until=1001.0)
     assert len(alone.waits) >= 297 / 4
     exchange.run([alone], until=1290.0)
@@ -143,7 +142,7 @@ def test_who_alone_asks_has_all_there_is_though_others_have_asked_lately() -> No
 def test_polling_takes_its_slots_at_an_even_pace_without_a_burst_at_start() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
     exchange.run(callers(*[POLLING] * 50), until=1300.0)
-    assert busiest(times(exchange), 30.0) <= 30 + exchange.rules.reserve + 1
+    assert busiest(times(exchange), 30.0) <= 30 + exchange.rules.urgent_reserve + 1
 
 
 def test_others_than_polling_may_use_an_empty_window_at_once_but_for_the_room_of_the_urgent() -> None:
@@ -158,17 +157,17 @@ def test_who_is_urgent_waits_for_one_slot_while_polling_saturates() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
     everybody = callers(*[POLLING] * 20)
     exchange.run(everybody, until=1700.0)
-    urgent = Caller(sharer=77, priority=URGENT, number=77, at=1700.0)
+    urgent = Caller(process=77, priority=URGENT, number=77, at=1700.0)
     for _ in range(20):
         exchange.run([*everybody, urgent], until=exchange.now + 10, answer=0.5)
     assert len(urgent.waits) > 20
-    assert max(urgent.waits) <= 2 * exchange.rules.slot_seconds
+    assert max(urgent.waits) <= 2 * exchange.rules.pace
 
 
 def greedy(*, at: float) -> list[Caller]:
     """Ten threads of one process that ask urgently and normally, without end."""
     kinds = [URGENT, NORMAL] * 5
-    return [Caller(sharer=9, priority=kind, number=100 + n, at=at) for n, kind in enumerate(kinds)]
+    return [Caller(process=9, priority=kind, number=100 + n, at=at) for n, kind in enumerate(kinds)]
 
 
 def test_polling_never_starves() -> None:
@@ -179,7 +178,7 @@ def test_polling_never_starves() -> None:
     later = [caller.priority for at, caller in exchange.taken if at > 1700]
     # The fifth slot is shared by the two that wait behind the urgent.
     for each in (NORMAL, POLLING):
-        assert later.count(each) / len(later) >= 0.4 / (AHEAD_IN_A_ROW + 1)
+        assert later.count(each) / len(later) >= 0.4 / (MAX_OVERTAKES + 1)
     assert later.count(URGENT) / len(later) >= 0.75
 
 
@@ -187,7 +186,7 @@ def test_polling_does_not_starve_where_all_slots_of_a_window_become_free_at_once
     exchange = Exchange(Rules(limit=300, window=300))
     polling = callers(POLLING)
     exchange.run([*polling, *greedy(at=1000.0)], until=3000.0)
-    assert max(polling[0].waits) <= exchange.rules.span + 2 * LOOK_EVERY
+    assert max(polling[0].waits) <= exchange.rules.slot_lifetime + 2 * MAX_ASK_INTERVAL
 
 
 def test_a_waiter_that_died_is_passed_over() -> None:
@@ -195,7 +194,7 @@ def test_a_waiter_that_died_is_passed_over() -> None:
     first, dead, alive = callers(NORMAL, NORMAL, NORMAL)
     assert exchange.ask(first)
     assert not exchange.ask(dead)
-    exchange.run([alive], until=1005.0 + LOOK_EVERY)
+    exchange.run([alive], until=1005.0 + MAX_ASK_INTERVAL)
     assert len(alive.waits) == 1
 
 
@@ -213,34 +212,34 @@ def test_a_waiter_that_comes_back_late_has_kept_its_place() -> None:
 
 def test_a_pause_holds_everybody_for_its_time_and_two_of_them_for_the_longer_one() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
-    exchange.ledger.pause(until=1030.0)
-    exchange.ledger.pause(until=1020.0)
+    exchange.book.pause(until=1030.0)
+    exchange.book.pause(until=1020.0)
     exchange.run(callers(URGENT, NORMAL, POLLING), until=1040.0)
     assert min(times(exchange)) == pytest.approx(1030.0, abs=0.01)
 
 
 def test_a_book_begun_anew_learns_what_others_remember_once() -> None:
-    rules, old, new = Rules(limit=5, window=10), Ledger(), Ledger()
+    rules, old, new = Rules(limit=5, window=10), Book(), Book()
     for at in (1.0, 2.0, 3.0):
-        old.count(sharer=1, now=at)
+        old.add_slot(process=1, now=at)
     old.pause(until=50.0)
-    new.count(sharer=2, now=2.5)
-    new.remember(old)
-    new.remember(old)
+    new.add_slot(process=2, now=2.5)
+    new.merge(old)
+    new.merge(old)
     assert list(new.times) == [1.0, 2.0, 2.5, 3.0]
-    assert list(new.sharers) == [1, 1, 2, 1]
+    assert list(new.processes) == [1, 1, 2, 1]
     assert new.paused_until == 50.0
-    new.tidy(now=12.0, rules=rules)
+    new.expire(now=12.0, rules=rules)
     assert list(new.times) == [2.0, 2.5, 3.0]
 
 
 def test_a_clock_that_was_set_back_neither_frees_slots_nor_keeps_them_for_ever() -> None:
-    rules, ledger = Rules(limit=2, window=10, margin=0), Ledger()
-    ledger.count(sharer=1, now=5000.0)
-    ledger.pause(until=90_000.0)
-    ledger.tidy(now=1000.0, rules=rules)
-    assert list(ledger.times) == [1000.0]
-    assert ledger.paused_until == 1000.0 + LONGEST_PAUSE
+    rules, book = Rules(limit=2, window=10, margin=0), Book()
+    book.add_slot(process=1, now=5000.0)
+    book.pause(until=90_000.0)
+    book.expire(now=1000.0, rules=rules)
+    assert list(book.times) == [1000.0]
+    assert book.paused_until == 1000.0 + LONGEST_PAUSE
 
 
 def test_tickets_live_as_long_as_their_owner_said_and_a_grace() -> None:
@@ -248,18 +247,18 @@ def test_tickets_live_as_long_as_their_owner_said_and_a_grace() -> None:
     first, second = callers(NORMAL, NORMAL)
     exchange.ask(first)
     exchange.ask(second)
-    exchange.ledger.tidy(now=1000.0 + LOOK_EVERY + GRACE, rules=exchange.rules)
-    assert len(exchange.ledger.tickets) == 1
-    exchange.ledger.tidy(now=1000.1 + LOOK_EVERY + GRACE, rules=exchange.rules)
-    assert exchange.ledger.tickets == []
+    exchange.book.expire(now=1000.0 + MAX_ASK_INTERVAL + TICKET_GRACE, rules=exchange.rules)
+    assert len(exchange.book.tickets) == 1
+    exchange.book.expire(now=1000.1 + MAX_ASK_INTERVAL + TICKET_GRACE, rules=exchange.rules)
+    assert exchange.book.tickets == []
 
 
 @pytest.mark.parametrize("cut", [0, 10, 100, -1])
 def test_a_cut_book_is_none(cut: int) -> None:
-    ledger = Ledger()
-    ledger.count(sharer=1, now=1.0)
+    book = Book()
+    book.add_slot(process=1, now=1.0)
     with pytest.raises(ValueError):
-        Ledger.from_bytes(ledger.to_bytes()[:cut])
+        Book.from_bytes(book.to_bytes()[:cut])
 
 
 @pytest.mark.parametrize("wrong", [{"limit": 0}, {"window": 0}, {"window": float("nan")}, {"margin": -0.1}])

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.exchange.budget.book import Rules
 from airflow_provider_quoine.exchange.budget.file_store import HALF_BYTES
 from airflow_provider_quoine.exchange.budget.redis_store import RedisStore
-from airflow_provider_quoine.exchange.budget.request_budget import Priority, RequestBudget
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
+from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.errors import QuoineBudgetError, QuoineInputError
-from tests.exchange.budget.sharers import Sharer, Watched, busiest, open_budget, open_store, until
+from tests.exchange.budget.processes import Taker, WatchedStore, busiest, open_budget, open_store, until
 from tools.redis_server import RedisServer
 
 RULES = Rules(limit=100, window=2.0)
@@ -43,46 +44,46 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "budget" / "book")
 
 
-def run(sharers: list[Sharer], seconds: float, *, meanwhile: Callable[[], None] | None = None) -> list[float]:
+def run(takers: list[Taker], seconds: float, *, meanwhile: Callable[[], None] | None = None) -> list[float]:
     """
     Let processes take slots for so long after each has had one; give when all slots were taken.
 
     They keep the limit by the book's own time: what lies between a slot and its request is left to the margin.
     """
     with ExitStack() as stack:
-        for sharer in sharers:
-            stack.enter_context(sharer)
-        until(lambda: all(sharer.taken for sharer in sharers))
+        for taker in takers:
+            stack.enter_context(taker)
+        until(lambda: all(taker.taken for taker in takers))
         began = time.monotonic()
         if meanwhile is not None:
             meanwhile()
         until(lambda: time.monotonic() - began > seconds)
-    rules = sharers[0].rules
-    assert busiest([slot for sharer in sharers for slot in sharer.slots], rules.window) <= rules.limit
-    return sorted(time_ for sharer in sharers for time_ in sharer.taken)
+    rules = takers[0].rules
+    assert busiest([slot for taker in takers for slot in taker.slots], rules.window) <= rules.limit
+    return sorted(time_ for taker in takers for time_ in taker.taken)
 
 
 @pytest.mark.parametrize("priority", [NORMAL, POLLING])
 def test_processes_keep_the_limit_use_it_and_share_it_fairly(where: str, priority: Priority) -> None:
-    sharers = [Sharer(where, RULES, priority=priority) for _ in range(4)]
-    taken = run(sharers, 5.0)
-    whole_windows = int((taken[-1] - taken[0]) / RULES.span)
+    takers = [Taker(where, RULES, priority=priority) for _ in range(4)]
+    taken = run(takers, 5.0)
+    whole_windows = int((taken[-1] - taken[0]) / RULES.slot_lifetime)
     assert len(taken) >= 0.9 * whole_windows * RULES.limit
     # Of the time in which all of them ran.
-    began = max(sharer.taken[0] for sharer in sharers)
-    counts = [sum(time_ >= began for time_ in sharer.taken) for sharer in sharers]
+    began = max(taker.taken[0] for taker in takers)
+    counts = [sum(time_ >= began for time_ in taker.taken) for taker in takers]
     if priority == POLLING:
         assert max(counts) / min(counts) <= 1.5
 
 
 def test_a_killed_process_holds_nobody_up(where: str) -> None:
-    sharers = [Sharer(where, RULES, priority=POLLING) for _ in range(4)]
+    takers = [Taker(where, RULES, priority=POLLING) for _ in range(4)]
 
     def kill() -> None:
-        sharers[0].process.kill()
-        sharers[1].process.kill()
+        takers[0].process.kill()
+        takers[1].process.kill()
 
-    taken = run(sharers, 5.0, meanwhile=kill)
+    taken = run(takers, 5.0, meanwhile=kill)
     steady = [time_ for time_ in taken if time_ > taken[-1] - 2.0]
     assert len(steady) >= 0.9 * RULES.limit
 
@@ -91,16 +92,16 @@ def test_a_process_killed_at_any_moment_leaves_a_book_that_can_be_read(tmp_path:
     where, rules = str(tmp_path / "book"), Rules(limit=20_000, window=3600.0)
     taken = 0
     for nth in range(10):
-        with Sharer(where, rules) as sharer:
-            until(lambda sharer=sharer, nth=nth: len(sharer.taken) > 3 * nth)  # type: ignore[misc]
-        taken += len(sharer.taken)
+        with Taker(where, rules) as taker:
+            until(lambda taker=taker, nth=nth: len(taker.taken) > 3 * nth)  # type: ignore[misc]
+        taken += len(taker.taken)
     store = open_store(where, rules)
     # One may have been killed between the book and its line.
-    assert 0 <= store.transact(lambda ledger, _: len(ledger.times)) - taken <= 10
+    assert 0 <= store.transact(lambda book, _: len(book.times)) - taken <= 10
 
 
 def test_a_deleted_book_is_made_anew_from_what_is_remembered(where: str, request: pytest.FixtureRequest) -> None:
-    sharers = [Sharer(where, RULES) for _ in range(3)]
+    takers = [Taker(where, RULES) for _ in range(3)]
 
     def delete() -> None:
         for _ in range(3):
@@ -114,7 +115,7 @@ def test_a_deleted_book_is_made_anew_from_what_is_remembered(where: str, request
                 until(Path(where).exists)
                 Path(where).unlink()
 
-    taken = run(sharers, 8.0, meanwhile=delete)
+    taken = run(takers, 8.0, meanwhile=delete)
     assert taken[-1] - taken[0] > 5.0
 
 
@@ -139,14 +140,14 @@ def test_half_a_write_loses_one_slot_at_most(tmp_path: Path) -> None:
         file.seek(60)
         file.write(b"\xff" * 40)
     assert os.stat(book).st_size > HALF_BYTES
-    assert open_store(str(book), rules).transact(lambda ledger, _: len(ledger.times)) == 3
+    assert open_store(str(book), rules).transact(lambda book, _: len(book.times)) == 3
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "budget" in record.name]
 
 
-def test_a_locked_book_leaves_the_own_share_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_locked_book_leaves_the_fallback_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     book, rules = tmp_path / "book", Rules(limit=1600, window=20.0, margin=0.0)
     budget = open_budget(str(book), rules)
     budget.acquire(priority=NORMAL)
@@ -161,10 +162,10 @@ def test_a_locked_book_leaves_the_own_share_and_one_warning(tmp_path: Path, capl
         budget.acquire(priority=NORMAL)
     assert len(warnings(caplog)) == 2
     assert "is back" in warnings(caplog)[1]
-    assert open_store(str(book), rules).transact(lambda ledger, _: len(ledger.times)) == 14
+    assert open_store(str(book), rules).transact(lambda book, _: len(book.times)) == 14
 
 
-def test_a_place_for_no_book_leaves_the_own_share(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_place_for_no_book_leaves_the_fallback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     budget = open_budget(str(tmp_path / "file" / "book"), Rules(limit=160, window=2.0, margin=0.0))
     began = time.monotonic()
@@ -184,32 +185,32 @@ def test_many_short_tasks_without_a_book_do_not_each_have_a_slot_at_once(tmp_pat
 
 
 @pytest.mark.cluster
-def test_redis_gone_leaves_the_own_shares_and_redis_back_is_taken_up(
+def test_redis_gone_leaves_the_fallback_and_redis_back_is_taken_up(
     redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Slots of the own shares are in no book, so here the limit has to hold until the process has told of them.
+    # Slots of the fallback are not in the book until the store is back, so the limit is counted over the processes.
     rules = Rules(limit=160, window=3.0, margin=0.1)
-    sharers = [Sharer(redis.url, rules, priority=POLLING) for _ in range(3)]
+    takers = [Taker(redis.url, rules, priority=POLLING) for _ in range(3)]
     marks: list[float] = []
 
     def stop_and_start() -> None:
         time.sleep(3.0)
         redis.stop()
         marks.append(time.monotonic())
-        until(lambda: all("cannot be used" in "".join(sharer.said) for sharer in sharers))
+        until(lambda: all("cannot be used" in "".join(taker.said) for taker in takers))
         time.sleep(6.0)
         marks.append(time.monotonic())
         redis.start()
-        until(lambda: all("is back" in "".join(sharer.said) for sharer in sharers))
+        until(lambda: all("is back" in "".join(taker.said) for taker in takers))
         marks.append(time.monotonic())
 
-    taken = run(sharers, 20.0, meanwhile=stop_and_start)
+    taken = run(takers, 20.0, meanwhile=stop_and_start)
     assert busiest(taken, rules.window) <= rules.limit
     gone, back = [time_ for time_ in taken if marks[0] + 0.5 < time_ < marks[1]], [t for t in taken if t > marks[2]]
     assert 3 <= len(gone) <= rules.limit
     assert len(back) > len(gone)
-    for sharer in sharers:
-        assert len(sharer.said) == 2, sharer.said
+    for taker in takers:
+        assert len(taker.said) == 2, taker.said
 
 
 @pytest.mark.cluster
@@ -224,7 +225,7 @@ def test_a_connection_that_redis_has_closed_is_made_anew_without_a_word(
         assert client.client_kill_filter(_type="normal", skipme=True) == 1
     budget.acquire(priority=NORMAL)
     assert warnings(caplog) == []
-    assert open_store(redis.url, RULES).transact(lambda ledger, _: len(ledger.times)) == 2
+    assert open_store(redis.url, RULES).transact(lambda book, _: len(book.times)) == 2
 
 
 @pytest.mark.cluster
@@ -233,7 +234,7 @@ def test_the_clock_of_redis_is_known_however_late_its_answers_are_read(
 ) -> None:
     store = open_store(redis.url, RULES)
     began = time.time()
-    store.transact(lambda ledger, _: None)
+    store.transact(lambda book, _: None)
     assert isinstance(store, RedisStore)
     answer = store._replace
 
@@ -244,7 +245,7 @@ def test_the_clock_of_redis_is_known_however_late_its_answers_are_read(
             time.sleep(0.3)
 
     monkeypatch.setattr(store, "_replace", late)
-    store.transact(lambda ledger, _: None)
+    store.transact(lambda book, _: None)
     assert abs(store.clock() - time.time()) < 0.1 + (time.time() - began - 0.3)
 
 
@@ -262,7 +263,7 @@ def test_a_url_that_is_none_is_refused() -> None:
 
 
 def test_a_pause_in_one_process_holds_the_others(where: str, caplog: pytest.LogCaptureFixture) -> None:
-    sharers = [Sharer(where, RULES, priority=POLLING) for _ in range(3)]
+    takers = [Taker(where, RULES, priority=POLLING) for _ in range(3)]
     marks: list[float] = []
 
     def pause() -> None:
@@ -272,7 +273,7 @@ def test_a_pause_in_one_process_holds_the_others(where: str, caplog: pytest.LogC
         budget.pause(2.0)
         assert len(warnings(caplog)) == 1
 
-    taken = run(sharers, 4.0, meanwhile=pause)
+    taken = run(takers, 4.0, meanwhile=pause)
     # A process may have taken its slot and not yet written its line.
     assert [time_ for time_ in taken if marks[0] + 0.2 < time_ < marks[0] + 1.9] == []
     assert len([time_ for time_ in taken if marks[0] + 1.9 < time_ < marks[0] + 3.5]) > 30
@@ -288,17 +289,20 @@ def test_out_of_patience_nothing_is_taken(where: str) -> None:
     with pytest.raises(QuoineBudgetError, match="429"):
         budget.acquire(priority=NORMAL, patience=0.2)
     store = open_store(where, rules)
-    assert store.transact(lambda ledger, _: (len(ledger.times), len(ledger.tickets))) == (1, 0)
+    assert store.transact(lambda book, _: (len(book.times), len(book.tickets))) == (1, 0)
 
 
 def test_a_late_request_counts_twice(where: str) -> None:
     budget = open_budget(where, RULES)
-    budget.acquire(priority=NORMAL)
-    budget.count_late()
-    assert open_store(where, RULES).transact(lambda ledger, _: len(ledger.times)) == 2
+    slot = budget.acquire(priority=NORMAL)
+    budget.request_ended(slot)
+    assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 1
+    late = Slot(priority=NORMAL, taken_at=slot.taken_at - RULES.margin_seconds, waited=slot.waited)
+    budget.request_ended(late)
+    assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 2
 
 
-def test_a_fork_is_a_sharer_of_its_own_and_needs_no_lock_of_its_parent(where: str) -> None:
+def test_a_fork_is_a_taker_of_its_own_and_needs_no_lock_of_its_parent(where: str) -> None:
     budget = open_budget(where, RULES)
     budget.acquire(priority=NORMAL)
     with budget._lock:
@@ -306,7 +310,7 @@ def test_a_fork_is_a_sharer_of_its_own_and_needs_no_lock_of_its_parent(where: st
         if child == 0:
             try:
                 budget.acquire(priority=NORMAL)
-                os._exit(budget.sharers())
+                os._exit(budget.process_count())
             finally:
                 os._exit(99)
     deadline = time.monotonic() + 20
@@ -317,7 +321,7 @@ def test_a_fork_is_a_sharer_of_its_own_and_needs_no_lock_of_its_parent(where: st
     assert os.waitstatus_to_exitcode(done[1]) == 2
 
 
-def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp_path: Path) -> None:
+async def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp_path: Path) -> None:
     book, rules = tmp_path / "book", Rules(limit=100, window=1.0)
     budget = open_budget(str(book), rules)
     longest = 0.0
@@ -329,42 +333,36 @@ def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp_path:
             await asyncio.sleep(0.005)
             longest = max(longest, time.monotonic() - before)
 
-    async def use() -> None:
-        watching = asyncio.create_task(watch())
-        await asyncio.gather(*(budget.acquire_async(priority=POLLING) for _ in range(100)))
-        with book.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            await budget.acquire_async(priority=POLLING)
-        # Its turn, before it is over.
-        await asyncio.sleep(0.05)
-        watching.cancel()
-
-    asyncio.run(use())
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(budget.acquire_async(priority=POLLING) for _ in range(100)))
+    with book.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        await budget.acquire_async(priority=POLLING)
+    # Its turn, before it is over.
+    await asyncio.sleep(0.05)
+    watching.cancel()
     assert longest < 0.25
 
 
-def test_a_cancelled_waiter_leaves_the_queue(where: str) -> None:
+async def test_a_cancelled_waiter_leaves_the_queue(where: str) -> None:
     rules = Rules(limit=1, window=60.0)
     budget = open_budget(where, rules)
     store = open_store(where, rules)
 
     def waiting() -> int:
-        return store.transact(lambda ledger, _: len(ledger.tickets))
+        return store.transact(lambda book, _: len(book.tickets))
 
-    async def use() -> None:
-        await budget.acquire_async(priority=POLLING)
-        waiter = asyncio.create_task(budget.acquire_async(priority=POLLING))
-        await asyncio.to_thread(until, lambda: waiting() == 1)
-        waiter.cancel()
-        await asyncio.to_thread(until, lambda: waiting() == 0)
-
-    asyncio.run(use())
+    await budget.acquire_async(priority=POLLING)
+    waiter = asyncio.create_task(budget.acquire_async(priority=POLLING))
+    await asyncio.to_thread(until, lambda: waiting() == 1)
+    waiter.cancel()
+    await asyncio.to_thread(until, lambda: waiting() == 0)
 
 
 def test_who_waits_for_long_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_quoine.exchange.budget.request_budget.SAY_EVERY", 0.5)
+    monkeypatch.setattr("airflow_provider_quoine.exchange.budget.request_budget.LOG_EVERY", 0.5)
     caplog.set_level(logging.INFO)
     budget = open_budget(str(tmp_path / "book"), Rules(limit=1, window=1.5))
     budget.acquire(priority=NORMAL)
@@ -372,11 +370,11 @@ def test_who_waits_for_long_says_so(
     said = warnings(caplog)
     assert 1 <= len(said) <= 4
     assert said[0].startswith("Waiting for the request budget")
-    assert "1 processes share it" in said[0]
+    assert "Processes that share it: 1." in said[0]
 
 
 def test_threads_of_one_process_keep_the_limit(where: str) -> None:
-    book = Watched(open_store(where, RULES))
+    book = WatchedStore(open_store(where, RULES))
     budget, taken = RequestBudget(store=book, rules=RULES), []
     stop = time.monotonic() + 3.0
 

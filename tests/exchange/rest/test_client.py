@@ -380,7 +380,12 @@ def test_nothing_of_a_whole_life_is_secret_in_the_log(
 def test_a_client_is_closed_with_its_block(exchange: SandboxServer) -> None:
     # Warnings are errors here, an unclosed socket among them.
     with (
-        QuoineClient(base_url=exchange.url, auth=ApiAuth(exchange.vendor_id, exchange.vendor_secret)) as client,
+        QuoineClient(
+            base_url=exchange.url,
+            auth=ApiAuth(exchange.vendor_id, exchange.vendor_secret),
+            connect_timeout=5,
+            read_timeout=5,
+        ) as client,
         pytest.raises(QuoineUnauthorizedError),
     ):
         client.get_onboarding_status(user_id="1", password="x")

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_quoine.exchange.budget.book import Ledger, Rules
 from airflow_provider_quoine.exchange.budget.file_store import FileStore
-from airflow_provider_quoine.exchange.budget.request_budget import Priority, RequestBudget
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
 from airflow_provider_quoine.exchange.errors import (
     QuoineAnswerLostError,
     QuoineBudgetError,
     QuoineError,
+    QuoineInputError,
     QuoineNotFoundError,
     QuoineRateLimitedError,
     QuoineServiceUnavailableError,
 )
 from airflow_provider_quoine.exchange.observer import Observer
-from airflow_provider_quoine.exchange.rest import retries as attempts
+from airflow_provider_quoine.exchange.rest import retries
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.sandbox.rest.fixtures import add_user, add_withdrawal
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
-from tests.exchange.budget.sharers import Sharer, until
+from tests.exchange.budget.processes import Taker, open_store, until
 from tests.exchange.rest.conftest import MakeClient, order
 
 LOOK_UP = "GET /btc_withdrawals/:id"
@@ -71,10 +73,7 @@ class Exchange:
     def slots(self) -> int:
         """Count the slots taken."""
 
-        def count(ledger: Ledger, now: float) -> int:
-            return len(ledger.times)
-
-        return FileStore(path=self.book, rules=RULES).transact(count)
+        return open_store(str(self.book), RULES).transact(lambda book, _: len(book.times))
 
     def requests(self) -> int:
         """Count the requests that came."""
@@ -92,7 +91,7 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
 @pytest.fixture
 def client(exchange: Exchange, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> QuoineClient:
     """A client that repeats reads, soon."""
-    monkeypatch.setattr(attempts, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(retries, "FIRST_BACKOFF", 0.01)
     return make_client(
         exchange.server.url, auth=exchange.auth, budget=exchange.budget, read_attempts=4, observer=exchange.seen
     )
@@ -103,7 +102,7 @@ def test_each_request_takes_one_slot_first(exchange: Exchange, client: QuoineCli
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
     client.request_auth_code(user_id=exchange.auth.key_id)
     assert exchange.slots() == exchange.requests() == 4
-    assert exchange.seen.waits == ["normal", "normal", "normal", "urgent"]
+    assert exchange.seen.waits == ["normal"] * 4
     assert exchange.seen.requests[-2:] == [("get_withdrawal", "ok"), ("request_auth_code", "ok")]
 
 
@@ -181,7 +180,7 @@ def test_a_429_pauses_every_process_once_and_the_read_goes_on_after_it(
     exchange: Exchange, client: QuoineClient
 ) -> None:
     exchange.control.fault("status", LOOK_UP, status=429, body="API rate limit exceeded. Please retry after 2s")
-    with Sharer(str(exchange.book), RULES, priority=Priority.POLLING) as other:
+    with Taker(str(exchange.book), RULES, priority=Priority.POLLING) as other:
         until(lambda: len(other.taken) > 3)
         began = time.monotonic()
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
@@ -198,18 +197,85 @@ def test_a_429_without_retries_pauses_as_well(exchange: Exchange, make_client: M
     exchange.control.fault("status", LOOK_UP, status=429, body="API rate limit exceeded. Please retry after 300s")
     with pytest.raises(QuoineRateLimitedError):
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
-    with pytest.raises(QuoineBudgetError, match="429 has paused everybody for another 300 s"):
+    with pytest.raises(QuoineBudgetError, match="429 has paused all requests for another 300 s"):
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
     assert exchange.requests() == 1
 
 
-def test_a_slot_taken_ahead_is_the_next_requests(exchange: Exchange, client: QuoineClient) -> None:
+@pytest.mark.parametrize("priority", list(Priority))
+def test_reads_and_writes_take_their_slots_at_the_priority_of_their_client(
+    exchange: Exchange, make_client: MakeClient, priority: Priority
+) -> None:
+    given = {"auth": exchange.auth, "budget": exchange.budget, "priority": priority}
+    client = make_client(exchange.server.url, **given)
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
+    client.request_auth_code(user_id=exchange.auth.key_id)
     client.take_slot()
-    asyncio.run(client.take_slot_async())
+    assert exchange.seen.waits == [priority.name.lower()] * 3
+
+
+async def test_a_slot_taken_ahead_is_for_the_request_that_it_is_given_to(
+    exchange: Exchange, client: QuoineClient
+) -> None:
+    for_code, for_look_up = client.take_slot(), await client.take_slot_async()
     assert (exchange.slots(), exchange.requests()) == (2, 0)
-    for _ in range(3):
-        client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
+    assert (exchange.slots(), exchange.requests()) == (3, 1)
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=for_look_up)
+    client.request_auth_code(user_id=exchange.auth.key_id, slot=for_code)
     assert (exchange.slots(), exchange.requests()) == (3, 3)
+
+
+def test_a_slot_is_good_for_one_request(exchange: Exchange, client: QuoineClient) -> None:
+    slot = client.take_slot()
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=slot)
+    for call in (
+        partial(client.get_withdrawal, withdrawal_id=exchange.withdrawal_id),
+        partial(client.request_auth_code, user_id=exchange.auth.key_id),
+        partial(client.create_withdrawal, order=order("0.001"), auth_code="12345"),
+    ):
+        with pytest.raises(QuoineInputError, match=r"given to an earlier request.*Nothing was sent"):
+            call(slot=slot)
+    assert (exchange.slots(), exchange.requests()) == (1, 1)
+
+
+def test_of_many_threads_one_gets_the_slot(exchange: Exchange, client: QuoineClient) -> None:
+    slot = client.take_slot()
+
+    def use(_: int) -> bool:
+        try:
+            slot.use()
+        except QuoineInputError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(use, range(100))) == 1
+
+
+def test_a_failed_request_has_used_its_slot(exchange: Exchange, client: QuoineClient) -> None:
+    slot = client.take_slot()
+    exchange.control.fault("status", "POST /btc_withdrawals/", status=503, body="broken")
+    with pytest.raises(QuoineServiceUnavailableError):
+        client.create_withdrawal(order=order("0.001"), auth_code="12345", slot=slot)
+    with pytest.raises(QuoineInputError):
+        client.create_withdrawal(order=order("0.001"), auth_code="12345", slot=slot)
+    assert exchange.requests() == 1
+
+
+def test_a_retry_takes_a_slot_of_its_own(exchange: Exchange, client: QuoineClient) -> None:
+    exchange.control.fault("drop_before", LOOK_UP)
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=client.take_slot())
+    assert exchange.slots() == exchange.requests() == 2
+
+
+def test_without_a_budget_a_slot_is_good_for_one_request_as_well(exchange: Exchange, make_client: MakeClient) -> None:
+    client = make_client(exchange.server.url, auth=exchange.auth)
+    slot = client.take_slot()
+    client.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=slot)
+    with pytest.raises(QuoineInputError):
+        client.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=slot)
+    assert exchange.requests() == 1
 
 
 def test_a_request_under_way_for_longer_than_the_margin_counts_once_more(

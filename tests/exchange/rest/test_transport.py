@@ -338,7 +338,7 @@ def test_headers_that_break_off_after_a_yes_may_have_been_carried_out(make_clien
 
 
 def test_an_answer_without_end_is_cut_and_known_by_its_status(make_client: MakeClient) -> None:
-    endless = b" " * (client_module.MAX_ANSWER_BYTES + 100_000)
+    endless = b" " * (client_module.MAX_RESPONSE_BYTES + 100_000)
     with raw_server(*(answer(http_answer(status, endless)) for status in (200, 422, 500))) as server:
         client = make_client(server.url)
         errors = [failure(withdraw, client) for _ in range(3)]

@@ -204,7 +204,9 @@ def _tasks_api(airflow: Standalone, port: int) -> Iterator[None]:
 def _users(exchange: SandboxProcess) -> Iterator[User]:
     """Onboard the users."""
     document = Document(name="document.pdf", content=b"%PDF-")
-    with QuoineClient(base_url=exchange.url, auth=ApiAuth("7", exchange.vendor_secret)) as client:
+    with QuoineClient(
+        base_url=exchange.url, auth=ApiAuth("7", exchange.vendor_secret), connect_timeout=5, read_timeout=30
+    ) as client:
         for number in range(USERS):
             form = OnboardingUser(
                 first_name="Taro", last_name="Yamada", phone="09017901357", email=f"{number}@example.com", country="JP"

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.timeout(600)
 def withdraw(environment: Environment, user: User) -> str:
     """Withdraw without Airflow, and return the id."""
     key = UserCredentials.from_json(user.key)
-    with QuoineClient(base_url=environment.exchange.url, auth=ApiAuth(key.api_id, key.api_secret)) as client:
+    with QuoineClient(
+        base_url=environment.exchange.url, auth=ApiAuth(key.api_id, key.api_secret), connect_timeout=5, read_timeout=30
+    ) as client:
         client.request_auth_code(user_id=user.user_id)
         code = environment.sandbox.latest_code(user.user_id)
         order = WithdrawalOrder.parse(amount=user.amount, address=ADDRESS)

@@ -1,4 +1,4 @@
-"""Processes that share a request budget, and what they took of it."""
+"""Processes that share a request budget, and the slots that they took."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_provider_quoine.exchange.budget.book import Ledger, Rules
+from airflow_provider_quoine.exchange.budget.book import Book
 from airflow_provider_quoine.exchange.budget.file_store import FileStore
 from airflow_provider_quoine.exchange.budget.redis_store import RedisStore
 from airflow_provider_quoine.exchange.budget.request_budget import (
     BudgetStore,
     BudgetStoreError,
-    Priority,
     RequestBudget,
 )
+from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,15 +34,15 @@ def open_store(where: str, rules: Rules) -> BudgetStore:
 
 
 def open_budget(where: str, rules: Rules) -> RequestBudget:
-    """Take a share of one's own."""
+    """Open a budget as another process would."""
     return RequestBudget(store=open_store(where, rules), rules=rules)
 
 
-class Watched(threading.local):
+class WatchedStore(threading.local):
     """
-    A book that tells when this thread changed it last, by the book's own time; nothing if it could not be had.
+    A store that keeps when this thread changed the book last, by the store's time; nothing if the store failed.
 
-    After a slot was taken, that is its time: exact, however long the process is held up before it does something else.
+    After a slot was taken, that is the slot's exact time, however long the process is held up afterwards.
     """
 
     def __init__(self, store: BudgetStore) -> None:
@@ -55,10 +55,10 @@ class Watched(threading.local):
     def clock(self) -> float:
         return self._store.clock()
 
-    def transact(self, change: Callable[[Ledger, float], Result]) -> Result:
-        def watched(ledger: Ledger, now: float) -> Result:
+    def transact(self, change: Callable[[Book, float], Result]) -> Result:
+        def watched(book: Book, now: float) -> Result:
             self.changed_at = [now]
-            return change(ledger, now)
+            return change(book, now)
 
         try:
             return self._store.transact(watched)
@@ -67,11 +67,11 @@ class Watched(threading.local):
             raise
 
 
-class Sharer:
+class Taker:
     """
     A process that takes as many slots as it gets.
 
-    It keeps when it had each slot by this host's monotonic clock in ``taken``, and by the book's in ``slots``.
+    ``taken`` has the time of each slot by this host's monotonic clock, ``slots`` by the store's clock.
 
     :param where: path or Redis URL.
     :param priority: of all its calls.
@@ -79,7 +79,7 @@ class Sharer:
 
     def __init__(self, where: str, rules: Rules, *, priority: Priority = Priority.NORMAL) -> None:
         told = json.dumps({"where": where, "rules": vars(rules), "priority": priority})
-        command = [sys.executable, "-m", "tests.exchange.budget.sharers", told]
+        command = [sys.executable, "-m", "tests.exchange.budget.processes", told]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.rules = rules
         self.taken: list[float] = []
@@ -87,7 +87,7 @@ class Sharer:
         self.said: list[str] = []
         self._threads = [threading.Thread(target=read) for read in (self._read_slots, self._read_log)]
 
-    def __enter__(self) -> Sharer:
+    def __enter__(self) -> Taker:
         for thread in self._threads:
             thread.start()
         return self
@@ -139,7 +139,7 @@ def _main(told: dict[str, Any]) -> None:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     rules = Rules(**told["rules"])
-    store = Watched(open_store(told["where"], rules))
+    store = WatchedStore(open_store(told["where"], rules))
     budget = RequestBudget(store=store, rules=rules)
     while True:
         budget.acquire(priority=Priority(told["priority"]))
