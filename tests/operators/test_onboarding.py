@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,17 @@ def test_a_document_may_have_the_connections_size_and_no_more(
     assert end.state == state
     assert len(exchange.state()["requests"]) == (state == "success")
     assert state == "success" or "more than the 1 MB that the connection's field 'Largest document' allows" in end.words
+
+
+def test_the_record_is_in_doubt_for_as_long_as_the_documents_may_be_on_their_way(
+    exchange: SandboxControl, form: dict[str, str]
+) -> None:
+    Path(form["proof_address"]).write_bytes(b"x" * 1_000_000)
+    task = create(form)
+    assert task.step().state == "success"
+    # 10 s for each of 16 slices of a document of this size, and 120 s for the response.
+    in_doubt = datetime.fromisoformat(task.record(RECORD)["in_doubt_until"]) - datetime.now(UTC)
+    assert in_doubt.total_seconds() > 16 * 10 + 120
 
 
 def test_a_weak_password_is_neither_sent_nor_told(

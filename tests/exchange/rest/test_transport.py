@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,6 +24,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineAnswerLostError,
     QuoineConnectionError,
     QuoineError,
+    QuoineInputError,
     QuoineRefusedError,
     QuoineServerError,
     QuoineUnreadableAnswerError,
@@ -28,6 +32,7 @@ from airflow_provider_quoine.exchange.errors import (
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest import client as client_module
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
+from airflow_provider_quoine.exchange.rest.transport import SEND_SLICE_BYTES, Transport
 from tests.exchange.rest.conftest import Documents, MakeClient, order
 from tests.exchange.rest.raw_server import (
     RawServer,
@@ -330,6 +335,115 @@ def test_large_documents_may_take_longer_than_one_time_out_in_all(
     assert time.monotonic() - begun > 1
 
 
+class SmallBuffersTransport(Transport):
+    """Its kernel takes little of a request before the server reads it."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)], **kwargs)
+
+
+def read_slowly(*, seconds_per_slice: float) -> Script:
+    """Take a request's body at an even pace, then answer."""
+
+    def script(server: RawServer, connection: socket.socket) -> None:
+        head, _, body = connection.recv(16 * 1024).partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        read = len(body)
+        while read < length and not server.stopping.wait(seconds_per_slice / 4):
+            read += len(connection.recv(min(SEND_SLICE_BYTES // 4, length - read), socket.MSG_WAITALL))
+        connection.sendall(http_answer(200, b'{"success":true,"user_id":25}'))
+
+    return script
+
+
+def onboard(client: QuoineClient, user: OnboardingUser, documents: Documents) -> float:
+    """Return for how many seconds the request was in flight."""
+    began: list[float] = []
+    client.create_onboarding_user(
+        user=user, password=PASSWORD, before_send=lambda: began.append(time.monotonic()), **documents
+    )
+    return time.monotonic() - began[0]
+
+
+def stated(client: QuoineClient, documents: Documents) -> float:
+    """Return the bound for a request with these documents."""
+    return client.in_flight_seconds(documents["id_document"], documents["proof_address"], documents["bank_statement"])
+
+
+def test_a_slow_upload_of_documents_is_in_flight_no_longer_than_stated(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, user: OnboardingUser, documents: Documents
+) -> None:
+    monkeypatch.setattr(client_module, "Transport", SmallBuffersTransport)
+    documents["id_document"] = Document(name="large.pdf", content=b"x" * 28 * SEND_SLICE_BYTES)
+    seconds = 0.4
+    with raw_server(read_slowly(seconds_per_slice=0.12)) as server:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        client = make_client(server.url, connect_timeout=seconds, read_timeout=seconds)
+        in_flight = onboard(client, user, documents)
+
+    # Three connect and four read time-outs, which were taken for the bound once, are too few.
+    assert 3 * seconds + 4 * seconds < in_flight <= stated(client, documents)
+
+
+def test_the_stated_time_in_flight_grants_a_connect_time_out_to_each_slice_that_is_sent(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, user: OnboardingUser, documents: Documents
+) -> None:
+    slices: list[int] = []
+    send = http.client.HTTPConnection.send
+
+    def count(connection: http.client.HTTPConnection, data: bytes) -> None:
+        slices.append(len(data))
+        send(connection, data)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "send", count)
+    with raw_server(*[answer(http_answer(200, b'{"success":true,"user_id":25}'))] * 4) as server:
+        client = make_client(server.url, connect_timeout=3.0, read_timeout=5.0)
+        for size in (1, SEND_SLICE_BYTES - 500, SEND_SLICE_BYTES, 5 * SEND_SLICE_BYTES + 1):
+            documents["proof_address"] = Document(name="bill.pdf", content=b"x" * size)
+            slices.clear()
+            onboard(client, user, documents)
+            assert max(slices) <= SEND_SLICE_BYTES
+            needed = 3.0 * len(slices) + 4 * 5.0
+            assert needed <= stated(client, documents) <= needed + 2 * 3.0
+
+
+def test_over_tls_too_a_slice_has_one_connect_time_out(
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    user: OnboardingUser,
+    documents: Documents,
+    tls: ssl.SSLContext,
+    certificate: Path,
+) -> None:
+    def take_little(server: RawServer, connection: socket.socket) -> None:
+        while not server.stopping.wait(0.05):
+            connection.recv(1024)
+
+    monkeypatch.setattr(client_module, "Transport", SmallBuffersTransport)
+    documents["id_document"] = Document(name="large.pdf", content=b"x" * 28 * SEND_SLICE_BYTES)
+    with raw_server(take_little, tls=tls) as server:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        client = make_client(server.url, verify=str(certificate), connect_timeout=0.5)
+        began = time.monotonic()
+        with pytest.raises(QuoineAnswerLostError):
+            onboard(client, user, documents)
+
+    # The second slice at the latest: the kernel may have taken the first.
+    assert time.monotonic() - began < 3
+
+
+def test_fields_beyond_the_stated_time_in_flight_are_not_sent(
+    make_client: MakeClient, user: OnboardingUser, documents: Documents
+) -> None:
+    with raw_server() as server:
+        client = make_client(server.url)
+        long = replace(user, address="x" * client_module.MAX_FIELDS_BYTES)
+        with pytest.raises(QuoineInputError, match=r"longer than 65536 bytes.*Nothing was sent"):
+            onboard(client, long, documents)
+
+    assert server.connections == 0
+
+
 def test_headers_that_break_off_after_a_yes_may_have_been_carried_out(make_client: MakeClient) -> None:
     with raw_server(answer(b"HTTP/1.1 200 OK\r\nContent-Len")) as server:
         error = failure(withdraw, make_client(server.url))
@@ -434,6 +548,30 @@ def test_before_send_runs_when_the_connection_stands_and_nothing_has_left(make_c
             client.create_withdrawal(order=order(), auth_code="13332", before_send=stop)
 
     assert seen == [b""]
+
+
+def test_before_send_runs_after_a_proxys_tunnel_and_the_tls_handshake(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    up = threading.Event()
+
+    def tunnel(server: RawServer, connection: socket.socket) -> None:
+        server.take_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with tls.wrap_socket(connection, server_side=True) as wrapped:
+            up.set()
+            answer(OK)(server, wrapped)
+
+    with raw_server(tunnel) as proxy:
+        client = make_client("https://127.0.0.1:9", verify=str(certificate))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        client.create_withdrawal(order=order(), auth_code="13332", before_send=lambda: check(up.wait(5)))
+
+    assert [request.split()[0] for request in proxy.requests] == [b"CONNECT", b"POST"]
+
+
+def check(holds: bool) -> None:
+    assert holds
 
 
 def test_before_send_is_not_called_where_there_is_no_connection(make_client: MakeClient) -> None:
