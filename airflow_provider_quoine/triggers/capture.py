@@ -12,7 +12,6 @@ from airflow_provider_quoine.captures.capture import capture
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 from airflow_provider_quoine.triggers.events import Outcome, Status
-from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 
 class QuoineCaptureTrigger(BaseTrigger):
@@ -81,7 +80,6 @@ class QuoineCaptureTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event. Only name look-up, imports, certificates and files take long: on other threads."""
-        spare_the_loop()
         try:
             result = await capture(CaptureSpec.of(**self.arguments), quoine_conn_id=self.quoine_conn_id)
             status = Status.EMPTY if result.empty else Status.SUCCESS

@@ -27,7 +27,6 @@ from airflow_provider_quoine.exchange.market.sampling import (
 )
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.events import Outcome, Status
-from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.order_book import OrderBookSnapshot
@@ -59,7 +58,6 @@ class StreamTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the events. Only name look-up, imports and certificates take long: they run on other threads."""
-        spare_the_loop()
         try:
             async for outcome in self._outcomes():
                 yield outcome.as_event()

@@ -26,7 +26,6 @@ from airflow_provider_quoine.exchange.market.market_feed import IDLE_INTERVAL, M
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.events import Outcome, Status
-from airflow_provider_quoine.triggers.loop import spare_the_loop
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.conditions import Condition
@@ -93,7 +92,6 @@ class _MarketEventTrigger(BaseEventTrigger):
 
         :param kwargs: arguments of any of the watchers that share the stream.
         """
-        spare_the_loop()
         watcher = cls(**kwargs)
         feed = watcher._feed
         loop = asyncio.get_running_loop()
@@ -270,7 +268,6 @@ class QuoineMarketConditionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event."""
-        spare_the_loop()
         try:
             outcome = Outcome(status=Status.SUCCESS, result=await self._wait())
         except (QuoineError, AirflowException) as error:

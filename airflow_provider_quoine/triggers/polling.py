@@ -10,7 +10,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.triggers.events import Outcome, Status, read_event
-from airflow_provider_quoine.triggers.loop import spare_the_loop
 from airflow_provider_quoine.waiting.poller import wait_for_end
 from airflow_provider_quoine.waiting.status_queries import (
     Observation,
@@ -45,7 +44,6 @@ class _PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for a final state or a refusal, then yield the one event."""
-        spare_the_loop()
         try:
             seen = await wait_for_end(self.query, poke_interval=self.poke_interval)
         except (QuoineError, AirflowNotFoundException) as error:
