@@ -1,4 +1,4 @@
-"""JSON whose numbers are exact: what is read becomes Decimal, what is written leaves as plain digits."""
+"""JSON with exact numbers: fractions are read as Decimal and written as plain digits."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 MAX_BRACKETS = 200
-"""More opening brackets than any answer of the REST API has; a deep nest would end the stack."""
+"""More opening brackets than any response of the REST API has; deep nesting would exhaust the stack."""
 
 DIGITS = 40
-"""Places before and after the point beyond which a number is not money but an attack on the memory."""
+"""Most digits before and after the point. A longer number is not money, and could exhaust the memory."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -62,11 +62,11 @@ def read_json(text: str) -> Any:
 
 def write_json(value: Any) -> str:
     """
-    Write compact JSON, keys in their order, Decimals as exact numbers; no float comes near it.
+    Write compact JSON, with keys in their order and Decimals as exact numbers.
 
     :param value: dict, list, str, int, Decimal, bool or None.
-    :return: the text, as the body of ``vectors.json`` has it.
-    :raises TypeError: a float, or something else that JSON does not know.
+    :return: the text.
+    :raises TypeError: a float, or another type that is not listed above.
     :raises ValueError: a Decimal that is not finite.
     """
     if isinstance(value, Decimal):

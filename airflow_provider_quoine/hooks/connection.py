@@ -183,7 +183,7 @@ class ConnectionSettings:
     @property
     def pusher_endpoint(self) -> PusherEndpoint:
         """
-        Where the market streams are.
+        The endpoint of the market streams.
 
         :raises QuoineInputError: if the connection names no Pusher key.
         """
@@ -206,7 +206,7 @@ class ConnectionSettings:
 
 
 def _base_url(connection: Connection) -> str:
-    """Host field and port field as one URL: the host may be a URL, a bare name, or empty for production."""
+    """Make one URL of host and port. The host may be a URL, a bare name, or empty for production."""
     host = (connection.host or PRODUCTION_URL).strip().rstrip("/")
     url = host if "://" in host else f"https://{host}"
     if connection.port and urlsplit(url).port is None:
@@ -234,7 +234,7 @@ def _name(location: tuple[int | str, ...]) -> str:
 
 
 def connection_form() -> dict[str, Any]:
-    """Airflow's ``conn-fields``: the same fields as :class:`ConnectionExtras`, as JSON schemas for its page."""
+    """Return the fields of :class:`ConnectionExtras` as Airflow's ``conn-fields``: JSON schemas for its page."""
     schema = ConnectionExtras.model_json_schema()["properties"]
     return {name: _form_field(properties) for name, properties in schema.items()}
 

@@ -1,4 +1,4 @@
-"""What is wrong with a connection, in words for the person who filled in the form."""
+"""Tests a connection, and explains its faults to the person who filled in the form."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from airflow_provider_quoine.exchange.errors import (
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
-#: A signed Date that is older is refused (facts, Signing).
+#: The exchange refuses a signed Date that is older (facts, Signing).
 DATE_TOLERANCE_SECONDS = 900
-#: No user or withdrawal has this id: asking for it changes nothing and tells whether the key is taken.
+#: No user or withdrawal has this id: a look-up of it changes nothing and shows whether the key is accepted.
 NOBODY = "0"
 #: The exchange's words for a wrong key or signature. A wrong user password gets others (facts, Error bodies).
 KEY_REFUSED = ("api authentication failed", "nonce")
@@ -27,21 +27,21 @@ KEY_REFUSED = ("api authentication failed", "nonce")
 
 def diagnose(client: QuoineClient) -> tuple[bool, str]:
     """
-    Ask the exchange two harmless questions and say what the answers mean.
+    Test a key with two look-ups that change nothing.
 
-    The reference has no call to test a key with. A user's own key may look up withdrawals, the vendor's may ask
-    for an onboarding status (facts, Who signs): the key is good if either question gets past authentication.
+    The reference has no call for a test. A user's own key may look up withdrawals, the vendor's may ask for an
+    onboarding status (facts, Who signs): the key is good if either look-up gets past authentication.
 
-    :return: whether the key is accepted, and a sentence that says so or what to mend.
+    :return: whether the key is accepted, and a sentence that says so or what to correct.
     """
-    questions = (
+    look_ups = (
         ("a user's own key", lambda: client.get_withdrawal(withdrawal_id=NOBODY)),
         ("the vendor's key", lambda: client.get_onboarding_status(user_id=NOBODY, password="nobody's")),
     )
     refusal: QuoineError | None = None
-    for whose, ask in questions:
+    for whose, look_up in look_ups:
         try:
-            ask()
+            look_up()
         except QuoineConnectionError as error:
             return False, f"The exchange is not reachable: {error}"
         except QuoineError as error:

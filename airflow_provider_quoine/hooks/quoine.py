@@ -1,4 +1,4 @@
-"""QuoineHook: an Airflow connection becomes a client of the exchange and the address of its streams."""
+"""QuoineHook: makes a client of the exchange, and the endpoint of its streams, from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class QuoineHook(BaseHook):
 
     def get_stream_endpoint(self) -> PusherEndpoint:
         """
-        Return where the market streams are.
+        Return the endpoint of the market streams.
 
         :raises QuoineInputError: if the connection names no Pusher key.
         """
@@ -79,7 +79,7 @@ class QuoineHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Tell in words what is wrong with the connection, or that it is fine.
+        Test the connection.
 
         :return: whether requests are accepted, and a sentence for the person who filled in the form.
         """

@@ -1,4 +1,4 @@
-"""Signing of requests, the exchange's two schemes (facts, Signing): APIAuth, the default, and JWT."""
+"""Signs requests, in the exchange's two schemes (facts, Signing): APIAuth, the default, and JWT."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _random_nonce() -> str:
 
 class _KeyAuth(AuthBase):
     """
-    A key that signs; the repr hides its secret.
+    A key that signs; its repr hides the secret.
 
-    :raises QuoineInputError: empty, or with blanks that a paste leaves at the end; never quotes the secret.
+    :raises QuoineInputError: id or secret is empty or has blanks, as a paste leaves them; never quotes the secret.
     """
 
     def __init__(self, key_id: str, secret: str) -> None:
@@ -56,14 +56,13 @@ class ApiAuth(_KeyAuth):
     """
     ``Authorization: APIAuth <api_id>:<HMAC-SHA1>`` (facts, Signing; known answers in the exchange's vectors).
 
-    It signs the request as it stands, so it has to come last: ``requests`` calls it after the body is encoded.
-    The server refuses a Date older than 900 s and a nonce that it has seen, so a request is signed once and
-    sent once.
+    It signs headers, path and body, so it has to come last: ``requests`` calls it after the body is encoded.
+    The server refuses a Date older than 900 s and a nonce that it has seen. So each attempt is signed anew.
 
     :param api_id: the key's id.
     :param api_secret: the key's secret, as raw text.
-    :param clock: gives the time of the Date header, aware.
-    :param nonce: gives 32 hex characters, new for every request.
+    :param clock: returns the time for the Date header, aware.
+    :param nonce: returns 32 hex characters, new for every request.
     :raises QuoineInputError: an unusable id or secret.
     """
 
@@ -108,7 +107,7 @@ class JwtAuth(_KeyAuth):
 
     :param token_id: the key's id.
     :param secret: the key's secret, as raw text.
-    :param nonce: gives a number as text that grows with every request of the key; by default
+    :param nonce: returns a number as text that grows with every request of the key; by default
         :func:`next_nonce`.
     :raises QuoineInputError: an unusable id or secret.
     """
@@ -131,23 +130,23 @@ def next_nonce(token_id: str, *, folder: Path | None = None) -> int:
     """
     Take the next nonce of a key: the time in ms, or one more than the last, whichever is larger.
 
-    Strictly increasing over all threads and processes of one user on one host that share the key ("Nonce is too
-    small" is the best-known complaint, facts, Signing), also when the clock is set back: the last nonce lies in a
-    small locked file. Over hosts, over users of a host, and over two requests that overtake each other on the
-    way, only the exchange can tell; it then refuses with 401, and nothing was done.
+    The nonces of a key are strictly increasing over all threads and processes of one user on one host, also when the
+    clock is set back: the last nonce is kept in a small locked file. ("Nonce is too small" is the best-known complaint,
+    facts, Signing.) They are not over several hosts or users of a host, nor when two requests overtake each other on
+    their way. The exchange then refuses with 401, and nothing was done.
 
     :param token_id: the key's id; only a hash of it shows in the file's name.
-    :param folder: where the file lies; by default the system's folder for temporary files.
+    :param folder: of the file; by default the system's folder for temporary files.
     :return: milliseconds since 1970.
-    :raises QuoineInputError: the file cannot be opened or written, so no safe nonce can be had.
+    :raises QuoineInputError: the file cannot be opened or written, so there is no safe nonce.
     """
     key = hashlib.sha256(token_id.encode()).hexdigest()[:16]
     path = (folder or Path(tempfile.gettempdir())) / f"quoine-nonce-{os.getuid()}-{key}"
     try:
-        # O_NOFOLLOW: the folder is everybody's, so a link planted there must not decide what is overwritten.
+        # O_NOFOLLOW: everybody may write to the folder, and a link planted there must not redirect the write.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # Each call opens the file anew, so the lock holds between threads as it does between processes.
+            # Each call opens the file anew: so the lock excludes other threads as it excludes other processes.
             fcntl.flock(handle, fcntl.LOCK_EX)
             last = os.pread(handle, 20, 0).strip()
             nonce = max(time.time_ns() // 1_000_000, int(last) + 1 if last.isdigit() else 0)

@@ -1,4 +1,4 @@
-"""Reading what the exchange answers: from bytes to words, to typed results, or to the error that it is."""
+"""Reads responses: from bytes to the server's words and to typed results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_quoine.exchange.models import (
 )
 
 EXCERPT_CHARACTERS = 500
-"""How much of a body or of the server's words stands in an error."""
+"""Characters of a body, or of the server's words, that an error quotes at most."""
 
 _SPELLINGS: tuple[Callable[[str], str], ...] = (
     str,
@@ -40,10 +40,10 @@ _WAIT = re.compile(r"after\s+(\d{1,9}(?:\.\d{1,9})?)\s*s", re.IGNORECASE)
 
 def decode(body: bytes, charset: str | None) -> str:
     """
-    Decode a body without ever failing: UTF-8, else what the header claims, else Latin-1.
+    Decode a body. It never fails: UTF-8, else the header's charset, else Latin-1.
 
     :param body: the bytes.
-    :param charset: of the Content-Type header; known to be wrong at times (facts, Error bodies).
+    :param charset: of the Content-Type header; sometimes wrong (facts, Error bodies).
     """
     for name in ("utf-8-sig", charset or "utf-8"):
         try:
@@ -54,7 +54,7 @@ def decode(body: bytes, charset: str | None) -> str:
 
 
 def parse(text: str) -> Any:
-    """Give the JSON value of the text, or the text itself if it is none."""
+    """Return the JSON value of the text, or the text itself if it is not JSON."""
     try:
         return read_json(text)
     except ValueError:
@@ -63,16 +63,16 @@ def parse(text: str) -> Any:
 
 def words(answer: Any) -> str:
     """
-    Give the server's own words, from all five JSON shapes on record (facts, Error bodies) and from plain text.
+    Return the server's own words, from all five JSON shapes on record (facts, Error bodies), plain text or HTML.
 
-    :param answer: what :func:`parse` gave; HTML gives its text without the tags.
+    :param answer: from :func:`parse`.
     :return: may be empty; not yet scrubbed.
     """
     if isinstance(answer, dict):
         said = (_flat(answer[key]) for key in ("message", "errors", "error") if key in answer)
         return "; ".join(filter(None, said))
     if isinstance(answer, str) and answer.lstrip().startswith("<"):
-        # Styles and scripts are no words.
+        # The text of styles and scripts is not for people.
         without = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>|<[^>]*>", " ", answer)
         return " ".join(html.unescape(without).split())
     return _flat(answer)
@@ -91,10 +91,9 @@ def _flat(value: Any) -> str:
 
 class Scrubber:
     """
-    Makes a server's text fit for an error: no control characters, no secret, not too long.
+    Makes a server's text fit for an error: without control characters and secrets, and not too long.
 
-    :param secrets: what must not show; empty ones are left out. A secret is found as it is and as JSON, a URL or
-        HTML would write it.
+    :param secrets: to hide, as they are and as JSON, a URL or HTML writes them; empty ones are left out.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -102,39 +101,39 @@ class Scrubber:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        # Only when there is something to scrub: it costs as much as half a request.
+        # Compiled on first use: it costs as much as half a request.
         spellings = {spelling(secret) for secret in self._secrets for spelling in _SPELLINGS}
-        # The longest first, or a short one inside it would leave the rest standing.
+        # The longest first: a shorter one inside it would leave its rest.
         return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or r"(?!)")
 
     def __repr__(self) -> str:
         return "Scrubber(***)"
 
     def hide(self, text: str) -> str:
-        """Give the text without secrets and control characters."""
+        """Return the text without secrets and control characters."""
         return self._pattern.sub("***", _CONTROL.sub("", text))
 
     def __call__(self, text: str) -> str:
-        """Give the text without secrets, on one line, cut to :data:`EXCERPT_CHARACTERS`."""
+        """Return the text without secrets, on one line, cut to :data:`EXCERPT_CHARACTERS`."""
         clean = self.hide(text).strip()
-        # Cut last: half a secret would not be found.
+        # Cut last: a secret that is cut would not be found.
         return clean if len(clean) <= EXCERPT_CHARACTERS else f"{clean[:EXCERPT_CHARACTERS]}…"
 
 
 def excerpt(answer: Any) -> str:
-    """Give the body to quote: its text, or its JSON written anew, so that no escape of the server's hides a secret."""
+    """Return the body to quote: its text, or its JSON written anew, so that no escape sequence hides a secret."""
     return words(answer) if isinstance(answer, str) else write_json(answer)
 
 
 def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float:
     """
-    Tell how long a 429 asks to wait.
+    Return how long a 429 asks to wait.
 
-    :param headers: of the answer; Retry-After may hold seconds or a date.
-    :param text: the words, such as ``Please retry after 300s`` (facts, Error bodies).
+    :param headers: of the response; Retry-After has seconds or a date.
+    :param text: the server's words, such as ``Please retry after 300s`` (facts, Error bodies).
     :param now: aware.
     :return: seconds, not negative; :data:`~airflow_provider_quoine.exchange.errors.DEFAULT_RETRY_AFTER` if
-        neither says.
+        neither names a time.
     """
     header = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", header, re.ASCII):
@@ -147,9 +146,9 @@ def retry_after(headers: Mapping[str, str], text: str, now: datetime) -> float:
 
 def read_http_date(header: str | None) -> datetime | None:
     """
-    Read a date as HTTP headers write it (RFC 7231).
+    Read the date of an HTTP header (RFC 7231).
 
-    :return: aware; None if there is none that can be read.
+    :return: aware; None if it is missing or unreadable.
     """
     try:
         date = parsedate_to_datetime(header or "")
@@ -204,7 +203,7 @@ def read_auth_code_request(answer: Any) -> AuthCodeRequest:
     """
     Read the answer to "request auth code", whose shape is not in the reference (facts, Withdrawals).
 
-    The status said yes, so every shape is taken but a web page, which cannot come from the exchange.
+    The status is a success, so every shape is taken but a web page, which cannot come from the exchange.
 
     :raises ValueError: a web page.
     """
