@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_quoine import __version__
-from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, WINDOW
+from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, SCOPE, WINDOW
 from airflow_provider_quoine.hooks.connection import PRODUCTION_URL, connection_form
 
 PACKAGE = "airflow_provider_quoine"
@@ -31,7 +31,7 @@ OPTIONS: dict[str, tuple[str, str | None, bool, str]] = {
     ),
     "budget_scope": (
         "string",
-        "address",
+        SCOPE,
         False,
         "What the exchange counts by: address (all keys share one budget) or key.",
     ),

@@ -97,9 +97,10 @@ def _rules(settings: ConnectionSettings) -> Rules:
 
 
 def _book_name(settings: ConnectionSettings, api_id: str) -> str:
+    from airflow_provider_quoine.exchange.budget.rules import SCOPE
     from airflow_provider_quoine.exchange.errors import QuoineInputError
 
-    scope = conf.get(SECTION, "budget_scope", fallback="address")
+    scope = conf.get(SECTION, "budget_scope", fallback=SCOPE)
     if scope not in {"address", "key"}:
         raise QuoineInputError(
             f"[{SECTION}] budget_scope is {scope!r}: set it to address (all keys share one budget) or key."

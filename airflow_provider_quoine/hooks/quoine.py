@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
@@ -93,7 +94,7 @@ class QuoineHook(BaseHook):
         except QuoineError as error:
             return False, str(error)
 
-    def _client(self, **sending: Any) -> QuoineClient:
+    def _client(self, *, priority: Priority, read_attempts: int, patience: float = math.inf) -> QuoineClient:
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
@@ -108,7 +109,9 @@ class QuoineHook(BaseHook):
             verify=extras.ca_path or True,
             budget=budget_of(settings, api_id=key.api_id),
             observer=RequestMetrics(conn_id=self.quoine_conn_id),
-            **sending,
+            priority=priority,
+            read_attempts=read_attempts,
+            patience=patience,
         )
 
     def _credentials(self) -> UserCredentials:

@@ -53,13 +53,6 @@ def test_without_any_setting_there_is_the_limit_of_the_reference_in_a_file_at_ho
     assert book.startswith("a.example-")
 
 
-def test_the_configurations_defaults_are_the_codes() -> None:
-    written = {name: default for name, (_, default, _, _) in OPTIONS.items()}
-    assert float(written["request_limit"] or 0) == LIMIT
-    assert float(written["request_window"] or 0) == WINDOW
-    assert float(written["budget_margin"] or 0) == MARGIN
-
-
 def test_all_keys_and_connections_of_a_base_url_share_one_budget(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     one, two = connect(monkeypatch, "one"), connect(monkeypatch, "two", login="8", host="https://A.example/")
     other = connect(monkeypatch, "other", host="https://b.example")

@@ -17,6 +17,9 @@ WINDOW = 300.0
 MARGIN = 0.01
 """By how much longer than the window a slot counts, as a share of it (decided: 3 s; see :class:`Rules`)."""
 
+SCOPE = "address"
+"""What the exchange counts requests by: ``address`` or ``key`` (facts, Limits)."""
+
 HIGHEST_LIMIT = 100_000
 
 
