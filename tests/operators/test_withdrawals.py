@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.records import Step
@@ -57,6 +60,23 @@ def stored_code() -> str | None:
 def posts(exchange: SandboxControl) -> int:
     """Count the withdrawals that the sandbox was asked for."""
     return sum(seen["endpoint"] == POST for seen in exchange.state()["requests"])
+
+
+@pytest.mark.parametrize("dag", ["request_code", "withdraw"])
+def test_a_task_that_sends_takes_its_slot_urgently(
+    exchange: SandboxControl, payer: str, code: str, monkeypatch: pytest.MonkeyPatch, dag: str
+) -> None:
+    priorities: list[Priority] = []
+    acquire = RequestBudget.acquire
+
+    def acquire_and_tell(budget: RequestBudget, *, priority: Priority, **more: Any) -> Slot:
+        priorities.append(priority)
+        return acquire(budget, priority=priority, **more)
+
+    monkeypatch.setattr(RequestBudget, "acquire", acquire_and_tell)
+    params = {"request_code": {"user_id": payer}, "withdraw": {"amount": "0.5", "address": ADDRESS}}
+    assert OneTask(dag, **params[dag]).step().state == "success"
+    assert priorities == [Priority.URGENT]
 
 
 def withdraw(way: str = "", **order: Any) -> OneTask:
