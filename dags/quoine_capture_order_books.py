@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from airflow_provider_quoine.forms import PAIR, minutes, text
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
-from quoine_forms import PAIR, minutes, text
 
 with DAG(
     dag_id="quoine_capture_order_books",

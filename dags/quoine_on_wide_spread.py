@@ -18,9 +18,9 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
+from airflow_provider_quoine.forms import minutes
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
 from airflow_provider_quoine.triggers.market_events import QuoineSpreadTrigger
-from quoine_forms import minutes
 
 # [START wide_spread]
 WIDE = Asset(

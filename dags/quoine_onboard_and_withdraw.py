@@ -12,14 +12,15 @@ workers can read.
 
 from __future__ import annotations
 
+import pendulum
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, text
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
-from quoine_forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, text
 
 with DAG(
     dag_id="quoine_onboard_and_withdraw",
@@ -51,7 +52,7 @@ with DAG(
         credentials_variable=user_key,
         deferrable=True,
         poke_interval=15,
-        timeout=7 * 24 * 3600,
+        timeout=pendulum.duration(days=7),
     )
 
     snapshot = QuoineOrderBookSnapshotOperator(task_id="snapshot", pair="{{ params.pair }}")
@@ -70,7 +71,7 @@ with DAG(
         credentials_variable=user_key,
         deferrable=True,
         poke_interval=15,
-        timeout=24 * 3600,
+        timeout=pendulum.duration(days=1),
     )
 
     wait_for_approval >> snapshot >> authorize_withdrawal >> wait_for_withdrawal

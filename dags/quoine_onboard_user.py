@@ -13,11 +13,12 @@ the phone number that you type here.
 
 from __future__ import annotations
 
+import pendulum
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.forms import ONBOARDING_FIELDS, ONBOARDING_FORM
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
-from quoine_forms import ONBOARDING_FIELDS, ONBOARDING_FORM
 
 with DAG(
     dag_id="quoine_onboard_user",
@@ -42,6 +43,6 @@ with DAG(
         credentials_variable=f"quoine_user_{create_user.output}_api_secret",
         deferrable=True,
         poke_interval=15,
-        timeout=7 * 24 * 3600,
+        timeout=pendulum.duration(days=7),
     )
     # [END onboard_user]

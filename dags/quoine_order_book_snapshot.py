@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.forms import PAIR
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
-from quoine_forms import PAIR
 
 with DAG(
     dag_id="quoine_order_book_snapshot",

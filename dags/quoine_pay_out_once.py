@@ -16,7 +16,7 @@ from __future__ import annotations
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
-from quoine_forms import WITHDRAWAL_FORM, text
+from airflow_provider_quoine.forms import WITHDRAWAL_FORM, text
 
 with DAG(
     dag_id="quoine_pay_out_once",

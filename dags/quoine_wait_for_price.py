@@ -11,13 +11,12 @@ The wait holds no worker slot.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
+import pendulum
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.forms import PAIR, text
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.sensors.market_events import QuoinePriceSensor
-from quoine_forms import PAIR, text
 
 with DAG(
     dag_id="quoine_wait_for_price",
@@ -39,7 +38,7 @@ with DAG(
         level="{{ params.level }}",
         direction="up",
         price="best_bid",
-        timeout=timedelta(hours=1),
+        timeout=pendulum.duration(hours=1),
         soft_fail=True,
     )
     wait >> QuoineOrderBookSnapshotOperator(task_id="snapshot", pair="{{ params.pair }}")

@@ -14,11 +14,12 @@ the *Run ID* when you trigger this DAG: Airflow takes each run id once.
 
 from __future__ import annotations
 
+import pendulum
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.forms import WITHDRAWAL_FORM
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
-from quoine_forms import WITHDRAWAL_FORM
 
 with DAG(
     dag_id="quoine_withdraw_bitcoin",
@@ -45,7 +46,7 @@ with DAG(
         credentials_variable=USER_KEY,
         deferrable=True,
         poke_interval=15,
-        timeout=24 * 3600,
+        timeout=pendulum.duration(days=1),
     )
     # [END withdraw]
 

@@ -35,7 +35,7 @@ SANDBOX = (
     {"sandbox"},
 )
 #: Modules beside the folders: on the ground, because they import nothing of them at their top or are found by Airflow.
-LONE = {"__init__", "failures", "get_provider_info"}
+LONE = {"__init__", "failures", "forms", "get_provider_info"}
 MOST_MODULES = 16
 DAG_FACING = ("hooks", "triggers", "operators", "sensors")
 HEAVY = ("requests", "pysher", "fastapi", "websocket", "websockets", "uvicorn")
@@ -43,8 +43,7 @@ HEAVY = ("requests", "pysher", "fastapi", "websocket", "websockets", "uvicorn")
 #: Notes every import statement of ours, even if somebody else has loaded the module before.
 RECORDER = """
 import builtins, importlib, json, sys
-package, heavy, modules, dags = json.loads(sys.argv[1])
-sys.path.insert(0, dags)
+package, heavy, modules = json.loads(sys.argv[1])
 found, original = [], builtins.__import__
 
 def recording(name, globals=None, locals=None, fromlist=(), level=0):
@@ -68,9 +67,9 @@ def sources(folder: str) -> list[Path]:
 
 
 def module_name(source: Path) -> str:
-    """A file's name for an import; the files in dags/ are imported from that folder, as Airflow does."""
-    parts = source.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[1:] if parts[0] == "dags" else parts).removesuffix(".__init__")
+    """A file's name for an import; dags/ is the package's example_dags."""
+    folder, *rest = source.relative_to(ROOT).with_suffix("").parts
+    return ".".join([f"{PACKAGE}.example_dags" if folder == "dags" else folder, *rest]).removesuffix(".__init__")
 
 
 MODULES = {module_name(source): source for source in sources(PACKAGE)}
@@ -115,7 +114,7 @@ def public(folder: str) -> list[str]:
 
 def heavy_imports(modules: list[str], home: Path) -> list[list[str]]:
     """Import modules in a fresh Python; list which of our modules asked for which heavy one."""
-    told = json.dumps([PACKAGE, HEAVY, modules, str(ROOT / "dags")])
+    told = json.dumps([PACKAGE, HEAVY, modules])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RECORDER, told],
         env=os.environ | {"AIRFLOW_HOME": str(home)},

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -19,28 +20,49 @@ PACKAGE = "airflow_provider_quoine"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, so that nothing of an earlier build gets in."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist, and the wheel from it, out of a copy: nothing of an earlier build gets in."""
     copy = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in (PACKAGE, "tests", "tools", "dags"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", "."]
+        unwanted = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=unwanted)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", "."]
     subprocess.run(command, cwd=copy, check=True, timeout=120, stdout=subprocess.PIPE)
-    (built,) = (copy / "out").iterdir()
-    return built
+    return copy / "out"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    """The wheel."""
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def package_files() -> set[str]:
+    """The package's files, with the examples where the symbolic link puts them."""
+    folders = {ROOT / PACKAGE: PACKAGE, ROOT / "dags": f"{PACKAGE}/example_dags"}
+    found = {
+        (path.relative_to(top), name) for top, name in folders.items() for path in top.rglob("*") if path.is_file()
+    }
+    return {f"{name}/{path}" for path, name in found if path.suffix != ".pyc" and not path.name.startswith(".")}
 
 
 def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel: Path) -> None:
-    paths = [path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob("*") if path.is_file()]
-    files = {str(path) for path in paths if path.suffix != ".pyc" and not any(p.startswith(".") for p in path.parts)}
     metadata = f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if not name.startswith(f"{metadata}/")}
         assert f"{metadata}/licenses/LICENSE" in archive.namelist()
-    assert shipped == files
-    assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/sandbox/page.html"} <= shipped
+    assert shipped == package_files()
+    assert {f"{PACKAGE}/{name}" for name in ("py.typed", "sandbox/page.html", "example_dags/__init__.py")} <= shipped
+
+
+def test_the_sdist_holds_the_package_whole_with_the_examples_as_files(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        shipped = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    assert {name for name in shipped if name.startswith(f"{PACKAGE}/")} == package_files()
 
 
 def test_every_entry_point_of_the_wheel_exists(wheel: Path) -> None:
@@ -85,31 +107,3 @@ def test_airflow_lists_the_hook(tmp_path: Path) -> None:
     (ours,) = (row for row in rows if row["connection_type"] == "quoine")
     assert ours["class"] == f"{PACKAGE}.hooks.quoine.QuoineHook"
     assert ours["package_name"] == "airflow-provider-quoine"
-
-
-README_DAG = """
-import re, sys
-from pathlib import Path
-from airflow.sdk import DAG
-from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
-from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
-from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
-
-(lines,) = re.findall("```python\\n(.*?)```", Path(sys.argv[1]).read_text(), re.DOTALL)
-with DAG("readme", schedule=None) as dag:
-    exec(lines)
-print(*dag.topological_sort(), sep="\\n")
-"""
-
-
-def test_the_ten_lines_of_the_readme_are_a_dag(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", README_DAG, str(ROOT / "README.md")],
-        env=os.environ | {"AIRFLOW_HOME": str(tmp_path)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=120,
-    )
-    tasks = [line for line in done.stdout.splitlines() if line.startswith("<Task")]
-    assert [task.split(": ")[1].removesuffix(">") for task in tasks] == ["create", "wait", "withdraw"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.airflow_fixtures import stored_variable
+from tests.support.airflow_fixtures import FOLDERS, stored_variable
 from tests.support.person import Answer, person
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -43,6 +44,15 @@ def form(tmp_path: Path) -> dict[str, str]:
         "country": "JP",
         **documents,
     }
+
+
+@pytest.mark.parametrize("example", sorted(FOLDERS["examples"].glob("quoine_*.py")), ids=lambda path: path.stem)
+def test_an_example_that_is_copied_alone_is_a_dag(example: Path, tmp_path: Path) -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    shutil.copy(example, tmp_path)
+    bag = BundleDagBag(str(tmp_path), bundle_path=tmp_path, bundle_name="copied")
+    assert (bag.import_errors, list(bag.dags)) == ({}, [example.stem])
 
 
 def test_onboard_user(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:

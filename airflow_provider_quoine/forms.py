@@ -1,4 +1,8 @@
-"""Fields of the trigger forms that more than one example DAG asks for."""
+"""
+Fields of trigger forms: what a DAG of this provider asks a person for.
+
+The example DAGs build their forms from them, and so may any DAG: ``params={**WITHDRAWAL_FORM, "pair": PAIR}``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from typing import Any
 
 from airflow.sdk import Param
 
-DOCUMENT = "A path or URI that the workers can read, such as s3://connection@bucket/{}."
+from airflow_provider_quoine.exchange.market.streams import PRODUCT_IDS
+
+_DOCUMENT = "A path or URI that the workers can read, such as s3://connection@bucket/{}."
 
 
 def text(title: str, description: str, **rules: Any) -> Param:
@@ -30,9 +36,9 @@ ONBOARDING_FORM = {
     "email_address": text("E-mail", "The exchange takes each address once.", format="email"),
     "phone": text("Phone", "With or without country code, such as +819017901357.", pattern=r"^[+0-9 ()\-]{6,24}$"),
     "country": text("Country", "Two letters, ISO 3166.", pattern="^[A-Z]{2}$", examples=["JP", "SG", "VN", "US"]),
-    "id_document": text("Id document", DOCUMENT.format("passport.pdf")),
-    "proof_address": text("Proof of address", DOCUMENT.format("utility-bill.png")),
-    "bank_statement": text("Bank statement", DOCUMENT.format("statement.pdf")),
+    "id_document": text("Id document", _DOCUMENT.format("passport.pdf")),
+    "proof_address": text("Proof of address", _DOCUMENT.format("utility-bill.png")),
+    "bank_statement": text("Bank statement", _DOCUMENT.format("statement.pdf")),
     "first_furi_name": optional_text("First name in furigana", "For a Japanese name.", "Furigana and address"),
     "last_furi_name": optional_text("Last name in furigana", "For a Japanese name.", "Furigana and address"),
     "address": optional_text("Address", "Street and number.", "Furigana and address"),
@@ -51,7 +57,7 @@ PAIR = Param(
     type="string",
     title="Currency pair",
     description="The pair whose order book is taken.",
-    enum=["btcusd", "btceur", "btcjpy", "btcsgd", "ethusd", "ethjpy", "ethbtc"],
+    enum=list(PRODUCT_IDS),
 )
 
 WITHDRAWAL_FORM = {
