@@ -27,7 +27,7 @@ def optional_text(title: str, description: str, section: str) -> Param:
 
 def minutes(default: float) -> Param:
     """How long something is captured."""
-    return Param(default, type="number", exclusiveMinimum=0, title="Minutes", description="How long.")
+    return Param(default, type="number", exclusiveMinimum=0, title="Minutes", description="For how long to capture.")
 
 
 ONBOARDING_FORM = {
