@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from airflow_provider_quoine.exchange.market.streams import PRODUCT_IDS
+from airflow_provider_quoine.exchange.market.channels import PRODUCT_IDS
 
 _DOCUMENT = "A path or URI that the workers can read, such as s3://connection@bucket/{}."
 
