@@ -31,7 +31,7 @@ CUTS: tuple[dict[str, Any], ...] = (
     {"kind": "pusher_error", "endpoint": "stream", "message": "A complaint that ends nothing"},
     {"kind": "refuse", "seconds": 1.0},
 )
-"""Every way in which a connection ends that a new one mends (pusher notes, Protocol 7 and the table of defects)."""
+"""Every way in which a connection ends that a new one mends (pusher, Protocol 7; pusher, Defects of pysher)."""
 
 RECONNECT_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "silence", "endpoint": "stream", "when": "connect"},

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 SHORTEST = timedelta(milliseconds=10)
-"""Least time between two snapshots: below that the cost is the event loop's, not the market's (decided)."""
+"""Least time between two snapshots: below that the cost is the event loop's, not the market's (decisions, Captures)."""
 
 LONGEST = timedelta(days=366)
 """Most time that anything here may last; beyond it is a slip of the pen."""

@@ -74,7 +74,8 @@ def check_address(address: BitcoinAddress, *, network: Network) -> None:
 
     Stricter than BIP 350, which has senders take every witness version from 0 to 16: of versions 2 to 16, and of
     version 1 with a program that has not 32 bytes, no rule says yet who may spend them, so the first to come could
-    take the money, no wallet gives them out, and one found here is a mistake (decided: nothing is sent on a doubt).
+    take the money, no wallet gives them out, and one found here is a mistake (decisions, Addresses: nothing is sent on
+    a doubt).
 
     :param network: the network that the connection's exchange pays out on.
     :raises QuoineInputError: saying what is wrong and what to do.

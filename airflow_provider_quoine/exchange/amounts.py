@@ -26,7 +26,7 @@ class Amount(Decimal):
 
     :param value: plain digits such as ``"0.5"``, a Decimal or an int; above zero, at most 8 decimals as written. A
         float is refused because it is not exact.
-    :raises QuoineInputError: anything else (facts, Withdrawals; issue "money": not finite, zero, negative).
+    :raises QuoineInputError: anything else (facts, Withdrawals): not finite, zero, negative.
     """
 
     __slots__ = ()

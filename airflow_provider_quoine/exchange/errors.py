@@ -151,7 +151,7 @@ STATUS_ERRORS: dict[int, type[QuoineResponseError]] = {
     503: QuoineServiceUnavailableError,
 }
 """
-Status to error. The refusals here are the statuses that say "surely not carried out" (decided: those of the
+Status to error. The refusals here are the statuses that say "surely not carried out" (decisions, Refusals: those of the
 reference, and those a server gives before it looks at the request). Every other status, 408, 409 and 499 among
 them, is a :class:`QuoineServerError`.
 """

@@ -55,7 +55,9 @@ class OnboardingStatus(StrEnum):
 
 ONBOARDING_SUCCESS_STATUSES: frozenset[str] = frozenset({OnboardingStatus.APPROVED})
 ONBOARDING_FAILURE_STATUSES: frozenset[str] = frozenset({OnboardingStatus.DECLINED, OnboardingStatus.BANNED})
-"""Decided: a banned user will not be approved, so to wait on is of no use. DECLINED is of the reference."""
+"""
+A banned user will not be approved, so to wait on is of no use. DECLINED is of the reference (decisions, Final states).
+"""
 
 
 class WithdrawalState(StrEnum):

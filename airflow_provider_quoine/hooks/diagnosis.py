@@ -30,7 +30,7 @@ def diagnose(client: QuoineClient) -> tuple[bool, str]:
     Test a key with two look-ups that change nothing.
 
     The reference has no call for a test. A user's own key may look up withdrawals, the vendor's may ask for an
-    onboarding status (facts, Who signs): the key is good if either look-up gets past authentication.
+    onboarding status (decisions, Who signs): the key is good if either look-up gets past authentication.
 
     :return: whether the key is accepted, and a sentence that says so or what to correct.
     """

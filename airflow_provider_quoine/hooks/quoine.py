@@ -34,7 +34,7 @@ class QuoineHook(BaseHook):
         fields of :class:`~airflow_provider_quoine.hooks.connection.ConnectionExtras`.
     :param credentials_variable: name of an Airflow Variable that holds ``{"api_id": ..., "api_secret": ...}``,
         as the onboarding sensor writes it. Requests are then signed by that key instead of the connection's,
-        which is how a user's own key signs withdrawals (facts, "Who signs").
+        which is how a user's own key signs withdrawals (decisions, Who signs).
     """
 
     conn_name_attr = "quoine_conn_id"

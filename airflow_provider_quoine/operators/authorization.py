@@ -58,8 +58,8 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
     :param user_id: the exchange's id of the user, who gets the code.
     :param code_attempts: number of codes that may be typed before the task fails.
-    :param code_valid_for: age of an unused code from which a later try requests another one (decided: no lifetime
-        is on record).
+    :param code_valid_for: age of an unused code from which a later try requests another one (decisions, Codes: no
+        lifetime is on record).
     :param response_timeout: time that the person has.
     :param assigned_users: users who may answer; by default everybody with the permission.
     :return: id, amount (str), address and state.

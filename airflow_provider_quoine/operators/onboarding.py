@@ -181,6 +181,9 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 
 
 def _names_taken_email(words: str) -> bool:
-    """Whether a refusal means that a user has this e-mail already (decided: the exact words are not on record)."""
+    """
+    Whether a refusal means that a user has this e-mail already (decisions, Onboarding: the exact words are not on
+    record).
+    """
     said = words.casefold()
     return "mail" in said and any(word in said for word in ("taken", "already", "exist", "in use"))

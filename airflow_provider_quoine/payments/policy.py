@@ -21,7 +21,7 @@ ANY_ADDRESS = "*"
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalPolicy:
     """
-    The addresses that bitcoin may go to, and the bounds of one withdrawal (decided: design, Policy before money).
+    The addresses that bitcoin may go to, and the bounds of one withdrawal (decisions, Policy).
 
     :param conn_id: the connection that holds the policy, for messages.
     :param addresses: the allowed ones; empty allows none, :data:`ANY_ADDRESS` among them allows all.

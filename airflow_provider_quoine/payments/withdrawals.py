@@ -65,7 +65,7 @@ def send_withdrawal(*, hook: QuoineHook, once: SendOnce, order: WithdrawalOrder,
     """
     Check the policy and send a withdrawal.
 
-    :param hook: its key signs, the user's own (facts, Who signs), and its connection holds the policy.
+    :param hook: its key signs, the user's own (decisions, Who signs), and its connection holds the policy.
     :param once: the record, begun by this try.
     :param order: amount and address.
     :param auth_code: the code that the exchange sent to the user.

@@ -13,7 +13,7 @@ class Refusal(Exception):  # noqa: N818 - a response of the exchange, not an err
     A request that is not carried out.
 
     :param status: HTTP status of the response
-    :param content: a str is sent as plain text, a dict as JSON (facts, "Error bodies")
+    :param content: a str is sent as plain text, a dict as JSON (facts, Error bodies)
     :param reason: the exact reason, for ``/_sandbox/state``; the response itself often does not tell it
     """
 
@@ -31,11 +31,11 @@ class Refusal(Exception):  # noqa: N818 - a response of the exchange, not an err
 
 def not_authenticated(reason: str, *, disclosed: bool = False) -> Refusal:
     """
-    Refuse a signature, in the exchange's plain text (facts, "Error bodies").
+    Refuse a signature, in the exchange's plain text (facts, Error bodies).
 
     :param reason: the exact reason, for ``/_sandbox/state``
-    :param disclosed: whether the response tells the reason too; decided for a wrong ``Date`` only, so that a client can
-        distinguish a wrong clock from a wrong key
+    :param disclosed: whether the response tells the reason too; only for a wrong ``Date`` (decisions, Sandbox), so that
+        a client can distinguish a wrong clock from a wrong key
     """
     text = "API Authentication failed"
     return Refusal(401, f"{text}: {reason}" if disclosed else text, reason=reason)
@@ -47,10 +47,12 @@ def unauthorized() -> Refusal:
 
 
 def no_access(reason: str) -> Refusal:
-    """Refuse a valid key that may not make this call: 503 (api-reference, "Introduction")."""
+    """Refuse a valid key that may not make this call: 503 (api-reference, Introduction)."""
     return Refusal(503, {"message": "Your application has no access to this API call"}, reason=reason)
 
 
 def not_found() -> Refusal:
-    """Refuse an unknown id. Ids of other users get the same response, so that they cannot be guessed (decided)."""
+    """
+    Refuse an unknown id. Ids of other users get the same response, so that they cannot be guessed (decisions, Sandbox).
+    """
     return Refusal(404, {"message": "Not found"})

@@ -41,16 +41,16 @@ class SandboxSettings:
 
     :param host: address to listen on; by default reachable from this machine only
     :param port: port to listen on; 0 takes a free one
-    :param vendor_id: api_id of the vendor, whose key signs onboarding (facts, "Who signs")
+    :param vendor_id: api_id of the vendor, whose key signs onboarding (decisions, Who signs)
     :param vendor_secret: the vendor's API secret, at least 32 bytes as RFC 7518 3.2 demands for HS256
     :param pusher_key: app key in the stream's URL
     :param pusher_app_id: app number in the URLs of Pusher's HTTP API
     :param pusher_secret: app secret, which signs requests to that API
     :param pace: seconds per step of a user or a withdrawal; None advances by hand only
-    :param limit: requests per ``window`` and client address (api-reference, "Rate limiting")
+    :param limit: requests per ``window`` and client address (api-reference, Rate limit)
     :param window: seconds of the sliding window
     :param date_tolerance: seconds by which a signed ``Date`` may be off (facts, Signing)
-    :param code_lifetime: seconds for which an authentication code is valid (decided: 300)
+    :param code_lifetime: seconds for which an authentication code is valid (decisions, Sandbox: 300)
     :param code_digits: digits of an authentication code (5 in the sample of api-reference 2.1). A test that searches
         logs for leaked codes needs more, since 5 digits also occur by chance
     :param balance: initial balance of every user, in bitcoin

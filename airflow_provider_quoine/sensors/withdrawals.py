@@ -25,8 +25,8 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     :param withdrawal_id: the exchange's id.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
         out if the connection itself holds that key.
-    :param success_states: states that end the wait well (decided: facts, Withdrawals).
-    :param failure_states: states that end it badly (decided: facts, Withdrawals).
+    :param success_states: states that end the wait well (decisions, Final states).
+    :param failure_states: states that end it badly (decisions, Final states).
     :return: id, amount (str), address and state.
     """
 

@@ -42,8 +42,9 @@ class FairQueue(Generic[Item]):
     Chooses the waiter to visit next.
 
     After a visit a waiter rests for its interval; then it queues. If visits are scarce, all wait longer by the same
-    factor, each in proportion to its interval (decided: self-clocked fair queueing, where a waiter's finish tag is
-    the tag served last plus its interval). With equal intervals that is round robin. Times are seconds of any clock.
+    factor, each in proportion to its interval (decisions, Waiting: self-clocked fair queueing, where a waiter's finish
+    tag is the tag served last plus its interval). With equal intervals that is round robin. Times are seconds of any
+    clock.
 
     :param chance: gives random numbers from 0 up to 1.
     """

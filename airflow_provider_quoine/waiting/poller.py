@@ -35,7 +35,7 @@ THREADS = 4
 Concurrent requests of one poller.
 
 Four are enough for one request per second if an answer takes 4 s. Each further thread may hold the interpreter's lock
-for another 5 ms while the event loop waits for it (decided).
+for another 5 ms while the event loop waits for it (decisions, Waiting).
 """
 
 RECOVERABLE = (QuoineUnauthorizedError, QuoineInputError, AirflowNotFoundException)
@@ -43,14 +43,14 @@ RECOVERABLE = (QuoineUnauthorizedError, QuoineInputError, AirflowNotFoundExcepti
 
 FINAL_AFTER_VISITS = 3
 """
-Consecutive visits with a :data:`RECOVERABLE` error until it is final (decided).
+Consecutive visits with a :data:`RECOVERABLE` error until it is final (decisions, Waiting).
 
 A rotated key has taken effect by then.
 """
 
 FINAL_AFTER_SECONDS = 300.0
 """
-Seconds that these visits span at least (decided).
+Seconds that these visits span at least (decisions, Waiting).
 
 Airflow reports a connection or Variable as missing also while it cannot look it up, and where few tasks wait, three
 visits take only a moment.

@@ -64,7 +64,7 @@ class StatusQuery(ABC):
     """
     A question for the state of one thing at the exchange.
 
-    States are compared without regard to case. A state in neither set keeps waiting (facts, Onboarding and
+    States are compared without regard to case. A state in neither set keeps waiting (facts, Onboarding; facts,
     Withdrawals).
 
     :param quoine_conn_id: connection.

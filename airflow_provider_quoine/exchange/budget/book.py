@@ -32,16 +32,16 @@ from typing import Self
 from airflow_provider_quoine.exchange.budget.rules import Priority, Rules
 
 MAX_OVERTAKES = 4
-"""Slots in a row that may overtake an older ticket of a later priority (decided)."""
+"""Slots in a row that may overtake an older ticket of a later priority (decisions, Budget)."""
 
 MAX_ASK_INTERVAL = 1.0
-"""Seconds after which a waiter asks again at the latest, which shows that it is alive (decided)."""
+"""Seconds after which a waiter asks again at the latest, which shows that it is alive (decisions, Budget)."""
 
 TICKET_GRACE = 1.0
-"""Seconds by which a waiter may ask later than it announced; after that it counts as dead (decided)."""
+"""Seconds by which a waiter may ask later than it announced; after that it counts as dead (decisions, Budget)."""
 
 LONGEST_PAUSE = 3600.0
-"""Seconds; a 429 that asks for a longer pause gets this one (decided)."""
+"""Seconds; a 429 that asks for a longer pause gets this one (decisions, Budget)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from airflow_provider_quoine.exchange.budget.book import MAX_ASK_INTERVAL, Book
 from airflow_provider_quoine.exchange.budget.rules import Rules
 
 MIN_PROCESSES = 8
-"""The fallback assumes that at least this many processes use the budget (decided)."""
+"""The fallback assumes that at least this many processes use the budget (decisions, Budget)."""
 
 
 class FallbackBudget:

@@ -15,7 +15,7 @@ WINDOW = 300.0
 """Seconds (api-reference, Introduction)."""
 
 MARGIN = 0.01
-"""By how much longer than the window a slot counts, as a share of it (decided: 3 s; see :class:`Rules`)."""
+"""By how much longer than the window a slot counts, as a share of it (decisions, Budget: 3 s; see :class:`Rules`)."""
 
 SCOPE = "address"
 """What the exchange counts requests by: ``address`` or ``key`` (facts, Limits)."""

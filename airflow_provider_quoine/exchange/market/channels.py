@@ -10,7 +10,7 @@ from airflow_provider_quoine.exchange.market.messages import Side
 from airflow_provider_quoine.exchange.market.pairs import Pair
 
 LONGEST_CHANNEL = 164
-"""Characters that Pusher allows in a channel's name (pusher notes, Protocol 7)."""
+"""Characters that Pusher allows in a channel's name (pusher, Protocol 7)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,14 +85,14 @@ class QuoineClient:
     Failures are :class:`~airflow_provider_quoine.exchange.errors.QuoineError` with
     ``may_have_been_carried_out``. A write is never retried and no redirect is followed: either could send credentials
     or money to where nobody asked for it. Reads share kept-alive connections. Each write opens a connection of its own
-    (decided: a kept one that the server has dropped would leave a withdrawal unknown).
+    (decisions, Requests: a kept one that the server has dropped would leave a withdrawal unknown).
     Proxies are those of the environment, as ``requests`` knows them; ``.netrc`` is not read.
 
     Each request takes a slot of the budget first. A method that is given a slot, from :meth:`take_slot`, uses that one
     instead and does not wait; a retry of a read takes a new one.
 
     :param base_url: ``https://host[:port][/prefix]``; plain ``http`` to this machine only, since credentials and
-        codes would travel readable (decided).
+        codes would travel readable (decisions, Requests).
     :param auth: signs each request once.
     :param connect_timeout: seconds for each of: connecting to an address, the TLS handshake, and sending each 64 KiB.
         The system's resolver looks up the name, with a time-out of its own.
@@ -189,7 +189,7 @@ class QuoineClient:
         before_send: Callable[[], None] | None = None,
     ) -> str:
         """
-        Create an onboarding user (api-reference 1.1); the vendor's key signs (facts, Who signs).
+        Create an onboarding user (api-reference 1.1); the vendor's key signs (decisions, Who signs).
 
         :param user: the form.
         :param password: the new user's password; must obey

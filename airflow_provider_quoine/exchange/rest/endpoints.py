@@ -1,4 +1,4 @@
-"""The endpoints of the REST API as a table (api-reference, part I), with what each one is in terms of care."""
+"""The endpoints of the REST API as a table (api-reference I), with what each one is in terms of care."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def read_http_date(header: str | None) -> datetime | None:
 
 def read_id(value: Any) -> str:
     """
-    Read an id of an answer: int or str (facts, Onboarding; Withdrawals), kept as str.
+    Read an id of an answer: int or str (facts, Onboarding; facts, Withdrawals), kept as str.
 
     :raises ValueError: missing or something else.
     """

@@ -33,7 +33,10 @@ TRANSIENT = (
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 8.0
-"""Seconds before a retry: random, from 0 to the first, which doubles with each retry up to the longest (decided)."""
+"""
+Seconds before a retry: random, from 0 to the first, which doubles with each retry up to the longest (decisions,
+Requests).
+"""
 
 log = logging.getLogger(__name__)
 

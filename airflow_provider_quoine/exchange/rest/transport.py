@@ -16,7 +16,10 @@ from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
 RESPONSE_READ_TIMEOUTS = 4
-"""A response may take this many read time-outs in all, however slowly it drips (decided: 120 s with the default)."""
+"""
+A response may take this many read time-outs in all, however slowly it drips (decisions, Requests: 120 s with the
+default).
+"""
 
 SEND_SLICE_BYTES = 64 * 1024
 """A request is sent in slices of this size; each has to leave within one connect time-out."""

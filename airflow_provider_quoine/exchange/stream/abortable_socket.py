@@ -79,7 +79,7 @@ class AbortableSocket:
     One attempt at a connection.
 
     websocket-client connects without a time-out and hands out its socket only afterwards, so an attempt that hangs
-    could not be ended (pusher notes, c:107-115). This one can be ended, except during name resolution, which the
+    could not be ended (pusher, Defects of pysher). This one can be ended, except during name resolution, which the
     operating system does not interrupt.
 
     :param host: name or address of the server.

@@ -20,7 +20,7 @@ REACTIONS = (
     (range(4200, 4300), Reaction.AT_ONCE),
 )
 """
-Pusher's codes for ending a connection (pusher notes, Protocol 7). A connection that ends with any other code, or with
+Pusher's codes for ending a connection (pusher, Protocol 7). A connection that ends with any other code, or with
 none, is made again after a back-off. An error message with any other code leaves the connection as it is.
 """
 

@@ -13,7 +13,7 @@ class StreamEvent:
 
     :param channel: the channel's name.
     :param event: the event's name.
-    :param data: the event's data as it was sent: a string, not yet parsed (pusher notes, Protocol 7).
+    :param data: the event's data as it was sent: a string, not yet parsed (pusher, Protocol 7).
     :param received_at: when it arrived here, UTC.
     :param connection: number of the connection that it came on: 1 for the first, one more after each reconnect. Pusher
         has no history, so an event of an earlier connection may be out of date.

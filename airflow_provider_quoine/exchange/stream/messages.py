@@ -1,4 +1,4 @@
-"""Pusher's messages: each one JSON object ``{event, channel?, data?}`` (pusher notes, Protocol 7)."""
+"""Pusher's messages: each one JSON object ``{event, channel?, data?}`` (pusher, Protocol 7)."""
 
 from __future__ import annotations
 

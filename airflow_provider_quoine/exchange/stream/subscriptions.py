@@ -26,7 +26,7 @@ Send = Callable[[str, str], None]
 class Subscriptions:
     """
     The subscriptions of the hub's connection, one for each channel, however many listeners it has: some servers
-    deliver an event as often as its channel was subscribed (pusher notes, Protocol 7).
+    deliver an event as often as its channel was subscribed (pusher, Protocol 7).
 
     A channel that is not confirmed in time is unsubscribed and subscribed again, with a time-out that doubles each
     time, as long as another channel is confirmed. A new connection would cost the listeners of all other channels a
@@ -115,7 +115,7 @@ class Subscriptions:
             listener.note_confirmation()
 
     def complain(self, words: str) -> None:
-        """Note an error that names no channel: some servers refuse a channel that way (pusher notes, Protocol 7)."""
+        """Note an error that names no channel: some servers refuse a channel that way (pusher, Protocol 7)."""
         for subscription in self._by_channel.values():
             if not subscription.confirmed:
                 subscription.complaint = words

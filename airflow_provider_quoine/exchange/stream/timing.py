@@ -9,7 +9,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class StreamTiming:
     """
-    A stream's time-outs and waits, all in seconds (pusher notes, Protocol 7 and Recipe).
+    A stream's time-outs and waits, all in seconds (pusher, Protocol 7; pusher, Connections).
 
     :param connect_timeout: for a connection to be made and greeted.
     :param subscribe_timeout: for a channel to be confirmed.

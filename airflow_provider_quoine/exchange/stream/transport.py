@@ -1,7 +1,7 @@
 """
 One attempt at a Pusher connection: pysher's thread and framing, without pysher's defects.
 
-The table of pysher's defects (pusher notes) says what each override is for; ``c:N`` is a line of
+The table of pysher's defects (pusher, Defects of pysher) says what each override is for; ``c:N`` is a line of
 ``pysher/connection.py`` 1.0.8. :mod:`~airflow_provider_quoine.exchange.stream.supervisor` reconnects, sends the
 heartbeat and subscribes.
 """

@@ -42,7 +42,8 @@ class Verifier:
 
     :param secret_of: returns the secret of an api_id, or None if it is unknown
     :param clock: Unix seconds
-    :param date_tolerance: seconds by which a ``Date`` may be off, before and after (facts: 900; after: decided)
+    :param date_tolerance: seconds by which a ``Date`` may be off, before and after (facts, Signing: 900 before;
+        decisions, Sandbox: after)
     """
 
     def __init__(self, *, secret_of: Callable[[str], str | None], clock: Clock, date_tolerance: float) -> None:

@@ -54,7 +54,7 @@ class AuthCodes:
 
     def send(self, user_id: int, via: str) -> dict[str, Any]:
         """
-        Send a code to a user. The user's previous code is no longer valid (decided).
+        Send a code to a user. The user's previous code is no longer valid (decisions, Sandbox).
 
         :param user_id: the user
         :param via: a key of :data:`CODE_RESPONSES`
@@ -68,7 +68,7 @@ class AuthCodes:
 
     def consume(self, user_id: int, code: str) -> None:
         """
-        Use a code up. It stays used up if the withdrawal is refused afterwards (decided).
+        Use a code up. It stays used up if the withdrawal is refused afterwards (decisions, Sandbox).
 
         :param user_id: the user
         :param code: the code as typed

@@ -203,7 +203,7 @@ class Exchange:
         Return the user who owns a key.
 
         :param api_id: the key that signed
-        :raises Refusal: 503 for the vendor's key, which has no access to a user's calls (api-reference, "Introduction")
+        :raises Refusal: 503 for the vendor's key, which has no access to a user's calls (api-reference, Introduction)
         """
         if api_id == self.settings.vendor_id:
             raise no_access("the vendor's key signed a user's call")
@@ -221,7 +221,7 @@ class Exchange:
 
     def send_code(self, user: User, user_id: str) -> dict[str, Any]:
         """
-        Send a user a code (api-reference 2.1, notice).
+        Send a user a code (api-reference 2.1).
 
         :param user: the user who signed
         :param user_id: the user in the path

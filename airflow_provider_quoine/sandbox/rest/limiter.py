@@ -21,7 +21,7 @@ class _Window:
 
 class RateLimiter:
     """
-    Counts every request and admits ``limit`` of them in any ``window`` (api-reference, "Rate limiting").
+    Counts every request and admits ``limit`` of them in any ``window`` (api-reference, Rate limit).
 
     Requests are counted per client address, over all keys (facts, Limits). A refused request takes no slot.
 

@@ -117,7 +117,7 @@ class Users:
         :raises Refusal: 422 ``{"success": false, "message": ...}`` for the first error
         """
         for name in (*fields, *documents):
-            # Unknown parameters are refused, so that a misspelt optional one is noticed (decided).
+            # Unknown parameters are refused, so that a misspelt optional one is noticed (decisions, Sandbox).
             if name not in (*REQUIRED, *OPTIONAL, *DOCUMENTS):
                 raise _refused(f"Unknown parameter: {name}")
         for name in REQUIRED:

@@ -135,7 +135,7 @@ class Withdrawals:
 
         :param user_id: the owner
         :param order: the request
-        :raises Refusal: 422 for a wrong address or amount, or a balance that is too small (facts, "Error bodies")
+        :raises Refusal: 422 for a wrong address or amount, or a balance that is too small (facts, Error bodies)
         """
         if not _ADDRESS.fullmatch(order.address):
             raise Refusal(422, {"errors": {"address": ["invalid_address"]}})

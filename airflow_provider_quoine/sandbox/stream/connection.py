@@ -1,4 +1,4 @@
-"""One client's connection: the server side of Pusher protocol 7 (pusher notes, "Protocol 7")."""
+"""One client's connection: the server side of Pusher protocol 7 (pusher, Protocol 7)."""
 
 from __future__ import annotations
 

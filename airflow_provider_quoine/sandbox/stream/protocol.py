@@ -1,4 +1,4 @@
-"""Messages of Pusher protocol 7 (pusher notes, "Protocol 7")."""
+"""Messages of Pusher protocol 7 (pusher, Protocol 7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """
 Streams against servers that misbehave: each override of pysher has a server here that needs it.
 
-Where each row of the table of pysher's defects (pusher notes) has its test, here unless another file is named:
+Where each row of the table of pysher's defects (pusher, Defects of pysher) has its test, here unless another file is
+named:
 
 ============================================  =======================================================================
 c:83-88 ``disconnect()`` hangs                test_pusher: closing_leaves_no_thread_descriptor_or_task
