@@ -386,6 +386,7 @@ async def test_airflows_metrics_say_how_many_wait(three: Waiting, monkeypatch: p
     assert gauges == [("quoine.poller.waiters", 3, tags), ("quoine.poller.waiters", 0, tags)]
 
 
+@pytest.mark.usefixtures("heap_of_its_own")
 async def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     with waiting(monkeypatch, 200) as made:
         tasks = [made.wait(one, poke_interval=2.0) for one in made.ids]
