@@ -1,36 +1,71 @@
-# Everything is done in a virtual environment of its own, set up from requirements-dev.txt (versions and hashes).
+# Everything is done in virtual environments of the project's own, set up from locked requirements (versions and hashes).
 SHELL := bash
 .DEFAULT_GOAL := help
+
+# Where it is set, every process of the tests compiles every test anew: four seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --retries 2
+PIP := bin/python -m pip --disable-pip-version-check --retries 2
 READY := $(VENV)/.ready
-PORT ?=
-ONCE ?=
+# The rivals that the benchmarks measure beside this package have an environment of their own.
+BENCH_VENV := .venv-bench
 CLIENTS := tests/clients/node_modules/.ready
+ARGS ?=
+ONCE ?=
+PORT ?=
+# Most tests wait most of the time, so more of them than there are cores run at once.
+WORKERS ?= 6
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
+LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help demo test test-cluster test-clients test-captures lint docs build bench lock clean
+.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-captures coverage lint \
+	docs build bench lock clean
 
 help: ## Say what can be made
-	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), ONCE=1 and PORT=8080 (for demo)"
+	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), WORKERS=6 (how many tests run at once),"
+	@echo "          ARGS (for test: make test ARGS=tests/hooks runs these, one by one), ONCE=1 and PORT=8080 (for demo)"
 
 demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, until Ctrl-C (ONCE=1: ends by itself)
 	@$(BIN)/python -m tools.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
-test: $(READY) ## Run all tests, the whole chain on a real Airflow included
-	$(BIN)/python -m pytest
+unit: $(READY) ## Run the tests that need no Airflow process, in a minute
+	$(SIDE_BY_SIDE) -m "not airflow and not system and not alone and not cluster and not clients"
+
+ifdef ARGS
+test: $(READY)
+	$(PYTEST) $(ARGS)
+else
+test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
+	$(SIDE_BY_SIDE) -m "not alone and not cluster and not clients"
+	$(PYTEST) -m alone
+endif
+
+test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process
+	$(SIDE_BY_SIDE) -m airflow
+
+test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
+	$(SIDE_BY_SIDE) -m system
+
+test-alone: $(READY) ## Run the tests that measure time, one by one: the machine must be quiet
+	$(PYTEST) -m alone
 
 test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-server)
-	$(BIN)/python -m pytest -m cluster
+	$(PYTEST) -m cluster
 
 test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients that are not ours (needs node and npm)
-	$(BIN)/python -m pytest -m clients
+	$(PYTEST) -m clients
 
 test-captures: $(READY) ## Capture for 10 minutes over a bad network, through two kills, and check every file
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
+
+coverage: $(READY) ## Print which branches of the package no test reaches (unit and test-airflow)
+	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients" --cov --cov-report=term-missing:skip-covered
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check
@@ -45,38 +80,41 @@ build: $(READY) ## Make wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-bench: $(READY) ## Measure beside other ways, two hours on a quiet machine (needs redis-server)
-	$(BIN)/python -W ignore -m benchmarks.budget
-	$(BIN)/python -W ignore -m benchmarks.poller
-	$(BIN)/python -W ignore -m benchmarks.captures --minutes 60
-	$(BIN)/python -W ignore -m benchmarks.streams
+bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet machine (needs redis-server)
+	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.budget
+	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.poller
+	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.captures --minutes 60
+	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.streams
 
-lock: $(READY) ## Write requirements-dev.txt anew (UPGRADE=--upgrade: with the newest versions)
-	$(BIN)/uv pip compile setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --quiet $(UPGRADE) --universal \
-		--python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.txt
+lock: $(READY) ## Write the locked requirements anew (UPGRADE=--upgrade: with the newest versions)
+	$(LOCK) setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --output-file requirements-dev.txt
+	$(LOCK) setup.cfg benchmarks/requirements.in --extra sandbox --extra redis --output-file benchmarks/requirements.txt
 
-clean: ## Remove all that was made, the environment included
-	rm -rf $(VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove all that was made, the environments included
+	rm -rf $(VENV) $(BENCH_VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .coverage* \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.locked: requirements-dev.txt
+$(BENCH_VENV)/.locked: benchmarks/requirements.txt
 
 # setuptools goes first: pysher comes as source only, and is built by the locked setuptools instead of a fetched one.
-$(VENV)/.locked: requirements-dev.txt
+$(VENV)/.locked $(BENCH_VENV)/.locked: %/.locked:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13: name one, as in make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make environments: on Debian, apt-get install python3-venv" >&2; exit 1; }
-	@echo "Setting up $(VENV) from requirements-dev.txt: about a minute"
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@awk '/^[^ ]/ {on = /^setuptools==/} on' requirements-dev.txt > $(VENV)/setuptools.txt
-	@{ $(PIP) install --require-hashes --no-deps -r $(VENV)/setuptools.txt && \
-		$(PIP) install --require-hashes --no-deps --no-build-isolation -r requirements-dev.txt; \
-		} > $(VENV)/install.log 2>&1 || \
-		{ echo "Could not install what requirements-dev.txt names (no network?): see $(VENV)/install.log" >&2; exit 1; }
+	@echo "Setting up $* from $<: about a minute"
+	@rm -rf $* && $(PYTHON) -m venv $*
+	@awk '/^[^ ]/ {on = /^setuptools==/} on' $< > $*/setuptools.txt
+	@{ $*/$(PIP) install --require-hashes --no-deps -r $*/setuptools.txt && \
+		$*/$(PIP) install --require-hashes --no-deps --no-build-isolation -r $<; \
+		} > $*/install.log 2>&1 || \
+		{ echo "Could not install what $< names (no network?): see $*/install.log" >&2; exit 1; }
 	@touch $@
 
-$(READY): $(VENV)/.locked setup.cfg pyproject.toml
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . > $(VENV)/editable.log 2>&1 || \
-		{ echo "Could not install this package: see $(VENV)/editable.log" >&2; exit 1; }
+$(VENV)/.ready $(BENCH_VENV)/.ready: %/.ready: %/.locked setup.cfg pyproject.toml
+	@$*/$(PIP) install --quiet --no-deps --no-build-isolation --editable . > $*/editable.log 2>&1 || \
+		{ echo "Could not install this package: see $*/editable.log" >&2; exit 1; }
 	@touch $@
 
 $(CLIENTS): tests/clients/package-lock.json

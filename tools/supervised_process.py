@@ -34,13 +34,23 @@ class SupervisedProcess:
     :param env: the whole environment
     :param cwd: working directory
     :param console: file to which standard output and standard error are appended
+    :param stop_timeout: seconds from SIGTERM to SIGKILL
     """
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, console: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        console: Path,
+        stop_timeout: float = STOP_TIMEOUT,
+    ) -> None:
         self.console = console
+        self._stop_timeout = stop_timeout
         with console.open("ab") as output:
             self._supervisor = subprocess.Popen(
-                [sys.executable, __file__, *command],
+                [sys.executable, __file__, str(stop_timeout), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -73,26 +83,34 @@ class SupervisedProcess:
         """End the command and all its descendants, and wait until they are gone."""
         assert self._supervisor.stdin is not None
         self._supervisor.stdin.close()
-        self._supervisor.wait(timeout=3 * STOP_TIMEOUT)
+        self._supervisor.wait(timeout=self._stop_timeout + 2 * STOP_TIMEOUT)
+
+    def wait(self) -> int:
+        """
+        Wait until the command has ended by itself and its descendants are gone.
+
+        :return: the command's exit code; 128 plus the signal's number if a signal ended it
+        """
+        return self._supervisor.wait()
 
 
-def _reap() -> set[int]:
-    """Reap ended children, adopted ones included; return their pids."""
-    ended: set[int] = set()
+def _reap() -> dict[int, int]:
+    """Reap ended children, adopted ones included; return their exit codes (negative: a signal) by pid."""
+    ended: dict[int, int] = {}
     while True:
         try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return ended
         if pid == 0:
             return ended
-        ended.add(pid)
+        ended[pid] = os.waitstatus_to_exitcode(status)
 
 
-def _end_descendants() -> None:
+def _end_descendants(stop_timeout: float) -> None:
     """Send SIGTERM to all descendants, then SIGKILL to those that have not ended in time."""
     myself = psutil.Process()
-    kill_at = time.monotonic() + STOP_TIMEOUT
+    kill_at = time.monotonic() + stop_timeout
     signalled: set[int] = set()
     while descendants := myself.children(recursive=True):
         too_late = time.monotonic() > kill_at
@@ -107,17 +125,24 @@ def _end_descendants() -> None:
         _reap()
 
 
-def supervise(command: list[str]) -> None:
-    """Run the command until it ends or standard input closes; then end its descendants."""
+def supervise(command: list[str], *, stop_timeout: float) -> int:
+    """
+    Run the command until it ends or standard input closes; then end its descendants.
+
+    :param stop_timeout: seconds from SIGTERM to SIGKILL
+    :return: the command's exit code, as a shell reports it; 0 if standard input closed first
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
     devnull = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     child = os.posix_spawnp(command[0], command, os.environ, file_actions=devnull)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    while child not in _reap() and not select.select([sys.stdin], [], [], 0.2)[0]:
+    while child not in (ended := _reap()) and not select.select([sys.stdin], [], [], 0.2)[0]:
         pass
-    _end_descendants()
+    _end_descendants(stop_timeout)
+    code = ended.get(child, 0)
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    supervise(sys.argv[1:])
+    sys.exit(supervise(sys.argv[2:], stop_timeout=float(sys.argv[1])))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import io
 import json
 import logging
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,17 +28,15 @@ FOLDERS = {"examples": REPOSITORY / "dags", "tests": Path(__file__).parent / "da
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Airflow and what it stands on warn about themselves when they run whole; only our own warnings are errors."""
+    """Mark the tests that run tasks on Airflow in this process."""
     for item in items:
         if "airflow_database" in getattr(item, "fixturenames", ()):
             item.add_marker("airflow")
-            item.add_marker(pytest.mark.filterwarnings("error:::airflow_provider_quoine"), append=False)
-            item.add_marker(pytest.mark.filterwarnings("default"), append=False)
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> None:
-    """Make Airflow's database once. The settings stand in the environment because Airflow reads them on import."""
+def airflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """Give this process a database of Airflow's. Airflow reads its settings from the environment."""
     bundles = [
         {
             "name": name,
@@ -47,8 +47,29 @@ def airflow_database() -> None:
     ]
     os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
     os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    # Airflow's own default is too short for PyJWT, which warns of it.
+    os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = secrets.token_hex(32)
     os.environ["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] = json.dumps(bundles)
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+    home = Path(os.environ["AIRFLOW_HOME"])
+    if worker_id == "master":
+        make_database(home)
+        return
+    # The processes of pytest-xdist share one folder above their own: the first makes the database, the others copy it.
+    shared = tmp_path_factory.getbasetemp().parent / "airflow"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "airflow.db").exists():
+            make_database(home)
+            shutil.copy(home / "airflow.db", shared / "made.db")
+            (shared / "made.db").rename(shared / "airflow.db")
+    shutil.copy(shared / "airflow.db", home)
+
+
+def make_database(home: Path) -> None:
+    """Make Airflow's database in its home, which takes some seconds."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    subprocess.run(command, check=True, capture_output=True, timeout=180, env=os.environ | {"AIRFLOW_HOME": str(home)})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tools.airflow_api import wait_for
 from tools.supervised_process import SupervisedProcess
@@ -40,10 +41,18 @@ def test_stopping_ends_descendants_in_sessions_of_their_own(tmp_path: Path) -> N
 
 
 def test_a_command_that_ignores_term_is_killed(tmp_path: Path) -> None:
-    with SupervisedProcess(IGNORES_TERM, env=os.environ, cwd=tmp_path, console=tmp_path / "console") as process:
+    console = tmp_path / "console"
+    with SupervisedProcess(IGNORES_TERM, env=os.environ, cwd=tmp_path, console=console, stop_timeout=0.5) as process:
         wait_for("the sleeper", lambda: [each.name() for each in process.processes()] == ["sleep"] or None, timeout=20)
         pids = [each.pid for each in process.processes()]
     assert alive(pids) == []
+
+
+@pytest.mark.parametrize(("command", "code"), [("true", 0), ("exit 3", 3), ("kill -9 $$", 128 + 9)])
+def test_the_exit_code_is_that_of_the_command(tmp_path: Path, command: str, code: int) -> None:
+    console = tmp_path / "console"
+    with SupervisedProcess(["sh", "-c", command], env=os.environ, cwd=tmp_path, console=console) as process:
+        assert process.wait() == code
 
 
 def test_a_command_that_ends_takes_its_descendants_along(tmp_path: Path) -> None:
