@@ -92,16 +92,19 @@ def airflow(home: Path, *arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.airflow
 def test_airflow_lists_the_provider(tmp_path: Path) -> None:
     rows = airflow(tmp_path, "providers", "list")
     assert [row["version"] for row in rows if row["package_name"] == "airflow-provider-quoine"] == ["0.1.0"]
 
 
+@pytest.mark.airflow
 def test_airflow_shows_the_provider_in_full(tmp_path: Path) -> None:
     (row,) = airflow(tmp_path, "providers", "get", "airflow-provider-quoine", "--full")
     assert row["connection-types"][0]["connection-type"] == "quoine"
 
 
+@pytest.mark.airflow
 def test_airflow_lists_the_hook(tmp_path: Path) -> None:
     rows = airflow(tmp_path, "providers", "hooks")
     (ours,) = (row for row in rows if row["connection_type"] == "quoine")

@@ -15,6 +15,7 @@ from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.support.partner import Partner
 
 
+@pytest.mark.alone
 def test_a_response_on_a_kept_alive_connection_is_not_delayed_by_acknowledgements(sandbox: SandboxServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
     seconds = []

@@ -27,11 +27,10 @@ LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 FOLDERS = {"examples": REPOSITORY / "dags", "tests": Path(__file__).parent / "dags"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests that run tasks on Airflow in this process."""
-    for item in items:
-        if "airflow_database" in getattr(item, "fixturenames", ()):
-            item.add_marker("airflow")
+    if "airflow_database" in getattr(item, "fixturenames", ()):
+        item.add_marker("airflow")
 
 
 @pytest.fixture(scope="session")

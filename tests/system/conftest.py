@@ -37,6 +37,12 @@ class FinishedScenario:
     folder: Path
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark each test of this folder, and keep tests of one Airflow in one process of pytest-xdist: it starts once."""
+    item.add_marker("system")
+    item.add_marker(pytest.mark.xdist_group("money" if item.path.parent.name == "money" else item.path.stem))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedScenario]:
     """Execute the scenario once. Airflow stops with the module, so that it does not slow other tests."""

@@ -164,6 +164,7 @@ async def test_one_that_ends_or_is_cancelled_costs_nothing_more(three: Waiting) 
     await nothing_stays()
 
 
+@pytest.mark.alone
 async def test_nothing_stays_when_the_last_one_leaves_in_the_middle_of_a_request(three: Waiting) -> None:
     async def leave_in_the_middle() -> None:
         asked = len(three.control.state()["requests"])
@@ -386,6 +387,7 @@ async def test_airflows_metrics_say_how_many_wait(three: Waiting, monkeypatch: p
     assert gauges == [("quoine.poller.waiters", 3, tags), ("quoine.poller.waiters", 0, tags)]
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("heap_of_its_own")
 async def test_the_event_loop_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
     with waiting(monkeypatch, 200) as made:

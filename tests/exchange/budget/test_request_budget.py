@@ -321,6 +321,7 @@ def test_a_fork_is_a_taker_of_its_own_and_needs_no_lock_of_its_parent(where: str
     assert os.waitstatus_to_exitcode(done[1]) == 2
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("heap_of_its_own")
 async def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp_path: Path) -> None:
     book, rules = tmp_path / "book", Rules(limit=100, window=1.0)

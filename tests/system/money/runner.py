@@ -6,13 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytest
-
 from tests.system.money.environment import PARALLELISM, POST, Environment, Run
 from tests.system.money.fault_matrix import ADVICE_TEXT, End, Fault, FollowUp
 
-#: Key of the outcomes in pytest's stash; they are printed at the end.
-OUTCOMES = pytest.StashKey[dict["Cell", "Outcome"]]()
 TIMEOUT_SECONDS = 900
 #: Some workers must stay alive: LocalExecutor replaces dead workers only after it has sent the next tasks. If no worker
 #: is left to read them, its pipe fills up and the scheduler blocks (seen with Airflow 3.3.2).

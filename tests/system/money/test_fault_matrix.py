@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.system.money.environment import Environment
 from tests.system.money.fault_matrix import FAULTS, FollowUp
-from tests.system.money.runner import OUTCOMES, Cell, Outcome, run_cells
+from tests.system.money.runner import Cell, Outcome, run_cells
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -21,16 +23,16 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def outcomes(environment: Environment, pytestconfig: pytest.Config) -> dict[Cell, Outcome]:
+def outcomes(environment: Environment) -> dict[Cell, Outcome]:
     """Run all cells at the same time."""
-    outcomes = run_cells(environment, CELLS)
-    pytestconfig.stash[OUTCOMES] = outcomes
-    return outcomes
+    return run_cells(environment, CELLS)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_cell(outcomes: dict[Cell, Outcome], cell: Cell) -> None:
+def test_cell(outcomes: dict[Cell, Outcome], cell: Cell, record_property: Callable[[str, object], None]) -> None:
     outcome = outcomes[cell]
+    # For the matrix that is printed at the end.
+    record_property(str(cell), f"{outcome.end}{'' if outcome.end == cell.expected_end else '  WRONG'}")
     assert outcome.end.withdrawals <= 1
     assert outcome.end == cell.expected_end
     if outcome.end.state == "failed":
