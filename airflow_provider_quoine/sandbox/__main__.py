@@ -61,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Run the sandbox until SIGINT or SIGTERM.
 
-    :param argv: arguments; by default those of the command line
     :return: exit code; 1 if it cannot start, with one line on standard error
     """
     args = _arguments(argv)

@@ -60,7 +60,6 @@ class SandboxControl:
         """
         Return the newest code of a user.
 
-        :param user_id: the user
         :raises LookupError: if none was sent
         """
         codes = [str(sent["code"]) for sent in self.auth_codes() if str(sent["user_id"]) == str(user_id)]
@@ -72,7 +71,6 @@ class SandboxControl:
         """
         Inject a fault; see :class:`airflow_provider_quoine.sandbox.faults.Fault`.
 
-        :param kind: kind of fault
         :param endpoint: as the reference writes it (``POST /btc_withdrawals/``), or ``stream``
         :param parameters: ``times``, ``when``, and the parameters of this kind
         :return: ``{"hit": N}``, the number of connections, for a fault that is applied now; else ``{"pending": N}``
@@ -145,8 +143,6 @@ class SandboxControl:
         """
         Publish one event.
 
-        :param channel: channel name
-        :param event: event name
         :param data: a str is sent unchanged, anything else as JSON
         :return: number of subscribers
         """

@@ -12,7 +12,6 @@ class Refusal(Exception):  # noqa: N818 - a response of the exchange, not an err
     """
     A request that is not carried out.
 
-    :param status: HTTP status of the response
     :param content: a str is sent as plain text, a dict as JSON (facts, Error bodies)
     :param reason: the exact reason, for ``/_sandbox/state``; the response itself often does not tell it
     """
@@ -33,12 +32,16 @@ def not_authenticated(reason: str, *, disclosed: bool = False) -> Refusal:
     """
     Refuse a signature, in the exchange's plain text (facts, Error bodies).
 
-    :param reason: the exact reason, for ``/_sandbox/state``
     :param disclosed: whether the response tells the reason too; only for a wrong ``Date`` (decisions, Sandbox), so that
         a client can distinguish a wrong clock from a wrong key
     """
     text = "API Authentication failed"
     return Refusal(401, f"{text}: {reason}" if disclosed else text, reason=reason)
+
+
+def invalid(message: str) -> Refusal:
+    """Refuse the form of a new user (facts, Error bodies)."""
+    return Refusal(422, {"success": False, "message": message})
 
 
 def unauthorized() -> Refusal:

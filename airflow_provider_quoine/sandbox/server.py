@@ -50,7 +50,6 @@ class ForegroundServer(uvicorn.Server):
     """
     The server; :meth:`run` blocks until it is stopped. The port is bound by the constructor.
 
-    :param settings: see :class:`SandboxSettings`
     :raises OSError: if the port is in use, or the address does not belong to this machine
     :raises ValueError: if a file to replay is not a raw capture
     """

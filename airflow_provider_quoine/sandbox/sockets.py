@@ -8,11 +8,7 @@ import struct
 
 
 def reset_socket(transport: asyncio.Transport) -> None:
-    """
-    End a connection with a TCP reset, as a crashed host would; unsent data is dropped.
-
-    :param transport: the connection's transport
-    """
+    """End a connection with a TCP reset, as a crashed host would; unsent data is dropped."""
     # Lingering for 0 seconds makes the kernel send RST in place of FIN.
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -29,10 +25,6 @@ class _BlackHole(asyncio.Protocol):
 
 
 def ignore_input(transport: asyncio.Transport) -> None:
-    """
-    Keep a connection open but answer nothing any more, not even a WebSocket ping.
-
-    :param transport: the connection's transport
-    """
+    """Keep a connection open but answer nothing any more, not even a WebSocket ping."""
     transport.set_protocol(_BlackHole(transport.get_protocol()))
     transport.resume_reading()

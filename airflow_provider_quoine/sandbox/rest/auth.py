@@ -41,7 +41,6 @@ class Verifier:
     Verifies signatures and remembers nonces.
 
     :param secret_of: returns the secret of an api_id, or None if it is unknown
-    :param clock: Unix seconds
     :param date_tolerance: seconds by which a ``Date`` may be off, before and after (facts, Signing: 900 before;
         decisions, Sandbox: after)
     """
@@ -59,7 +58,6 @@ class Verifier:
 
         :param target: path and query string, exactly as received
         :param headers: the request's headers by lower-case name
-        :param body: the encoded body
         :return: the api_id that signed
         :raises Refusal: 401 in plain text; only a request that is valid otherwise uses its nonce up
         """

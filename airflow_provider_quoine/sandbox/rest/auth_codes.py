@@ -24,9 +24,7 @@ class AuthCode:
     """
     A code that a user was sent.
 
-    :param user_id: the user
     :param via: ``email`` or ``sms``; ``app`` if nothing was sent and the user reads the code in an authenticator app
-    :param code: the code
     :param sent_at: Unix seconds
     """
 
@@ -40,9 +38,7 @@ class AuthCodes:
     """
     All codes that were sent, and which of them are still valid.
 
-    :param digits: length of a code
     :param lifetime: seconds for which a code is valid
-    :param clock: Unix seconds
     """
 
     def __init__(self, *, digits: int, lifetime: float, clock: Clock) -> None:
@@ -54,11 +50,9 @@ class AuthCodes:
 
     def send(self, user_id: int, via: str) -> dict[str, Any]:
         """
-        Send a code to a user. The user's previous code is no longer valid (decisions, Sandbox).
+        Send a code to a user and return the response. The user's previous code is no longer valid (decisions, Sandbox).
 
-        :param user_id: the user
         :param via: a key of :data:`CODE_RESPONSES`
-        :return: the exchange's response
         """
         code = str(secrets.randbelow(10**self._digits)).zfill(self._digits)
         sent = AuthCode(user_id=user_id, via=via, code=code, sent_at=self._clock())
@@ -70,8 +64,6 @@ class AuthCodes:
         """
         Use a code up. It stays used up if the withdrawal is refused afterwards (decisions, Sandbox).
 
-        :param user_id: the user
-        :param code: the code as typed
         :raises Refusal: 422 if it is wrong, used up or expired; the exchange words it as for a bad key (facts,
             Withdrawals)
         """

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_quoine.sandbox.refusals import Refusal, unauthorized
+from airflow_provider_quoine.sandbox.refusals import Refusal, invalid, unauthorized
 from airflow_provider_quoine.sandbox.rest.exchange import Exchange
 from airflow_provider_quoine.sandbox.rest.users import Document, User
 
@@ -31,7 +31,7 @@ TheExchange = Annotated[Exchange, Depends(_exchange_of)]
 async def _api_id(request: Request, exchange: TheExchange) -> str:
     query = request.scope["query_string"]
     target = request.scope["raw_path"] + (b"?" + query if query else b"")
-    api_id = exchange.verify(target=target.decode("ascii"), headers=request.headers, body=await request.body())
+    api_id = exchange.verifier.verify(target=target.decode("ascii"), headers=request.headers, body=await request.body())
     request.state.record.api_id = api_id
     return api_id
 
@@ -58,9 +58,13 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip()
+
+
 def _read_json(request: Request, body: bytes) -> Any:
     """Decode a JSON body; numbers keep every digit."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    if _media_type(request) != "application/json":
         raise Refusal(400, {"message": "Content-Type must be application/json"})
     try:
         return json.loads(body.decode("utf-8"), parse_float=_plain_number, parse_constant=_no_constant)
@@ -68,25 +72,17 @@ def _read_json(request: Request, body: bytes) -> Any:
         raise Refusal(400, {"message": "The request's body is not JSON"}, reason=f"body: {error}") from None
 
 
-def _is_form(request: Request, *kinds: str) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip() in kinds
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal(422, {"success": False, "message": message})
-
-
 @router.post("/users/onboarding", dependencies=[Depends(_vendor)])
 async def create_onboarding_user(request: Request, exchange: TheExchange) -> Response:
     """Create onboarding user (api-reference 1.1): multipart/form-data with flat names (facts, Onboarding)."""
-    if not _is_form(request, "multipart/form-data"):
-        raise _invalid("Content-Type must be multipart/form-data")
+    if _media_type(request) != "multipart/form-data":
+        raise invalid("Content-Type must be multipart/form-data")
     fields: dict[str, str] = {}
     documents: dict[str, Document] = {}
     async with request.form() as form:
         for name, value in form.multi_items():
             if name in fields or name in documents:
-                raise _invalid(f"{name} was sent twice")
+                raise invalid(f"{name} was sent twice")
             if isinstance(value, UploadFile):
                 documents[name] = Document.of(value.filename or "", await value.read())
             else:
@@ -99,7 +95,7 @@ async def create_onboarding_user(request: Request, exchange: TheExchange) -> Res
 async def onboarding_status(request: Request, exchange: TheExchange) -> Response:
     """Check onboarding user status (api-reference 1.2); the reference does not say whether JSON or form."""
     parameters: Mapping[str, Any]
-    if _is_form(request, "application/x-www-form-urlencoded", "multipart/form-data"):
+    if _media_type(request) in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         parameters = await request.form()
     else:
         parameters = _read_json(request, await request.body())

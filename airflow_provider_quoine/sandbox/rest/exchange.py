@@ -40,11 +40,7 @@ _DECLINED_EMAIL = re.compile(r".*\+declined@.*", re.IGNORECASE)
 
 
 def iso(seconds: float) -> str:
-    """
-    Write a time in UTC, in ISO 8601.
-
-    :param seconds: Unix seconds
-    """
+    """Write a time in UTC, in ISO 8601."""
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat()
 
 
@@ -54,15 +50,11 @@ class RequestRecord:
     A received request, without its secrets.
 
     :param at: time of receipt, in UTC
-    :param method: HTTP method
     :param path: path without query
-    :param address: the client's address
     :param endpoint: the endpoint as the reference writes it; None if it is unknown
     :param api_id: the key that signed, once verified
     :param status: status of the response; None before it is sent, or if the connection was dropped
-    :param carried_out: whether the request was carried out
     :param fault: kind of the fault that was applied
-    :param reason: reason of a refusal
     """
 
     at: str
@@ -78,11 +70,7 @@ class RequestRecord:
 
 
 class Exchange:
-    """
-    The exchange's state; used in one event loop only.
-
-    :param settings: see :class:`SandboxSettings`
-    """
+    """The exchange's state; used in one event loop only."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
@@ -101,7 +89,7 @@ class Exchange:
         self.faults.clear()
         self.requests: list[RequestRecord] = []
         self._next_outcomes: dict[str, list[str]] = {subject: [] for subject in OUTCOMES}
-        self._verifier = Verifier(
+        self.verifier = Verifier(
             secret_of=self._secret_of, clock=settings.clock, date_tolerance=settings.date_tolerance
         )
 
@@ -110,11 +98,7 @@ class Exchange:
         return self.settings.clock()
 
     async def pause(self, seconds: float) -> None:
-        """
-        Wait; ends early when the server stops.
-
-        :param seconds: how long
-        """
+        """Wait; ends early when the server stops."""
         try:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()
@@ -139,8 +123,6 @@ class Exchange:
         """
         Set the state of a user or a withdrawal.
 
-        :param kind: ``users`` or ``withdrawals``
-        :param number: user id or withdrawal id
         :param state: any state, documented or not
         :raises Refusal: 404
         """
@@ -148,11 +130,8 @@ class Exchange:
 
     def advance(self, kind: ResourceKind, number: str) -> str:
         """
-        Take the next step of a user or a withdrawal.
+        Take the next step of a user or a withdrawal, and return its new state.
 
-        :param kind: ``users`` or ``withdrawals``
-        :param number: user id or withdrawal id
-        :return: the new state
         :raises Refusal: 404; 409 if no state follows
         """
         lifecycle = self._lifecycle_of(kind, number)
@@ -168,7 +147,6 @@ class Exchange:
         Set the outcome of the next user, withdrawal or authentication code. Several are applied first in, first out.
 
         :param subject: a key of :data:`OUTCOMES`
-        :param outcome: one of its values
         """
         self._next_outcomes[subject].append(outcome)
 
@@ -182,16 +160,11 @@ class Exchange:
         user = next((user for user in self.users if str(user.user_id) == api_id and user.approved), None)
         return user.api_secret if user else None
 
-    def verify(self, *, target: str, headers: Mapping[str, str], body: bytes) -> str:
-        """Verify a signature and return the api_id; see :meth:`Verifier.verify`."""
-        return self._verifier.verify(target=target, headers=headers, body=body)
-
     def create_user(self, *, fields: Mapping[str, str], documents: Mapping[str, Document]) -> User:
         """
         Onboard a user (api-reference 1.1).
 
         :param fields: text parameters by name; an e-mail ``...+declined@...`` leads to DECLINED
-        :param documents: documents by parameter name
         :raises Refusal: 422
         """
         self.users.check(fields=fields, documents=documents)
@@ -202,7 +175,6 @@ class Exchange:
         """
         Return the user who owns a key.
 
-        :param api_id: the key that signed
         :raises Refusal: 503 for the vendor's key, which has no access to a user's calls (api-reference, Introduction)
         """
         if api_id == self.settings.vendor_id:
@@ -213,7 +185,6 @@ class Exchange:
         """
         Make sure that the vendor's key signed.
 
-        :param api_id: the key that signed
         :raises Refusal: 503 for a user's key
         """
         if api_id != self.settings.vendor_id:
@@ -223,10 +194,8 @@ class Exchange:
         """
         Send a user a code (api-reference 2.1).
 
-        :param user: the user who signed
-        :param user_id: the user in the path
         :return: a response of :data:`CODE_RESPONSES`
-        :raises Refusal: 401 if these are two different users
+        :raises Refusal: 401 if the path names another user than the one who signed
         """
         if user_id != str(user.user_id):
             raise unauthorized()
@@ -237,8 +206,6 @@ class Exchange:
         Create a withdrawal (api-reference 2.1). First the form is checked, then the code is used up, then the rest is
         checked.
 
-        :param user: the user who signed
-        :param payload: the decoded JSON
         :raises Refusal: 422
         """
         order = WithdrawalOrder.read(payload)
@@ -252,8 +219,6 @@ class Exchange:
         """
         Return a user's withdrawal (api-reference 2.2).
 
-        :param user: the user who signed
-        :param withdrawal_id: its number
         :raises Refusal: 404, also for another user's withdrawal
         """
         self.advance_due()

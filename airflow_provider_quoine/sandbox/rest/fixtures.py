@@ -16,8 +16,6 @@ def add_user(exchange: Exchange, *, password: str, state: str = "PENDING") -> Us
     Add a user without a request.
 
     :param exchange: one that does not serve yet, or that serves in this thread
-    :param password: the user's password
-    :param state: the user's state
     """
     user = exchange.users.create(
         fields={"email": "fixture@example.com", "password": password},
@@ -30,13 +28,7 @@ def add_user(exchange: Exchange, *, password: str, state: str = "PENDING") -> Us
 
 
 def add_withdrawal(exchange: Exchange, user: User) -> str:
-    """
-    Add a pending withdrawal without a request.
-
-    :param exchange: as in :func:`add_user`
-    :param user: the owner
-    :return: the withdrawal's id
-    """
+    """Add a pending withdrawal without a request, and return its id; ``exchange`` as in :func:`add_user`."""
     order = WithdrawalOrder(auth_code="", amount=Decimal("0.001"), address=_ADDRESS)
     created = exchange.withdrawals.create(
         user_id=user.user_id, order=order, path=WITHDRAWAL_PATHS["processed"], now=exchange.now()

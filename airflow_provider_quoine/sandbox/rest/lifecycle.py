@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_quoine.sandbox.refusals import Refusal
 
@@ -10,28 +10,21 @@ from airflow_provider_quoine.sandbox.refusals import Refusal
 @dataclass(kw_only=True)
 class Lifecycle:
     """
-    The current state and the states that follow.
+    The current state and the states that follow. Times are Unix seconds.
 
     Steps that are due are taken when the state is read, each at its exact time. No background task runs.
 
-    :param path: all states, first to last
-    :param state: the current state; a state that is not in ``path`` stays until it is set by hand
-    :param since: time of the last change, in Unix seconds
+    :param path: all states, first to last; it begins at the first
+    :param since: time of the last change
+    :ivar state: the current state; a state that is not in ``path`` stays until it is set by hand
     """
 
     path: tuple[str, ...]
-    state: str
     since: float
+    state: str = field(init=False)
 
-    @classmethod
-    def begin(cls, path: tuple[str, ...], now: float) -> Lifecycle:
-        """
-        Begin at the first state.
-
-        :param path: all states, first to last
-        :param now: Unix seconds
-        """
-        return cls(path=path, state=path[0], since=now)
+    def __post_init__(self) -> None:
+        self.state = self.path[0]
 
     @property
     def remaining(self) -> tuple[str, ...]:
@@ -42,7 +35,6 @@ class Lifecycle:
         """
         Take all steps that are due.
 
-        :param now: Unix seconds
         :param pace: seconds per step; with None, nothing is ever due
         """
         while pace is not None and self.remaining and now - self.since >= pace:
@@ -52,7 +44,6 @@ class Lifecycle:
         """
         Take the next step, due or not.
 
-        :param now: Unix seconds
         :raises Refusal: 409 if no state follows
         """
         if not self.remaining:
@@ -60,11 +51,6 @@ class Lifecycle:
         self.set_state(self.remaining[0], now=now)
 
     def set_state(self, state: str, *, now: float) -> None:
-        """
-        Set any state, documented or not.
-
-        :param state: the new state
-        :param now: Unix seconds
-        """
+        """Set any state, documented or not."""
         self.state = state
         self.since = now

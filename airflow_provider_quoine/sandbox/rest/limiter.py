@@ -27,7 +27,6 @@ class RateLimiter:
 
     :param limit: requests per window
     :param window: seconds; a request leaves the window exactly that long after it came
-    :param clock: Unix seconds
     """
 
     def __init__(self, *, limit: int, window: float, clock: Clock) -> None:
@@ -42,7 +41,6 @@ class RateLimiter:
         """
         Take a slot.
 
-        :param address: the client's address
         :raises Refusal: 429 in plain text, with the seconds until a slot is free, rounded up
         """
         now = self._clock()

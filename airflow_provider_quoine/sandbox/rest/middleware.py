@@ -79,12 +79,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class RequestMiddleware:
-    """
-    ASGI middleware around the endpoints of the partner API.
-
-    :param app: the endpoints
-    :param exchange: holds the records, the limiter and the faults
-    """
+    """ASGI middleware around the endpoints of the partner API."""
 
     def __init__(self, app: ASGIApp, *, exchange: Exchange) -> None:
         self._app = app

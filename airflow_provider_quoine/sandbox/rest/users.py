@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_quoine.sandbox.refusals import Refusal, not_found, unauthorized
+from airflow_provider_quoine.sandbox.refusals import Refusal, invalid, unauthorized
 from airflow_provider_quoine.sandbox.rest.lifecycle import Lifecycle
+from airflow_provider_quoine.sandbox.rest.registry import Registry
 from airflow_provider_quoine.sandbox.settings import new_api_secret
 
 #: A user's states, by the final one (facts, Onboarding).
@@ -37,23 +37,13 @@ _RULES = (
 )
 
 
-def _refused(message: str) -> Refusal:
-    return Refusal(422, {"success": False, "message": message})
-
-
 def _label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
 @dataclass(frozen=True)
 class Document:
-    """
-    An uploaded document. Only size and digest of its content are kept.
-
-    :param filename: the uploaded name
-    :param size: bytes
-    :param sha256: hex digest of the content
-    """
+    """An uploaded document. Only size (bytes) and SHA-256 of its content are kept."""
 
     filename: str
     size: int
@@ -72,9 +62,7 @@ class User:
 
     :param user_id: the number of api-reference 1.1
     :param fields: parameters of the request by name, without the password
-    :param documents: the three documents by parameter name
     :param password: for the status request; never shown
-    :param lifecycle: begins at PENDING
     :param created_at: Unix seconds
     :param api_secret: returned with APPROVED, shown nowhere else
     """
@@ -98,83 +86,55 @@ class User:
         return {"status": self.lifecycle.state, **key}
 
 
-class Users:
-    """All users by number. Numbers begin at 1001 and withdrawals at 5001, so that a mix-up is noticed."""
+class Users(Registry[User]):
+    """All users by number."""
 
     def __init__(self) -> None:
-        self._by_id: dict[int, User] = {}
-        self._numbers = itertools.count(1001)
-
-    def __iter__(self) -> Iterator[User]:
-        return iter(self._by_id.values())
+        super().__init__(first=1001)
 
     def check(self, *, fields: Mapping[str, str], documents: Mapping[str, Document]) -> None:
         """
         Validate a request for onboarding (api-reference 1.1).
 
-        :param fields: text parameters by name
-        :param documents: uploaded files by name
         :raises Refusal: 422 ``{"success": false, "message": ...}`` for the first error
         """
         for name in (*fields, *documents):
             # Unknown parameters are refused, so that a misspelt optional one is noticed (decisions, Sandbox).
             if name not in (*REQUIRED, *OPTIONAL, *DOCUMENTS):
-                raise _refused(f"Unknown parameter: {name}")
+                raise invalid(f"Unknown parameter: {name}")
         for name in REQUIRED:
             if not fields.get(name, "").strip():
-                raise _refused(f"{_label(name)} cannot be blank")
+                raise invalid(f"{_label(name)} cannot be blank")
         for name in DOCUMENTS:
             if name not in documents or not documents[name].size:
-                raise _refused(f"{_label(name)} cannot be blank")
+                raise invalid(f"{_label(name)} cannot be blank")
             if not _DOCUMENT_NAME.fullmatch(documents[name].filename):
-                raise _refused(f"{_label(name)} must be one of pdf, xps, jpg, jpeg, png, gif")
+                raise invalid(f"{_label(name)} must be one of pdf, xps, jpg, jpeg, png, gif")
         for name, shape, message in _RULES:
             if not shape.fullmatch(fields[name]):
-                raise _refused(message)
+                raise invalid(message)
         if any(user.fields["email"].lower() == fields["email"].lower() for user in self):
-            raise _refused("Email has already been taken")
+            raise invalid("Email has already been taken")
 
     def create(
         self, *, fields: Mapping[str, str], documents: Mapping[str, Document], path: tuple[str, ...], now: float
     ) -> User:
-        """
-        Add a user whose request is valid.
-
-        :param fields: text parameters by name
-        :param documents: uploaded files by name
-        :param path: the user's states, first to last
-        :param now: Unix seconds
-        """
+        """Add a user whose request is valid."""
         user = User(
             user_id=next(self._numbers),
             fields={name: value for name, value in fields.items() if name != "password"},
             documents=documents,
             password=fields["password"],
-            lifecycle=Lifecycle.begin(path, now),
+            lifecycle=Lifecycle(path=path, since=now),
             created_at=now,
         )
-        self._by_id[user.user_id] = user
-        return user
-
-    def get(self, user_id: str | int) -> User:
-        """
-        Find a user.
-
-        :param user_id: number, as int or str
-        :raises Refusal: 404
-        """
-        text = str(user_id)
-        user = self._by_id.get(int(text)) if text.isascii() and text.isdigit() else None
-        if user is None:
-            raise not_found()
+        self._by_number[user.user_id] = user
         return user
 
     def login(self, user_id: str | int, password: str) -> User:
         """
         Find a user by number and password (api-reference 1.2).
 
-        :param user_id: number, as int or str
-        :param password: as sent
         :raises Refusal: 401 ``{"message": "Unauthorized access"}``, for an unknown user as well
         """
         try:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from airflow_provider_quoine.sandbox.refusals import Refusal, not_found
+from airflow_provider_quoine.sandbox.refusals import Refusal
 from airflow_provider_quoine.sandbox.rest.lifecycle import Lifecycle
+from airflow_provider_quoine.sandbox.rest.registry import Registry
 from airflow_provider_quoine.sandbox.settings import NumberForm
 
 #: A withdrawal's states, by the final one (facts, Withdrawals).
@@ -43,11 +42,7 @@ class Withdrawal:
     """
     A withdrawal.
 
-    :param withdrawal_id: its number
-    :param user_id: the owner
     :param amount: bitcoin
-    :param address: bitcoin address
-    :param lifecycle: begins at pending
     :param created_at: Unix seconds
     """
 
@@ -59,11 +54,7 @@ class Withdrawal:
     created_at: float
 
     def as_json(self, form: NumberForm) -> str:
-        """
-        Write the response of api-reference 2.1 and 2.2, with the exact amount in either form.
-
-        :param form: whether the amount is a JSON number or a JSON string
-        """
+        """Write the response of api-reference 2.1 and 2.2, with the exact amount as a JSON number or a string."""
         amount = plain(self.amount) if form == "number" else json.dumps(plain(self.amount))
         address, state = json.dumps(self.address), json.dumps(self.lifecycle.state)
         return f'{{"id": {self.withdrawal_id}, "amount": {amount}, "address": {address}, "state": {state}}}'
@@ -74,9 +65,7 @@ class WithdrawalOrder:
     """
     A well-formed request for a withdrawal.
 
-    :param auth_code: the code as typed
     :param amount: bitcoin
-    :param address: bitcoin address
     """
 
     auth_code: str
@@ -107,22 +96,18 @@ class WithdrawalOrder:
         return cls(auth_code=code, amount=Decimal(amount), address=address)
 
 
-class Withdrawals:
+class Withdrawals(Registry[Withdrawal]):
     """
-    All withdrawals by number. Numbers begin at 5001 and users at 1001, so that a mix-up is noticed.
+    All withdrawals by number.
 
     :param balance: bitcoin that every user starts with
     :param minimum: smallest withdrawal in bitcoin
     """
 
     def __init__(self, *, balance: Decimal, minimum: Decimal) -> None:
+        super().__init__(first=5001)
         self._balance = balance
         self._minimum = minimum
-        self._by_id: dict[int, Withdrawal] = {}
-        self._numbers = itertools.count(5001)
-
-    def __iter__(self) -> Iterator[Withdrawal]:
-        return iter(self._by_id.values())
 
     def balance_of(self, user_id: int) -> Decimal:
         """Return a user's balance in bitcoin. Cancelled, declined and reverted withdrawals are credited back."""
@@ -133,8 +118,6 @@ class Withdrawals:
         """
         Validate address and amount.
 
-        :param user_id: the owner
-        :param order: the request
         :raises Refusal: 422 for a wrong address or amount, or a balance that is too small (facts, Error bodies)
         """
         if not _ADDRESS.fullmatch(order.address):
@@ -147,34 +130,14 @@ class Withdrawals:
             raise Refusal(422, {"errors": {"user": ["not_enough_fund"]}})
 
     def create(self, *, user_id: int, order: WithdrawalOrder, path: tuple[str, ...], now: float) -> Withdrawal:
-        """
-        Add a withdrawal whose request is valid.
-
-        :param user_id: the owner
-        :param order: the request
-        :param path: the withdrawal's states, first to last
-        :param now: Unix seconds
-        """
+        """Add a withdrawal whose request is valid."""
         withdrawal = Withdrawal(
             withdrawal_id=next(self._numbers),
             user_id=user_id,
             amount=order.amount,
             address=order.address,
-            lifecycle=Lifecycle.begin(path, now),
+            lifecycle=Lifecycle(path=path, since=now),
             created_at=now,
         )
-        self._by_id[withdrawal.withdrawal_id] = withdrawal
-        return withdrawal
-
-    def get(self, withdrawal_id: str | int) -> Withdrawal:
-        """
-        Find a withdrawal.
-
-        :param withdrawal_id: number, as int or str
-        :raises Refusal: 404
-        """
-        text = str(withdrawal_id)
-        withdrawal = self._by_id.get(int(text)) if text.isascii() and text.isdigit() else None
-        if withdrawal is None:
-            raise not_found()
+        self._by_number[withdrawal.withdrawal_id] = withdrawal
         return withdrawal

@@ -23,13 +23,7 @@ _BACKLOG = 10_000  # frames that may be queued for a slow client
 
 
 class PusherConnection:
-    """
-    A client's connection.
-
-    :param websocket: not accepted yet
-    :param key: the app key in the path
-    :param hub: holds all connections
-    """
+    """A client's connection."""
 
     def __init__(self, *, websocket: WebSocket, key: str, hub: Hub) -> None:
         self._websocket = websocket
@@ -70,11 +64,7 @@ class PusherConnection:
             pass
 
     def send(self, text: str) -> None:
-        """
-        Queue a message.
-
-        :param text: the whole frame; the same text is sent to all subscribers
-        """
+        """Queue a message, as a whole frame; the same text goes to all subscribers."""
         self._put(text)
 
     def _put(self, item: str | int) -> None:
@@ -141,7 +131,6 @@ class PusherConnection:
         """
         Apply a fault to this connection.
 
-        :param fault: one of the stream
         :param channel: the requested channel, for a fault in a subscription
         """
         _FAULTS[fault.kind](self, fault, channel)

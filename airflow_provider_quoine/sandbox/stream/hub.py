@@ -35,8 +35,6 @@ class Hub:
     """
     All connections and their subscriptions. A market channel runs only while it has subscribers.
 
-    :param settings: see :class:`SandboxSettings`
-    :param faults: pending faults
     :raises ValueError: if a file to replay is not a raw capture
     """
 
@@ -57,32 +55,19 @@ class Hub:
         self.pings = self.pongs = 0
 
     def add(self, connection: Client) -> None:
-        """
-        Add a connection.
-
-        :param connection: a new one
-        """
+        """Add a connection."""
         self._connections.add(connection)
         self._connections_total += 1
         self._connections_max = max(self._connections_max, len(self._connections))
 
     def remove(self, connection: Client) -> None:
-        """
-        Remove a connection with all its subscriptions.
-
-        :param connection: one that has ended
-        """
+        """Remove a connection with all its subscriptions."""
         for channel in tuple(connection.channels):
             self.unsubscribe(connection, channel)
         self._connections.discard(connection)
 
     def subscribe(self, connection: Client, channel: str) -> None:
-        """
-        Subscribe a connection to a channel. An unknown channel stays silent (facts, Streams).
-
-        :param connection: not subscribed yet
-        :param channel: any name
-        """
+        """Subscribe a connection to a channel. An unknown channel stays silent (facts, Streams)."""
         connection.channels.add(channel)
         self._subscribers[channel].add(connection)
         if channel in self._market and channel not in self._market_tasks:
@@ -91,12 +76,7 @@ class Hub:
             self._replay.start(after=self.settings.replay_delay, speed=self.settings.replay_speed)
 
     def unsubscribe(self, connection: Client, channel: str) -> None:
-        """
-        End a subscription. Without subscribers, the channel's market stops.
-
-        :param connection: subscribed or not
-        :param channel: any name
-        """
+        """End a subscription. Without subscribers, the channel's market stops."""
         connection.channels.discard(channel)
         self._subscribers[channel].discard(connection)
         if not self._subscribers[channel]:
@@ -108,9 +88,6 @@ class Hub:
         """
         Send an event to all subscribers of a channel.
 
-        :param channel: channel name
-        :param event: event name
-        :param data: the data, a string
         :param exclude: socket_id of a connection that does not receive it
         :return: number of subscribers that receive it
         """
@@ -166,12 +143,7 @@ class Hub:
             self._replay.stop()
 
     def apply_fault(self, fault: Fault) -> int:
-        """
-        Apply a fault to all open connections.
-
-        :param fault: one of the stream
-        :return: number of connections
-        """
+        """Apply a fault of the stream to all open connections, and return their number."""
         connections = tuple(self._connections)
         for connection in connections:
             connection.apply_fault(fault)

@@ -32,7 +32,6 @@ class MarketChannel:
     """
     One channel of the market.
 
-    :param event: the name of its events
     :param next_data: takes one step of the random walk and writes the data of the next event
     """
 
@@ -41,17 +40,7 @@ class MarketChannel:
 
 
 class _PairMarket:
-    """
-    The market of one pair. Prices are kept as whole ticks and written as exact decimals.
-
-    :param pair: such as ``btcusd``
-    :param product_id: number of the pair's product
-    :param price: initial price
-    :param decimals: decimals of a price
-    :param generator: random numbers for the walk; never used for a secret
-    :param clock: Unix seconds
-    :param form: whether executions and products carry JSON numbers or strings
-    """
+    """The market of one pair. Prices are kept as whole ticks and written as exact decimals."""
 
     def __init__(
         self,
@@ -153,9 +142,6 @@ def market_channels(*, seed: int, clock: Clock, form: NumberForm) -> dict[str, M
     """
     Create the market.
 
-    :param seed: seed of the random walks
-    :param clock: Unix seconds
-    :param form: whether executions and products carry JSON numbers or strings (facts, Streams)
     :return: all channels of api-reference II for the known products, by name
     """
     channels = {}

@@ -26,9 +26,6 @@ class CapturedEvent:
     One row of a raw capture.
 
     :param received_at: time of receipt, in Unix seconds
-    :param channel: channel name
-    :param event: event name
-    :param data: the data, a string
     """
 
     received_at: float
@@ -48,7 +45,6 @@ def _read_row(line: str) -> CapturedEvent | None:
     """
     Read one line.
 
-    :param line: one JSON object
     :return: None for a row of another type, such as a gap
     :raises ValueError: if it is not a row of a raw capture
     """

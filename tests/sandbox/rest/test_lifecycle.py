@@ -28,20 +28,20 @@ PATH = ("pending", "processing", "broadcasted", "processed")
     ],
 )
 def test_a_step_is_due_exactly_one_pace_after_the_last(seconds: float, state: str) -> None:
-    lifecycle = Lifecycle.begin(PATH, 1000.0)
+    lifecycle = Lifecycle(path=PATH, since=1000.0)
     lifecycle.advance_due(now=1000.0 + seconds, pace=10)
     assert lifecycle.state == state
 
 
 def test_reading_the_state_often_changes_nothing() -> None:
-    lifecycle = Lifecycle.begin(PATH, 0.0)
+    lifecycle = Lifecycle(path=PATH, since=0.0)
     for tenth in range(196):
         lifecycle.advance_due(now=tenth / 10, pace=10)
     assert (lifecycle.state, lifecycle.since) == ("processing", 10.0)
 
 
 def test_without_a_pace_nothing_advances_by_itself() -> None:
-    lifecycle = Lifecycle.begin(PATH, 0.0)
+    lifecycle = Lifecycle(path=PATH, since=0.0)
     lifecycle.advance_due(now=1e9, pace=None)
     assert lifecycle.state == "pending"
     lifecycle.advance(now=1e9)
@@ -49,14 +49,14 @@ def test_without_a_pace_nothing_advances_by_itself() -> None:
 
 
 def test_no_state_follows_a_final_one() -> None:
-    lifecycle = Lifecycle.begin(PATH, 0.0)
+    lifecycle = Lifecycle(path=PATH, since=0.0)
     lifecycle.set_state("processed", now=0.0)
     with pytest.raises(Refusal, match="No state follows processed"):
         lifecycle.advance(now=1.0)
 
 
 def test_a_state_off_the_path_stays() -> None:
-    lifecycle = Lifecycle.begin(PATH, 0.0)
+    lifecycle = Lifecycle(path=PATH, since=0.0)
     lifecycle.set_state("to_be_reviewed", now=0.0)
     lifecycle.advance_due(now=1e9, pace=1)
     assert lifecycle.state == "to_be_reviewed"
