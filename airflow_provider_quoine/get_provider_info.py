@@ -1,4 +1,4 @@
-"""What Airflow discovers of this provider: its connection form and its modules."""
+"""The provider's metadata, which Airflow discovers: its connection form and its modules."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def capture_under_faults(
     :param cut_every: seconds between two cuts of the connection.
     :param kill_at: seconds from the beginning at which the process is killed; the next one is loaded by then.
     :param timing: fields of the stream's ``StreamTiming``.
-    :return: the trigger's arguments, the summary in its event, and how often the connection was cut.
+    :return: the capture's specification, the summary in its event, and how often the connection was cut.
     :raises RuntimeError: if the capture did not succeed.
     """
     settings = SandboxSettings(market_rate=10, activity_timeout=1)
@@ -129,7 +129,6 @@ def capture_under_faults(
         workers[0].load()
         began = time.monotonic()
         arguments = {
-            "quoine_conn_id": "quoine_default",
             "stream": "order_book",
             "pair": "btcjpy",
             "depth": 5,

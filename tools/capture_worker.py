@@ -18,12 +18,12 @@ async def run(trigger: QuoineCaptureTrigger) -> None:
 
 
 def main() -> None:
-    """Say when it is loaded, take the trigger's arguments and the stream's patience as lines of JSON, and run it."""
+    """Say when it is loaded, take the capture's specification and the stream's patience as JSON lines, and run it."""
     print("ready", flush=True)
-    arguments, timing = (json.loads(sys.stdin.readline()) for _ in range(2))
+    spec, timing = (json.loads(sys.stdin.readline()) for _ in range(2))
     # A trigger has no setting for its patience, and a dead connection is missed after a minute only.
     pusher.StreamTiming = partial(pusher.StreamTiming, **timing)  # type: ignore[assignment,misc]
-    asyncio.run(run(QuoineCaptureTrigger(**arguments)))
+    asyncio.run(run(QuoineCaptureTrigger(quoine_conn_id="quoine_default", spec=spec)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ QUEUE_SIZE = 10_000
 @dataclass(frozen=True, kw_only=True)
 class CaptureResult:
     """
-    What a capture came to.
+    The result of a capture.
 
     :param summary: JSON-able: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``,
         ``reconnects``, ``dropped``, ``skipped``, ``from`` and ``until``.

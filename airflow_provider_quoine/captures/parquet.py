@@ -52,7 +52,7 @@ COLUMNS = {
         **dict.fromkeys(("connection",), NUMBER),
         **dict.fromkeys(("id", "price", "quantity", "taker_side"), TEXT),
         **dict.fromkeys(("created_at",), TIME),
-        # What came and could not be read: then the rest is null.
+        # An execution that could not be read, as it came; the rest is null then.
         **dict.fromkeys(("unreadable",), TEXT),
     },
     "event": {

@@ -77,7 +77,7 @@ class Row(NamedTuple):
 @dataclass(kw_only=True)
 class Part:
     """
-    What is known of one window.
+    The data of one window.
 
     :param window: its number.
     """
@@ -173,8 +173,8 @@ def merge(there: Part, own: Part) -> Part:
     """
     Make one part of two records of the same window.
 
-    :param there: what is stored.
-    :param own: what is added. Of the time of its own stretches it replaces what is there; a row of other time is
+    :param there: the stored part.
+    :param own: the part to add. It replaces the stored one in the time of its own stretches; a row of other time is
         added once, however often it is tried.
     """
     listened = [Span(since, until) for since, until, *_ in own.stretches]

@@ -57,7 +57,7 @@ class CaptureRun:
         self._stated: dict[tuple[str, int], datetime] = {}
         """Up to when a gap has been stated, by where it stands."""
         self._due_at: datetime | None = None
-        """What is to be taken next, or is being taken."""
+        """The moment of the snapshot that is taken next, or now."""
         self._skipped = 0
         self._counted = (0, 0, 0)
 
@@ -86,7 +86,7 @@ class CaptureRun:
 
     async def take_snapshots(self, sampler: Sampler, schedule: Schedule) -> None:
         """Take what is due."""
-        await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject.what} yet")
+        await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject} yet")
         for due_at in schedule.moments(self._gaps[0].until, on_missed=self._note_missed):
             self._due_at = due_at
             snapshot = await sampler.take(due_at)

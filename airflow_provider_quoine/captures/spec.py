@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_quoine.captures.parts import Windows
 from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
+from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market.channels import LONGEST_CHANNEL, executions_channel
+from airflow_provider_quoine.exchange.market.order_book import OrderBook
 from airflow_provider_quoine.exchange.market.pairs import Pair
-from airflow_provider_quoine.exchange.market.sampling import OnDoubt, order_book, product
+from airflow_provider_quoine.exchange.market.sampling import OnDoubt
+from airflow_provider_quoine.exchange.market.ticker import Ticker
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.market.sampling import Subject
+    from airflow_provider_quoine.exchange.market.subject import Subject
 
 MAX_FILES = 20_000
 """Files of one capture at most."""
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
 
 class StreamKind(StrEnum):
-    """What is captured; also the type of the rows."""
+    """The kinds of stream; also the type of the rows."""
 
     ORDER_BOOK = "order_book"
     """A pair's order book, by time."""
@@ -53,16 +54,16 @@ class CaptureSpec:
     """
     A capture, as it was checked by :meth:`of`.
 
-    :param stream: what is captured.
+    :param stream: the kind of stream.
     :param folder: where the files go, of this capture only: a local path or any URI of ``ObjectStoragePath``.
     :param file_format: of the files.
     :param windows: its time, and how it is cut into files.
     :param schedule: when snapshots are due; None where every event is captured.
     :param pair: None for ``event``.
-    :param channels: what to subscribe to for ``event``; empty for the others.
+    :param channels: to subscribe to, for ``event``; empty for the others.
     :param depth: rows to keep of each side of an order book; None keeps all.
     :param product_id: the exchange's number of a product; None where it is on record.
-    :param on_doubt: what to do with a snapshot that is stale or crossed.
+    :param on_doubt: how a snapshot is treated that is stale or crossed.
     """
 
     stream: StreamKind
@@ -104,7 +105,7 @@ class CaptureSpec:
         :param count: number of snapshots.
         :raises QuoineInputError: saying what is wrong.
         """
-        kind = _one_of(StreamKind, "stream", stream)
+        kind = checked_choice(StreamKind, "stream", stream)
         begins_at = moment(began_at)
         schedule = None
         if kind in BY_TIME:
@@ -122,7 +123,7 @@ class CaptureSpec:
         spec = cls(
             stream=kind,
             folder=folder,
-            file_format=_one_of(FileFormat, "file_format", file_format),
+            file_format=checked_choice(FileFormat, "file_format", file_format),
             windows=windows,
             schedule=schedule,
             # A pair is given as code for all but raw events: those name their channels themselves.
@@ -130,7 +131,7 @@ class CaptureSpec:
             channels=_channels(channels) if kind is StreamKind.EVENT else (),
             depth=depth,
             product_id=product_id,
-            on_doubt=OnDoubt.of(on_doubt),
+            on_doubt=checked_choice(OnDoubt, "on_doubt", on_doubt),
         )
         # Depth and product are checked where they are used.
         spec.subject()
@@ -163,20 +164,14 @@ class CaptureSpec:
         """Return what to take snapshots of; None where every event is captured."""
         match self.stream, self.pair:
             case StreamKind.ORDER_BOOK, Pair() as pair:
-                return order_book(pair=pair, depth=self.depth)
+                return OrderBook(pair=pair, depth=self.depth)
             case StreamKind.PRODUCT, Pair() as pair:
-                return product(pair=pair, product_id=self.product_id)
+                return Ticker(pair=pair, product_id=self.product_id)
         return None
 
     def event_channels(self) -> tuple[str, ...]:
         """Return the channels of which every event is captured."""
         return self.channels if self.pair is None else (executions_channel(self.pair),)
-
-
-def _one_of(choices: type[_Choice], name: str, value: Any) -> _Choice:
-    if value not in list(choices):
-        raise QuoineInputError(f"{name} is {value!r:.40}: give one of {', '.join(choices)}.")
-    return choices(value)
 
 
 def _channels(names: Any) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def path_name(text: str) -> str:
 
 class StoredPart(NamedTuple):
     """
-    What one stored part holds.
+    The contents of one stored part.
 
     :param rows: how many.
     """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_quoine.captures.parts import Gap, Part, Row, Stretch, outside, within
 from airflow_provider_quoine.captures.store import totals
+from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ FINAL_AFTER = 3
 """Refusals of a kind that mends itself rarely (:data:`REFUSALS`), in a row, until they are final."""
 
 REFUSALS = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
-"""What a store raises that was reached and said no."""
+"""The errors of a store that was reached and refused."""
 
 FINISH_TIMEOUT = 300.0
 """Seconds after the capture's end until what could not be written is given up."""
@@ -197,7 +198,7 @@ class CaptureWriter:
                 continue
             await self._write(window)
             if self.problem:
-                await asyncio.sleep(self._back_off())
+                await asyncio.sleep(back_off(self._failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
         await self._on_thread(self._sweep)
 
     async def flush(self, window: int, stretch: Stretch) -> None:
@@ -287,10 +288,6 @@ class CaptureWriter:
         self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
         if self._refusals >= FINAL_AFTER:
             raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
-
-    def _back_off(self) -> float:
-        doubled = FIRST_RETRY_DELAY * 2.0 ** min(self._failures - 1, 16)
-        return min(doubled, LONGEST_RETRY_DELAY / 2) * random.uniform(1, 2)  # noqa: S311 - only jitter
 
     def _sweep(self) -> None:
         try:

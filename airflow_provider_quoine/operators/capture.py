@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.captures.spec import CaptureSpec, StreamKind
 from airflow_provider_quoine.captures.store import path_name
@@ -27,17 +26,16 @@ class CaptureOperator(BaseOperator):
     """
     Base of the capture operators: a folder of its own for each task, and a retry that continues the same capture.
 
-    :param path: folder under which each run and task gets its own: a local path or any URI that Airflow's
-        ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there.
-    :param duration: seconds.
-    :param part_seconds: of one file. It is in memory until it is written.
-    :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
-    :param quoine_conn_id: connection that names the stream.
+    Its arguments are described at :class:`QuoineCaptureOrderBookOperator`.
     """
 
     template_fields: Sequence[str] = ("quoine_conn_id", "path", "duration", "part_seconds", "file_format")
     ui_color = "#dcfce7"
     stream: StreamKind
+    numbers: Sequence[str] = ("duration", "part_seconds")
+    """Arguments of :meth:`CaptureSpec.of` that are numbers, which a template may write."""
+    own: Sequence[str] = ("pair",)
+    """Its other arguments of this stream."""
 
     def __init__(
         self,
@@ -70,17 +68,12 @@ class CaptureOperator(BaseOperator):
                 folder=self._folder(context["ti"]),
                 file_format=self.file_format,
                 began_at=state["began_at"],
-                duration=_number(self.duration),
-                part_seconds=_number(self.part_seconds),
-                **self._given(),
+                **{name: getattr(self, name) for name in self.own},
+                **{name: _number(getattr(self, name)) for name in self.numbers},
             )
         store.set(STATE_KEY, state)
-        trigger = QuoineCaptureTrigger(quoine_conn_id=self.quoine_conn_id, **spec.as_json())
+        trigger = QuoineCaptureTrigger(quoine_conn_id=self.quoine_conn_id, spec=spec.as_json())
         self.defer(trigger=trigger, method_name="execute_complete")
-
-    @abstractmethod
-    def _given(self) -> dict[str, Any]:
-        """Return what was given of this stream, by the names of :meth:`CaptureSpec.of`."""
 
     def _folder(self, ti: Any) -> str:
         names = [path_name(name) for name in (ti.dag_id, ti.run_id, ti.task_id)]
@@ -100,24 +93,16 @@ class CaptureOperator(BaseOperator):
         if outcome.status in (Status.SUCCESS, Status.EMPTY):
             # This task, if it is tried or cleared from now on, is a new capture.
             context["task_state_store"].delete(STATE_KEY)
-        if outcome.status is Status.SUCCESS:
-            return outcome.result
         if outcome.status is Status.REFUSED:
             raise AirflowFailException(outcome.message)
-        raise AirflowException(outcome.message)
+        return outcome.success()
 
 
 class SnapshotCaptureOperator(CaptureOperator):
-    """
-    Base of the captures by time. Of ``interval``, ``count`` and ``duration`` give two.
-
-    :param pair: currency pair code without separator, such as ``btcjpy``.
-    :param interval: seconds between two rows.
-    :param count: number of rows.
-    :param on_doubt: what to do with a snapshot that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
-    """
+    """Base of the captures by time. Its arguments are described at :class:`QuoineCaptureOrderBookOperator`."""
 
     template_fields = (*CaptureOperator.template_fields, "pair", "interval", "count")
+    numbers = (*CaptureOperator.numbers, "interval", "count")
 
     def __init__(
         self,
@@ -135,10 +120,6 @@ class SnapshotCaptureOperator(CaptureOperator):
         self.count = count
         self.on_doubt = on_doubt
 
-    def _given(self) -> dict[str, Any]:
-        given = {"interval": _number(self.interval), "count": _number(self.count)}
-        return {**given, "pair": self.pair, "on_doubt": self.on_doubt}
-
 
 class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
     """
@@ -153,7 +134,7 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
     :param count: number of rows.
     :param duration: seconds.
     :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
-    :param on_doubt: what to do with a book that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
+    :param on_doubt: how a book is treated that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
     :param part_seconds: of one file. It is in memory until it is written.
     :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
     :param quoine_conn_id: connection that names the stream.
@@ -162,13 +143,11 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
     """
 
     stream = StreamKind.ORDER_BOOK
+    own = ("pair", "on_doubt", "depth")
 
     def __init__(self, *, depth: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.depth = depth
-
-    def _given(self) -> dict[str, Any]:
-        return super()._given() | {"depth": self.depth}
 
 
 class QuoineCaptureProductOperator(SnapshotCaptureOperator):
@@ -181,13 +160,11 @@ class QuoineCaptureProductOperator(SnapshotCaptureOperator):
     """
 
     stream = StreamKind.PRODUCT
+    own = ("pair", "on_doubt", "product_id")
 
     def __init__(self, *, product_id: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.product_id = product_id
-
-    def _given(self) -> dict[str, Any]:
-        return super()._given() | {"product_id": self.product_id}
 
 
 class QuoineCaptureExecutionsOperator(CaptureOperator):
@@ -207,9 +184,6 @@ class QuoineCaptureExecutionsOperator(CaptureOperator):
         super().__init__(**kwargs)
         self.pair = pair
 
-    def _given(self) -> dict[str, Any]:
-        return {"pair": self.pair}
-
 
 class QuoineCaptureEventsOperator(CaptureOperator):
     """
@@ -223,13 +197,11 @@ class QuoineCaptureEventsOperator(CaptureOperator):
 
     template_fields = (*CaptureOperator.template_fields, "channels")
     stream = StreamKind.EVENT
+    own = ("channels",)
 
     def __init__(self, *, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
-
-    def _given(self) -> dict[str, Any]:
-        return {"channels": self.channels}
 
 
 def _number(given: Any) -> Any:

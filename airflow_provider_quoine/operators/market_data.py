@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.failures import without_retry
-from airflow_provider_quoine.triggers.events import Status, read_event
+from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_data import (
     QuoineExecutionsTrigger,
     QuoineOrderBookTrigger,
@@ -26,13 +24,14 @@ class SnapshotOperator(BaseOperator):
     """
     Base of the snapshot operators: they check their input, wait in the triggerer, and return the trigger's result.
 
-    :param pair: currency pair code without separator, such as ``btcjpy``.
-    :param snapshot_timeout: seconds to listen before the task fails.
-    :param quoine_conn_id: connection that names the stream.
+    Its arguments are described at :class:`QuoineOrderBookSnapshotOperator`.
     """
 
     template_fields: Sequence[str] = ("quoine_conn_id", "pair")
     ui_color = "#dcfce7"
+    trigger: type[StreamTrigger]
+    own: Sequence[str]
+    """Arguments of the trigger besides connection, pair and time-out."""
 
     def __init__(
         self, *, pair: str, snapshot_timeout: float = 60, quoine_conn_id: str = "quoine_default", **kwargs: Any
@@ -54,13 +53,12 @@ class SnapshotOperator(BaseOperator):
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)
             pair = Pair(self.pair)
-            trigger = self._trigger(quoine_conn_id=self.quoine_conn_id, pair=pair, timeout=self.snapshot_timeout)
+            given = {name: getattr(self, name) for name in self.own}
+            trigger = self.trigger(
+                quoine_conn_id=self.quoine_conn_id, pair=pair, timeout=self.snapshot_timeout, **given
+            )
             trigger.plan()
         self.defer(trigger=trigger, method_name="execute_complete")
-
-    @abstractmethod
-    def _trigger(self, **given: Any) -> StreamTrigger:
-        """Make the trigger to defer to."""
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
@@ -69,10 +67,7 @@ class SnapshotOperator(BaseOperator):
         :param event: the trigger's event.
         :raises AirflowException: if there is no result.
         """
-        outcome = read_event(event, sender="The stream's trigger")
-        if outcome.status is not Status.SUCCESS:
-            raise AirflowException(outcome.message)
-        return outcome.result
+        return read_event(event, sender="The stream's trigger").success()
 
 
 class QuoineOrderBookSnapshotOperator(SnapshotOperator):
@@ -84,7 +79,7 @@ class QuoineOrderBookSnapshotOperator(SnapshotOperator):
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
     :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
-    :param on_doubt: what to do with a crossed book: ``mark`` (it says so), ``skip`` waits for the next, ``fail``.
+    :param on_doubt: how a crossed book is treated: ``mark`` (it says so), ``skip`` waits for the next, ``fail``.
     :param snapshot_timeout: seconds to listen before the task fails.
     :param quoine_conn_id: connection that names the stream.
     :return: ``pair``, ``taken_at``, ``bids`` and ``asks`` (rows ``[price, quantity]``, best first),
@@ -93,13 +88,13 @@ class QuoineOrderBookSnapshotOperator(SnapshotOperator):
         strings, times in ISO 8601 and UTC, None where a side is empty.
     """
 
+    trigger = QuoineOrderBookTrigger
+    own = ("depth", "on_doubt")
+
     def __init__(self, *, depth: int | None = None, on_doubt: str = "mark", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.depth = depth
         self.on_doubt = on_doubt
-
-    def _trigger(self, **given: Any) -> StreamTrigger:
-        return QuoineOrderBookTrigger(**given, depth=self.depth, on_doubt=self.on_doubt)
 
 
 class QuoineProductSnapshotOperator(SnapshotOperator):
@@ -118,12 +113,12 @@ class QuoineProductSnapshotOperator(SnapshotOperator):
         numbers as plain digits in strings, times in ISO 8601 and UTC.
     """
 
+    trigger = QuoineProductTrigger
+    own = ("product_id",)
+
     def __init__(self, *, product_id: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.product_id = product_id
-
-    def _trigger(self, **given: Any) -> StreamTrigger:
-        return QuoineProductTrigger(**given, product_id=self.product_id)
 
 
 class QuoineExecutionsSnapshotOperator(SnapshotOperator):
@@ -136,12 +131,12 @@ class QuoineExecutionsSnapshotOperator(SnapshotOperator):
     :param quoine_conn_id: connection that names the stream.
     :return: ``executions`` (each with ``received_at``, ``connection``, ``id``, ``price``, ``quantity``, ``taker_side``,
         ``created_at``), ``dropped``, ``reconnects``, ``gap_seconds``; numbers as plain digits in strings, times in
-        ISO 8601 and UTC. What cannot be read stands as it came under ``unreadable``.
+        ISO 8601 and UTC. An unreadable one stands as it came under ``unreadable``.
     """
+
+    trigger = QuoineExecutionsTrigger
+    own = ("count",)
 
     def __init__(self, *, count: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.count = count
-
-    def _trigger(self, **given: Any) -> StreamTrigger:
-        return QuoineExecutionsTrigger(**given, count=self.count)

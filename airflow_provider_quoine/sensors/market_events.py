@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market.conditions import (
@@ -18,7 +18,7 @@ from airflow_provider_quoine.exchange.market.conditions import (
     TradeAbove,
 )
 from airflow_provider_quoine.failures import without_retry
-from airflow_provider_quoine.triggers.events import Status, read_event
+from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class _MarketSensor(BaseSensorOperator):
         plain digits in strings.
     """
 
+    template_fields: Sequence[str] = ("pair", "quoine_conn_id")
     ui_color = "#dbeafe"
     condition: ClassVar[type[Condition]]
 
@@ -52,11 +53,11 @@ class _MarketSensor(BaseSensorOperator):
 
     def get_arguments(self) -> dict[str, Any]:
         """
-        Return the condition's arguments, from the rendered fields. The trigger checks them.
+        Return the condition's arguments, from the rendered fields of the same names. The trigger checks them.
 
         :raises QuoineInputError: naming the argument that no sensor accepts.
         """
-        raise NotImplementedError
+        return {each.name: getattr(self, each.name) for each in fields(self.condition)}
 
     def execute(self, context: Context) -> None:
         """
@@ -80,10 +81,7 @@ class _MarketSensor(BaseSensorOperator):
         :param event: the trigger's event.
         :raises AirflowException: if the stream cannot be read, or the trigger's event is not understood.
         """
-        outcome = read_event(event, sender="The market trigger")
-        if outcome.status is not Status.SUCCESS:
-            raise AirflowException(outcome.message)
-        return outcome.result
+        return read_event(event, sender="The market trigger").success()
 
 
 class QuoinePriceSensor(_MarketSensor):
@@ -97,8 +95,7 @@ class QuoinePriceSensor(_MarketSensor):
     """
 
     condition = PriceReaches
-
-    template_fields: Sequence[str] = ("pair", "quoine_conn_id", "level", "direction", "price")
+    template_fields = (*_MarketSensor.template_fields, "level", "direction", "price")
 
     def __init__(self, *, level: str, direction: str = "up", price: str = "last_trade", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -110,7 +107,7 @@ class QuoinePriceSensor(_MarketSensor):
         """Return level, direction and price. ``either`` is refused: it is true of every price."""
         if self.direction == Direction.EITHER:
             raise QuoineInputError("direction is 'either': a sensor waits for one side of the level, 'up' or 'down'.")
-        return {"level": self.level, "direction": self.direction, "price": self.price}
+        return super().get_arguments()
 
 
 class QuoineSpreadSensor(_MarketSensor):
@@ -121,16 +118,11 @@ class QuoineSpreadSensor(_MarketSensor):
     """
 
     condition = SpreadAbove
-
-    template_fields: Sequence[str] = ("pair", "quoine_conn_id", "bound")
+    template_fields = (*_MarketSensor.template_fields, "bound")
 
     def __init__(self, *, bound: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bound = bound
-
-    def get_arguments(self) -> dict[str, Any]:
-        """Return the bound."""
-        return {"bound": self.bound}
 
 
 class QuoineLargeTradeSensor(_MarketSensor):
@@ -141,16 +133,11 @@ class QuoineLargeTradeSensor(_MarketSensor):
     """
 
     condition = TradeAbove
-
-    template_fields: Sequence[str] = ("pair", "quoine_conn_id", "size")
+    template_fields = (*_MarketSensor.template_fields, "size")
 
     def __init__(self, *, size: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
-
-    def get_arguments(self) -> dict[str, Any]:
-        """Return the size."""
-        return {"size": self.size}
 
 
 class QuoineSilentBookSensor(_MarketSensor):
@@ -163,12 +150,6 @@ class QuoineSilentBookSensor(_MarketSensor):
 
     condition = BookSilent
 
-    template_fields: Sequence[str] = ("pair", "quoine_conn_id")
-
     def __init__(self, *, seconds: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seconds = seconds
-
-    def get_arguments(self) -> dict[str, Any]:
-        """Return the length of the silence."""
-        return {"seconds": self.seconds}

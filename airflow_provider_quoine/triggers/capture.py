@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
-
-from airflow.sdk.exceptions import AirflowException
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_quoine.captures.capture import capture
 from airflow_provider_quoine.captures.spec import CaptureSpec
-from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.triggers.base import OutcomeTrigger
 from airflow_provider_quoine.triggers.events import Outcome, Status
 
 
-class QuoineCaptureTrigger(BaseTrigger):
+class QuoineCaptureTrigger(OutcomeTrigger):
     """
     Capture a stream for a time, into files that are written while it goes on.
 
@@ -26,66 +24,24 @@ class QuoineCaptureTrigger(BaseTrigger):
     Started again with the same arguments it goes on where the files end, and states the time between as a gap.
 
     :param quoine_conn_id: connection that names the stream.
-    :param stream: type of the rows: ``order_book``, ``product``, ``execution`` or ``event``.
-    :param folder: where the files go, of this capture only: a local path or any URI of ``ObjectStoragePath``.
-    :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
-    :param began_at: ISO 8601 with an offset.
-    :param duration: seconds from then on; ``order_book`` and ``product`` end with the last snapshot in it.
-    :param part_seconds: of one file.
-    :param pair: currency pair code; None for ``event``.
-    :param channels: for ``event``.
-    :param interval: seconds between two snapshots, for ``order_book`` and ``product``.
-    :param depth: rows to keep of each side, for ``order_book``.
-    :param product_id: the exchange's number, for ``product``; None where it is on record.
-    :param on_doubt: what to do with a snapshot that is stale or crossed: ``mark``, ``skip``, ``fail``.
+    :param spec: the arguments of :meth:`~airflow_provider_quoine.captures.spec.CaptureSpec.of`, plain JSON.
     """
 
-    def __init__(
-        self,
-        *,
-        quoine_conn_id: str,
-        stream: str,
-        folder: str,
-        file_format: str,
-        began_at: str,
-        duration: float,
-        part_seconds: float,
-        pair: str | None = None,
-        channels: Sequence[str] = (),
-        interval: float | None = None,
-        depth: int | None = None,
-        product_id: int | None = None,
-        on_doubt: str = "mark",
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no types
+    def __init__(self, *, quoine_conn_id: str, spec: Mapping[str, Any]) -> None:
+        super().__init__()
         self.quoine_conn_id = quoine_conn_id
-        self.arguments: dict[str, Any] = {
-            "stream": stream,
-            "folder": folder,
-            "file_format": file_format,
-            "began_at": began_at,
-            "duration": duration,
-            "part_seconds": part_seconds,
-            "pair": pair,
-            "channels": list(channels),
-            "interval": interval,
-            "depth": depth,
-            "product_id": product_id,
-            "on_doubt": on_doubt,
-        }
+        self.spec = dict(spec)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments; Airflow rebuilds the trigger from them in a triggerer."""
-        return f"{__name__}.{type(self).__qualname__}", {"quoine_conn_id": self.quoine_conn_id, **self.arguments}
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return connection and spec."""
+        return {"quoine_conn_id": self.quoine_conn_id, "spec": self.spec}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event. Only name look-up, imports, certificates and files take long: on other threads."""
+    async def outcomes(self) -> AsyncIterator[Outcome]:
+        """Capture, and yield the one outcome."""
         try:
-            result = await capture(CaptureSpec.of(**self.arguments), quoine_conn_id=self.quoine_conn_id)
-            status = Status.EMPTY if result.empty else Status.SUCCESS
-            outcome = Outcome(status=status, result=result.summary, message=result.empty)
+            result = await capture(CaptureSpec.of(**self.spec), quoine_conn_id=self.quoine_conn_id)
         except QuoineInputError as error:
-            outcome = Outcome(status=Status.REFUSED, message=str(error))
-        except (QuoineError, AirflowException) as error:
-            outcome = Outcome(status=Status.ERROR, message=str(error))
-        yield outcome.as_event()
+            yield Outcome(status=Status.REFUSED, message=str(error))
+        else:
+            status = Status.EMPTY if result.empty else Status.SUCCESS
+            yield Outcome(status=status, result=result.summary, message=result.empty)

@@ -19,7 +19,7 @@ class Status(StrEnum):
     SUCCESS = "success"
     """It has a result."""
     FAILED = "failed"
-    """What was waited for ended badly, such as a declined withdrawal; the result says how."""
+    """The wait is over and ended badly, such as with a declined withdrawal; the result says how."""
     TIMEOUT = "timeout"
     """It did not come in time."""
     EMPTY = "empty"
@@ -33,7 +33,7 @@ class Status(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """
-    What a trigger ended with. Nothing in it may be secret: Airflow logs and stores events in clear.
+    The end of a trigger. Nothing in it may be secret: Airflow logs and stores events in clear.
 
     :param status: how it ended.
     :param result: JSON-able; empty where there is none.
@@ -43,6 +43,16 @@ class Outcome:
     status: Status
     result: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+
+    def success(self) -> dict[str, Any]:
+        """
+        Return the result of a success.
+
+        :raises AirflowException: with the message of any other status; a retry may help.
+        """
+        if self.status is not Status.SUCCESS:
+            raise AirflowException(self.message)
+        return self.result
 
     def as_event(self) -> TriggerEvent:
         """Return the trigger's event: ``{"version": 1, "status": ..., "result": {...}, "message": words}``."""

@@ -10,59 +10,69 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
-from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.choices import checked_choice
+from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market.channels import executions_channel
+from airflow_provider_quoine.exchange.market.order_book import OrderBook
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.sampling import (
     OnDoubt,
     Sampler,
-    Subject,
     execution_row,
-    order_book,
-    product,
 )
+from airflow_provider_quoine.exchange.market.subject import Subject
+from airflow_provider_quoine.exchange.market.ticker import Ticker
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.triggers.base import OutcomeTrigger
 from airflow_provider_quoine.triggers.events import Outcome, Status
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.market.order_book import OrderBookSnapshot
-    from airflow_provider_quoine.exchange.market.ticker import ProductSnapshot
+    from airflow_provider_quoine.exchange.market.subject import Snapshot
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
 MOST_EXECUTIONS = 1000
 """Executions that one event carries at most: it goes into Airflow's database."""
 
 
-class StreamTrigger(BaseTrigger):
+class StreamTrigger(OutcomeTrigger):
     """
-    Base of this module's triggers: keeps the arguments as plain JSON, and sends each failure as an event.
+    Base of this module's triggers.
 
-    :param arguments: of the subclass' constructor, ``quoine_conn_id``, ``pair``, ``timeout``, ``interval``, ``count``,
-        ``duration`` and ``began_at`` among them.
+    :param quoine_conn_id: connection that names the stream.
+    :param pair: currency pair code, such as ``btcjpy``.
+    :param timeout: seconds to listen for the first.
+    :param interval: seconds between two events; None, with ``count`` and ``duration``, sends the first that there is.
+    :param count: number of events.
+    :param duration: seconds in which events are sent. Of the three give two, or the interval alone for no end.
+    :param began_at: ISO 8601 with an offset: events are due every interval from then on; by default when the trigger
+        is made.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no types
-        self.arguments = arguments | {"began_at": arguments["began_at"] or datetime.now(UTC).isoformat()}
+    def __init__(
+        self,
+        *,
+        quoine_conn_id: str,
+        pair: str,
+        timeout: float,
+        interval: float | None = None,
+        count: int | None = None,
+        duration: float | None = None,
+        began_at: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.quoine_conn_id = quoine_conn_id
+        self.pair = pair
+        self.timeout = timeout
+        self.times: dict[str, Any] = {"interval": interval, "count": count, "duration": duration}
+        self.began_at = began_at or datetime.now(UTC).isoformat()
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments; Airflow rebuilds the trigger from them in a triggerer."""
-        pair = self.arguments["pair"]
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         # A Pair is no plain JSON; anything else that is no text is refused by plan.
-        plain = {"pair": str(pair) if isinstance(pair, Pair) else pair}
-        return f"{__name__}.{type(self).__qualname__}", self.arguments | plain
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the events. Only name look-up, imports and certificates take long: they run on other threads."""
-        try:
-            async for outcome in self._outcomes():
-                yield outcome.as_event()
-        except (QuoineError, AirflowException) as error:
-            yield Outcome(status=Status.ERROR, message=str(error)).as_event()
+        pair = str(self.pair) if isinstance(self.pair, Pair) else self.pair
+        given = {"quoine_conn_id": self.quoine_conn_id, "pair": pair, "timeout": self.timeout}
+        return {**given, **self.times, "began_at": self.began_at}
 
     @abstractmethod
     def plan(self) -> object:
@@ -72,24 +82,17 @@ class StreamTrigger(BaseTrigger):
         :raises QuoineInputError: saying what is wrong.
         """
 
-    @abstractmethod
-    def _outcomes(self) -> AsyncIterator[Outcome]:
-        """Yield what the events say."""
-
     def _timeout(self) -> timedelta:
-        return seconds("timeout", self.arguments["timeout"])
+        return seconds("timeout", self.timeout)
 
     def _schedule(self, *, by_time: bool) -> Schedule | None:
-        began_at = moment(self.arguments["began_at"])
-        if not by_time:
-            return None
-        given = {name: self.arguments[name] for name in ("interval", "count", "duration")}
-        return Schedule.of(began_at=began_at, **given)
+        began_at = moment(self.began_at)
+        return Schedule.of(began_at=began_at, **self.times) if by_time else None
 
     async def _stream(self, channels: Any, *, queue_size: int | None = None) -> PusherStream:
         from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
-        endpoint = await QuoineHook(self.arguments["quoine_conn_id"]).aget_stream_endpoint()
+        endpoint = await QuoineHook(self.quoine_conn_id).aget_stream_endpoint()
         return PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size)
 
 
@@ -98,9 +101,9 @@ class SnapshotPlan:
     """
     The arguments of a :class:`SnapshotTrigger`, checked.
 
-    :param subject: what to take snapshots of.
+    :param subject: the order book or ticker.
     :param schedule: when; None takes the first that there is.
-    :param on_doubt: what to do with a snapshot that is stale or crossed.
+    :param on_doubt: how a snapshot is treated that is stale or crossed.
     :param timeout: how long to listen for the first.
     """
 
@@ -111,7 +114,20 @@ class SnapshotPlan:
 
 
 class SnapshotTrigger(StreamTrigger):
-    """Base of the triggers that take snapshots: the first that there is, or by time."""
+    """
+    Base of the triggers that take snapshots: the first that there is, or one every ``interval``, in quiet markets too.
+
+    :param on_doubt: how a snapshot is treated that is stale or crossed: ``mark`` (it says so itself), ``skip``,
+        ``fail``.
+    """
+
+    def __init__(self, *, on_doubt: str = "mark", **given: Any) -> None:
+        super().__init__(**given)
+        self.on_doubt = on_doubt
+
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().stored_arguments(), "on_doubt": self.on_doubt}
 
     @abstractmethod
     def _subject(self, pair: Pair) -> Subject:
@@ -119,15 +135,15 @@ class SnapshotTrigger(StreamTrigger):
 
     def plan(self) -> SnapshotPlan:
         """Check the arguments, and return them as their types."""
-        by_time = any(self.arguments[name] is not None for name in ("interval", "count", "duration"))
+        by_time = any(given is not None for given in self.times.values())
         return SnapshotPlan(
             schedule=self._schedule(by_time=by_time),
-            subject=self._subject(Pair(self.arguments["pair"])),
-            on_doubt=OnDoubt.of(self.arguments["on_doubt"]),
+            subject=self._subject(Pair(self.pair)),
+            on_doubt=checked_choice(OnDoubt, "on_doubt", self.on_doubt),
             timeout=self._timeout(),
         )
 
-    async def _outcomes(self) -> AsyncIterator[Outcome]:
+    async def outcomes(self) -> AsyncIterator[Outcome]:
         plan = self.plan()
         if plan.schedule is None:
             # The stream is closed before the event: a triggerer that waits for one event asks for no second.
@@ -148,7 +164,7 @@ class SnapshotTrigger(StreamTrigger):
                     taken += 1
                     yield _with_snapshot(snapshot, stream)
             if not taken:
-                message = f"No {plan.subject.what} was due and without doubt until the end."
+                message = f"No {plan.subject} was due and without doubt until the end."
                 yield Outcome(status=Status.TIMEOUT, message=message)
 
     async def _once(self, plan: SnapshotPlan) -> Outcome:
@@ -162,7 +178,7 @@ class SnapshotTrigger(StreamTrigger):
             except TimeoutError:
                 return Outcome(status=Status.TIMEOUT, message=sampler.silence(plan.timeout))
 
-    async def _first(self, sampler: Sampler) -> OrderBookSnapshot | ProductSnapshot:
+    async def _first(self, sampler: Sampler) -> Snapshot:
         while True:
             snapshot = await sampler.parse(due_at=datetime.now(UTC), fresh=True)
             if snapshot is not None:
@@ -172,7 +188,7 @@ class SnapshotTrigger(StreamTrigger):
             await sampler.pull_first()
 
 
-def _with_snapshot(snapshot: OrderBookSnapshot | ProductSnapshot, stream: PusherStream) -> Outcome:
+def _with_snapshot(snapshot: Snapshot, stream: PusherStream) -> Outcome:
     counts = {"reconnects": stream.reconnects, "gap_seconds": round(stream.gap_seconds, 6)}
     return Outcome(status=Status.SUCCESS, result={**snapshot.as_dict(), **counts})
 
@@ -184,48 +200,23 @@ class QuoineOrderBookTrigger(SnapshotTrigger):
     Its events are :class:`~airflow_provider_quoine.triggers.events.Outcome`: ``success`` with a snapshot as result,
     and ``timeout`` or ``error``, which end it; nothing in them is secret. A snapshot says how old each side was when
     it was due, whether the book was stale or crossed, and of the stream since the trigger started: reconnects and
-    seconds of gaps. What falls due before the first whole book has come is left out.
+    seconds of gaps. Snapshots that fall due before the first whole book are left out.
 
-    :param quoine_conn_id: connection that names the stream.
-    :param pair: currency pair code, such as ``btcjpy``.
-    :param timeout: seconds to listen for the first whole book.
-    :param interval: seconds between two snapshots; None takes the first that there is.
-    :param count: number of snapshots.
-    :param duration: seconds in which they are taken. Of the three give two, or the interval alone for no end.
-    :param began_at: ISO 8601 with an offset: snapshots are due every interval from then on; by default when the
-        trigger is made.
+    Its other arguments are those of :class:`StreamTrigger` and :class:`SnapshotTrigger`.
+
     :param depth: rows to keep of each side; None keeps all.
-    :param on_doubt: what to do with a snapshot that is stale or crossed: ``mark`` (it says so itself), ``skip``,
-        ``fail``.
     """
 
-    def __init__(
-        self,
-        *,
-        quoine_conn_id: str,
-        pair: str,
-        timeout: float,
-        interval: float | None = None,
-        count: int | None = None,
-        duration: float | None = None,
-        began_at: str | None = None,
-        depth: int | None = None,
-        on_doubt: str = "mark",
-    ) -> None:
-        super().__init__(
-            quoine_conn_id=quoine_conn_id,
-            pair=pair,
-            timeout=timeout,
-            interval=interval,
-            count=count,
-            duration=duration,
-            began_at=began_at,
-            depth=depth,
-            on_doubt=on_doubt,
-        )
+    def __init__(self, *, depth: int | None = None, **given: Any) -> None:
+        super().__init__(**given)
+        self.depth = depth
+
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().stored_arguments(), "depth": self.depth}
 
     def _subject(self, pair: Pair) -> Subject:
-        return order_book(pair=pair, depth=self.arguments["depth"])
+        return OrderBook(pair=pair, depth=self.depth)
 
 
 class QuoineProductTrigger(SnapshotTrigger):
@@ -237,33 +228,16 @@ class QuoineProductTrigger(SnapshotTrigger):
     :param product_id: the exchange's number; None where it is on record (facts, Streams).
     """
 
-    def __init__(
-        self,
-        *,
-        quoine_conn_id: str,
-        pair: str,
-        timeout: float,
-        interval: float | None = None,
-        count: int | None = None,
-        duration: float | None = None,
-        began_at: str | None = None,
-        product_id: int | None = None,
-        on_doubt: str = "mark",
-    ) -> None:
-        super().__init__(
-            quoine_conn_id=quoine_conn_id,
-            pair=pair,
-            timeout=timeout,
-            interval=interval,
-            count=count,
-            duration=duration,
-            began_at=began_at,
-            product_id=product_id,
-            on_doubt=on_doubt,
-        )
+    def __init__(self, *, product_id: int | None = None, **given: Any) -> None:
+        super().__init__(**given)
+        self.product_id = product_id
+
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().stored_arguments(), "product_id": self.product_id}
 
     def _subject(self, pair: Pair) -> Subject:
-        return product(pair=pair, product_id=self.arguments["product_id"])
+        return Ticker(pair=pair, product_id=self.product_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,51 +266,23 @@ class QuoineExecutionsTrigger(StreamTrigger):
     interval, in quiet markets too, with what came since the last, and ``due_at``. An event carries at most
     :data:`MOST_EXECUTIONS`: beyond that the oldest are dropped, and counted.
 
-    :param quoine_conn_id: connection that names the stream.
-    :param pair: currency pair code, such as ``btcjpy``.
-    :param timeout: seconds to listen for the next ``count``.
-    :param interval: seconds between two events; None collects the next ``count``.
-    :param count: number of executions; with an interval, number of events.
-    :param duration: seconds in which events are sent. Of the three give two, or the interval alone for no end.
-    :param began_at: ISO 8601 with an offset: events are due every interval from then on; by default when the trigger
-        is made.
+    Its arguments are those of :class:`StreamTrigger`. Without an interval, ``count`` is the number of executions.
     """
-
-    def __init__(
-        self,
-        *,
-        quoine_conn_id: str,
-        pair: str,
-        timeout: float,
-        interval: float | None = None,
-        count: int | None = None,
-        duration: float | None = None,
-        began_at: str | None = None,
-    ) -> None:
-        super().__init__(
-            quoine_conn_id=quoine_conn_id,
-            pair=pair,
-            timeout=timeout,
-            interval=interval,
-            count=count,
-            duration=duration,
-            began_at=began_at,
-        )
 
     def plan(self) -> ExecutionsPlan:
         """Check the arguments, and return them as their types."""
-        by_time = any(self.arguments[name] is not None for name in ("interval", "duration"))
+        by_time = self.times["interval"] is not None or self.times["duration"] is not None
         schedule, count = self._schedule(by_time=by_time), 0
         if schedule is None:
-            count = self.arguments["count"]
+            count = self.times["count"]
             if type(count) is not int or not 1 <= count <= MOST_EXECUTIONS:
                 raise QuoineInputError(
                     f"count is {count!r}: give a whole number from 1 to {MOST_EXECUTIONS}; a capture takes more."
                 )
-        channel = executions_channel(Pair(self.arguments["pair"]))
+        channel = executions_channel(Pair(self.pair))
         return ExecutionsPlan(channel=channel, schedule=schedule, count=count, timeout=self._timeout())
 
-    async def _outcomes(self) -> AsyncIterator[Outcome]:
+    async def outcomes(self) -> AsyncIterator[Outcome]:
         plan = self.plan()
         if plan.schedule is None:
             # As in SnapshotTrigger.

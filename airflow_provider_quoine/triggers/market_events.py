@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
-from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 from airflow_provider_quoine.exchange.market.conditions import (
@@ -25,6 +25,7 @@ from airflow_provider_quoine.exchange.market.edge_detector import EdgeDetector
 from airflow_provider_quoine.exchange.market.market_feed import IDLE_INTERVAL, MarketFeed
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.triggers.base import OutcomeTrigger
 from airflow_provider_quoine.triggers.events import Outcome, Status
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class _MarketEventTrigger(BaseEventTrigger):
     :raises QuoineInputError: while the DAG is parsed, naming the argument that is wrong.
     """
 
-    def __init__(self, *, pair: str, condition: Condition, cooldown: float, quoine_conn_id: str) -> None:
+    def __init__(
+        self, *, pair: str, condition: Condition, cooldown: float = COOLDOWN, quoine_conn_id: str = "quoine_default"
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.pair = Pair(pair)
         self.condition = condition
@@ -154,23 +157,15 @@ class QuoinePriceCrossTrigger(_MarketEventTrigger):
     :param direction: ``up``, ``down`` or ``either``.
     :param price: the price that is compared: ``last_trade``, for which every trade is judged; or ``best_bid``,
         ``best_ask`` or ``mid`` of the book, which is judged ten times a second at most.
-    :param cooldown: seconds after an event in which further events are only counted.
+    :param cooldown: seconds after an event in which further events are only counted; by default :data:`COOLDOWN`.
     :param quoine_conn_id: Airflow connection that names the stream.
     :raises QuoineInputError: naming the argument that is wrong.
     """
 
     def __init__(
-        self,
-        *,
-        pair: str,
-        level: str,
-        direction: str = "up",
-        price: str = "last_trade",
-        cooldown: float = COOLDOWN,
-        quoine_conn_id: str = "quoine_default",
+        self, *, pair: str, level: str, direction: str = "up", price: str = "last_trade", **common: Any
     ) -> None:
-        condition = PriceReaches.of(level=level, direction=direction, price=price)
-        super().__init__(pair=pair, condition=condition, cooldown=cooldown, quoine_conn_id=quoine_conn_id)
+        super().__init__(pair=pair, condition=PriceReaches.of(level=level, direction=direction, price=price), **common)
 
 
 class QuoineSpreadTrigger(_MarketEventTrigger):
@@ -178,20 +173,13 @@ class QuoineSpreadTrigger(_MarketEventTrigger):
     Start a DAG when best ask minus best bid rises above a bound.
 
     A crossed book and a book with an empty side are not judged. Its event holds ``spread``, ``best_bid``, ``best_ask``
-    and ``bound``.
+    and ``bound``. Its other arguments are those of :class:`QuoinePriceCrossTrigger`.
 
-    :param pair: currency pair code, such as ``btcjpy``.
     :param bound: an amount of quote currency, not a fraction of the price, as text: ``"2.5"``.
-    :param cooldown: seconds after an event in which further events are only counted.
-    :param quoine_conn_id: Airflow connection that names the stream.
-    :raises QuoineInputError: naming the argument that is wrong.
     """
 
-    def __init__(
-        self, *, pair: str, bound: str, cooldown: float = COOLDOWN, quoine_conn_id: str = "quoine_default"
-    ) -> None:
-        condition = SpreadAbove.of(bound=bound)
-        super().__init__(pair=pair, condition=condition, cooldown=cooldown, quoine_conn_id=quoine_conn_id)
+    def __init__(self, *, pair: str, bound: str, **common: Any) -> None:
+        super().__init__(pair=pair, condition=SpreadAbove.of(bound=bound), **common)
 
 
 class QuoineLargeTradeTrigger(_MarketEventTrigger):
@@ -199,20 +187,14 @@ class QuoineLargeTradeTrigger(_MarketEventTrigger):
     Start a DAG for each trade that is larger than a size.
 
     Its event holds ``trade`` and ``size``. The next event counts in ``suppressed`` those that the cooldown
-    suppressed.
+    suppressed; with a cooldown of 0 there is a run for each trade. Its other arguments are those of
+    :class:`QuoinePriceCrossTrigger`.
 
-    :param pair: currency pair code, such as ``btcjpy``.
     :param size: in base currency, as text: ``"5"``.
-    :param cooldown: seconds after an event in which further events are only counted; 0 for a run for each trade.
-    :param quoine_conn_id: Airflow connection that names the stream.
-    :raises QuoineInputError: naming the argument that is wrong.
     """
 
-    def __init__(
-        self, *, pair: str, size: str, cooldown: float = COOLDOWN, quoine_conn_id: str = "quoine_default"
-    ) -> None:
-        condition = TradeAbove.of(size=size)
-        super().__init__(pair=pair, condition=condition, cooldown=cooldown, quoine_conn_id=quoine_conn_id)
+    def __init__(self, *, pair: str, size: str, **common: Any) -> None:
+        super().__init__(pair=pair, condition=TradeAbove.of(size=size), **common)
 
 
 class QuoineSilentBookTrigger(_MarketEventTrigger):
@@ -220,23 +202,17 @@ class QuoineSilentBookTrigger(_MarketEventTrigger):
     Start a DAG when neither side of the book has sent data for a time, for any reason.
 
     There is one event for each silence. A silence goes on while the connection is lost. A watcher measures it from its
-    own start. Its event holds ``silent_seconds``, ``seconds`` and ``connected``: whether there is a connection.
+    own start. Its event holds ``silent_seconds``, ``seconds`` and ``connected``: whether there is a connection. Its
+    other arguments are those of :class:`QuoinePriceCrossTrigger`.
 
-    :param pair: currency pair code, such as ``btcjpy``.
     :param seconds: length of the silence, 1 or more; noticed within a second.
-    :param cooldown: seconds after an event in which further events are only counted.
-    :param quoine_conn_id: Airflow connection that names the stream.
-    :raises QuoineInputError: naming the argument that is wrong.
     """
 
-    def __init__(
-        self, *, pair: str, seconds: float, cooldown: float = COOLDOWN, quoine_conn_id: str = "quoine_default"
-    ) -> None:
-        condition = BookSilent.of(seconds=seconds)
-        super().__init__(pair=pair, condition=condition, cooldown=cooldown, quoine_conn_id=quoine_conn_id)
+    def __init__(self, *, pair: str, seconds: float, **common: Any) -> None:
+        super().__init__(pair=pair, condition=BookSilent.of(seconds=seconds), **common)
 
 
-class QuoineMarketConditionTrigger(BaseTrigger):
+class QuoineMarketConditionTrigger(OutcomeTrigger):
     """
     Wait until a condition of a pair's market is true. It may be true from the beginning.
 
@@ -251,28 +227,23 @@ class QuoineMarketConditionTrigger(BaseTrigger):
     """
 
     def __init__(self, *, pair: str, condition: str, arguments: Mapping[str, Any], quoine_conn_id: str) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
+        super().__init__()
         self.pair = Pair(pair)
         self.condition = CONDITIONS[condition](**arguments)
         self.quoine_conn_id = quoine_conn_id
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments; Airflow makes the trigger again from them in a triggerer."""
-        arguments = {
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return pair, condition and connection."""
+        return {
             "pair": str(self.pair),
             "condition": self.condition.name,
             "arguments": self.condition.arguments(),
             "quoine_conn_id": self.quoine_conn_id,
         }
-        return f"{__name__}.{type(self).__qualname__}", arguments
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the one event."""
-        try:
-            outcome = Outcome(status=Status.SUCCESS, result=await self._wait())
-        except (QuoineError, AirflowException) as error:
-            outcome = Outcome(status=Status.ERROR, message=str(error))
-        yield outcome.as_event()
+    async def outcomes(self) -> AsyncIterator[Outcome]:
+        """Wait until the condition is true, and yield the one outcome. The stream is closed before that."""
+        yield Outcome(status=Status.SUCCESS, result=await self._wait())
 
     async def _wait(self) -> dict[str, Any]:
         feed = MarketFeed(pair=self.pair, data=self.condition.data)

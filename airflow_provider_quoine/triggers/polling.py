@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import fields
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.triggers.base import OutcomeTrigger
 from airflow_provider_quoine.triggers.events import Outcome, Status, read_event
 from airflow_provider_quoine.waiting.poller import wait_for_end
 from airflow_provider_quoine.waiting.status_queries import (
@@ -23,7 +22,7 @@ _ENDS = {Progress.DONE: Status.SUCCESS, Progress.FAILED: Status.FAILED}
 _PROGRESS = {status: progress for progress, status in _ENDS.items()}
 
 
-class _PollingTrigger(BaseTrigger):
+class _PollingTrigger(OutcomeTrigger):
     """
     Ask every ``poke_interval`` seconds, or as often as the request budget allows, until the wait is over.
 
@@ -38,19 +37,20 @@ class _PollingTrigger(BaseTrigger):
     """
 
     def __init__(self, query: StatusQuery, poke_interval: float) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no types
+        super().__init__()
         self.query = query
         self.poke_interval = poke_interval
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for a final state or a refusal, then yield the one event."""
-        try:
-            seen = await wait_for_end(self.query, poke_interval=self.poke_interval)
-        except (QuoineError, AirflowNotFoundException) as error:
-            outcome = Outcome(status=Status.ERROR, message=str(error))
-        else:
-            outcome = Outcome(status=_ENDS[seen.progress], result={"state": seen.state, "answer": seen.answer})
-        yield outcome.as_event()
+    def stored_arguments(self) -> dict[str, Any]:
+        """Return the query's fields, with the states in order: equal triggers have equal arguments."""
+        given = {each.name: getattr(self.query, each.name) for each in fields(self.query) if each.init}
+        states = {name: sorted(given[name]) for name in ("success_states", "failure_states")}
+        return {**given, **states, "poke_interval": self.poke_interval}
+
+    async def outcomes(self) -> AsyncIterator[Outcome]:
+        """Wait for a final state, and yield the one outcome."""
+        seen = await wait_for_end(self.query, poke_interval=self.poke_interval)
+        yield Outcome(status=_ENDS[seen.progress], result={"state": seen.state, "answer": seen.answer})
 
 
 class QuoineWithdrawalTrigger(_PollingTrigger):
@@ -64,8 +64,6 @@ class QuoineWithdrawalTrigger(_PollingTrigger):
     :param poke_interval: seconds between two queries.
     :param quoine_conn_id: connection.
     """
-
-    query: WithdrawalStatusQuery
 
     def __init__(
         self,
@@ -86,31 +84,16 @@ class QuoineWithdrawalTrigger(_PollingTrigger):
         )
         super().__init__(query, poke_interval)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments; Airflow rebuilds the trigger from them in a triggerer."""
-        return _path(self), {
-            "withdrawal_id": self.query.withdrawal_id,
-            "credentials_variable": self.query.credentials_variable,
-            "success_states": sorted(self.query.success_states),
-            "failure_states": sorted(self.query.failure_states),
-            "poke_interval": self.poke_interval,
-            "quoine_conn_id": self.query.quoine_conn_id,
-        }
-
 
 class QuoineOnboardingStatusTrigger(_PollingTrigger):
     """
     Wait for an onboarding user's APPROVED or DECLINED.
 
+    Its other arguments are those of :class:`QuoineWithdrawalTrigger`; the vendor's connection signs.
+
     :param user_id: the exchange's id.
     :param password_variable: Variable with the user's password.
-    :param success_states: statuses that end the wait well.
-    :param failure_states: statuses that end it badly.
-    :param poke_interval: seconds between two queries.
-    :param quoine_conn_id: the vendor's connection.
     """
-
-    query: OnboardingStatusQuery
 
     def __init__(
         self,
@@ -131,17 +114,6 @@ class QuoineOnboardingStatusTrigger(_PollingTrigger):
         )
         super().__init__(query, poke_interval)
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments; Airflow rebuilds the trigger from them in a triggerer."""
-        return _path(self), {
-            "user_id": self.query.user_id,
-            "password_variable": self.query.password_variable,
-            "success_states": sorted(self.query.success_states),
-            "failure_states": sorted(self.query.failure_states),
-            "poke_interval": self.poke_interval,
-            "quoine_conn_id": self.query.quoine_conn_id,
-        }
-
 
 def read_observation(event: dict[str, Any] | None) -> Observation:
     """
@@ -157,7 +129,3 @@ def read_observation(event: dict[str, Any] | None) -> Observation:
     return Observation(
         progress=_PROGRESS[outcome.status], state=outcome.result["state"], answer=outcome.result["answer"]
     )
-
-
-def _path(trigger: BaseTrigger) -> str:
-    return f"{type(trigger).__module__}.{type(trigger).__qualname__}"

@@ -65,7 +65,7 @@ def test_a_capture_by_time_ends_with_its_last_snapshot_and_is_the_same_in_the_tr
         ({"depth": 0}, "depth"),
         ({"on_doubt": "?"}, "on_doubt"),
         ({"began_at": "now"}, "began_at"),
-        ({"file_format": "csv"}, "file_format is 'csv': give one of jsonl, jsonl.gz, parquet"),
+        ({"file_format": "csv"}, "file_format is 'csv': give one of 'jsonl', 'jsonl.gz', 'parquet'"),
         ({"stream": "product", "pair": "qashjpy"}, "product id"),
         ({"stream": "execution", "duration": None}, "duration"),
         ({"stream": "event", "channels": []}, "list of channels"),

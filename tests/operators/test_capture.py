@@ -49,7 +49,7 @@ def deferred_arguments(operator: CaptureOperator, context: Any) -> dict[str, Any
         operator.execute(context)
     assert deferred.value.method_name == "execute_complete"
     arguments: dict[str, Any] = deferred.value.trigger.serialize()[1]
-    return arguments
+    return {"quoine_conn_id": arguments["quoine_conn_id"], **arguments["spec"]}
 
 
 def test_it_captures_in_the_triggerer_into_a_folder_of_its_own_run_and_task() -> None:

@@ -27,7 +27,6 @@ def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
 
 def given_for(place: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "quoine_conn_id": "quoine_default",
         "stream": "order_book",
         "folder": str(place / "capture"),
         "file_format": "jsonl",
@@ -40,11 +39,12 @@ def given_for(place: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-async def outcome_of(given: dict[str, Any]) -> Outcome:
+async def outcome_of(spec: dict[str, Any], *, quoine_conn_id: str = "quoine_default") -> Outcome:
     """Make a trigger as the triggerer does, from what it serialized, and run it."""
-    path, arguments = QuoineCaptureTrigger(**given).serialize()
+    given = {"quoine_conn_id": quoine_conn_id, "spec": spec}
+    path, arguments = QuoineCaptureTrigger(quoine_conn_id=quoine_conn_id, spec=spec).serialize()
     assert path == "airflow_provider_quoine.triggers.capture.QuoineCaptureTrigger"
-    assert arguments.items() >= given.items()
+    assert arguments == given
     trigger = QuoineCaptureTrigger(**json.loads(json.dumps(arguments)))
     assert trigger.serialize() == (path, arguments)
     (event,) = [event async for event in trigger.run()]
@@ -74,7 +74,7 @@ async def test_a_folder_that_cannot_be_written_is_an_error(market: SandboxServer
 
 
 async def test_a_connection_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    outcome = await outcome_of(given_for(tmp_path, quoine_conn_id="nowhere"))
+    outcome = await outcome_of(given_for(tmp_path), quoine_conn_id="nowhere")
     assert outcome.status is Status.ERROR
     assert "nowhere" in outcome.message
 

@@ -1,4 +1,4 @@
-"""What a process may take of the request budget while it cannot reach the book."""
+"""The part of the request budget that a process may take while it cannot reach the book."""
 
 from __future__ import annotations
 

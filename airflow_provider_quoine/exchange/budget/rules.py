@@ -1,4 +1,4 @@
-"""The rules of the request budget: limit, window, margin, and who goes first."""
+"""The rules of the request budget: limit, window, margin, and priorities."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MARGIN = 0.01
 """By how much longer than the window a slot counts, as a share of it (decisions, Budget: 3 s; see :class:`Rules`)."""
 
 SCOPE = "address"
-"""What the exchange counts requests by: ``address`` or ``key`` (facts, Limits)."""
+"""The unit by which the exchange counts requests: ``address`` or ``key`` (facts, Limits)."""
 
 HIGHEST_LIMIT = 100_000
 
 
 class Priority(IntEnum):
-    """Who goes first."""
+    """The order in which waiting requests get slots."""
 
     URGENT = 0
     """A person or a withdrawal waits."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number
 from airflow_provider_quoine.exchange.market.market_state import MarketData, MarketState, PriceSource
@@ -20,8 +21,6 @@ from airflow_provider_quoine.exchange.market.pairs import Pair
 
 # The stream's decoder accepts every number of this form, so each can be compared with what comes.
 _PLAIN = re.compile(r"[0-9]{1,40}(\.[0-9]{1,30})?")
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Direction(StrEnum):
@@ -102,16 +101,11 @@ class PriceReaches(Condition):
 
     @classmethod
     def of(cls, *, level: str, direction: str = Direction.UP, price: str = PriceSource.LAST_TRADE) -> PriceReaches:
-        """
-        Check arguments and make the condition.
-
-        :param level: plain digits.
-        :raises QuoineInputError: naming the argument that is wrong.
-        """
+        """Check arguments and make the condition; see :data:`CONDITIONS`."""
         return cls(
             level=_checked_number("level", level),
-            direction=_checked_choice(Direction, "direction", direction),
-            price=_checked_choice(PriceSource, "price", price),
+            direction=checked_choice(Direction, "direction", direction),
+            price=checked_choice(PriceSource, "price", price),
         )
 
     @property
@@ -154,12 +148,7 @@ class SpreadAbove(Condition):
 
     @classmethod
     def of(cls, *, bound: str) -> SpreadAbove:
-        """
-        Check arguments and make the condition.
-
-        :param bound: plain digits.
-        :raises QuoineInputError: naming the argument that is wrong.
-        """
+        """Check arguments and make the condition; see :data:`CONDITIONS`."""
         return cls(bound=_checked_number("bound", bound))
 
     def holds(self, state: MarketState) -> bool | None:
@@ -191,12 +180,7 @@ class TradeAbove(Condition):
 
     @classmethod
     def of(cls, *, size: str) -> TradeAbove:
-        """
-        Check arguments and make the condition.
-
-        :param size: plain digits.
-        :raises QuoineInputError: naming the argument that is wrong.
-        """
+        """Check arguments and make the condition; see :data:`CONDITIONS`."""
         return cls(size=_checked_number("size", size))
 
     @property
@@ -228,12 +212,7 @@ class BookSilent(Condition):
 
     @classmethod
     def of(cls, *, seconds: float) -> BookSilent:
-        """
-        Check arguments and make the condition.
-
-        :param seconds: 1 or more.
-        :raises QuoineInputError: naming the argument that is wrong.
-        """
+        """Check arguments and make the condition; see :data:`CONDITIONS`."""
         return cls(seconds=checked_seconds("seconds", seconds, least=1))
 
     def holds(self, state: MarketState) -> bool | None:
@@ -249,7 +228,11 @@ class BookSilent(Condition):
 CONDITIONS: Mapping[str, Callable[..., Condition]] = {
     kind.name: kind.of for kind in (PriceReaches, SpreadAbove, TradeAbove, BookSilent)
 }
-"""Makes a condition from its arguments, by the name that its events have."""
+"""
+Makes a condition from its arguments, by the name that its events have.
+
+A number is text in plain digits. :class:`QuoineInputError` names the argument that is wrong.
+"""
 
 
 def event_of(pair: Pair, condition: Condition, state: MarketState) -> dict[str, Any]:
@@ -280,10 +263,3 @@ def _checked_number(name: str, value: Any) -> Decimal:
             f"{DIGITS} digits before the point and 30 after it. A float is not accepted, because it is not exact."
         )
     return Decimal(value)
-
-
-def _checked_choice(choices: type[_Choice], name: str, value: Any) -> _Choice:
-    if value not in list(choices):
-        words = ", ".join(repr(str(each)) for each in choices)
-        raise QuoineInputError(f"{name} is {value!r:.40}: give one of {words}.")
-    return choices(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import StrEnum
@@ -190,17 +190,8 @@ def _text(value: Any) -> str:
 
 
 _PRODUCT_FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    "id": _text,
-    "code": _text,
-    "currency_pair_code": _text,
-    "market_ask": _number,
-    "market_bid": _number,
-    "low_market_bid": _number,
-    "high_market_ask": _number,
-    "last_traded_price": _number,
-    "last_traded_quantity": _number,
-    "volume_24h": _number,
-    "last_price_24h": _number,
-    "last_event_timestamp": _number,
-    "pusher_channel": _text,
+    each.name: {"str | None": _text, "Decimal | None": _number}[str(each.type)]
+    for each in fields(Product)
+    if each.name != "other"
 }
+"""Readers of a product's fields, by name."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import plain_number
 from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, price_ladder_channel
 from airflow_provider_quoine.exchange.market.messages import PriceLevel, Side, decode_price_ladder, plain_json
 from airflow_provider_quoine.exchange.market.pairs import Pair
+from airflow_provider_quoine.exchange.market.subject import Subject, age
 from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
 CACHED_SIDES = 128
 """Parsed sides in the cache, shared by all snapshots that are taken of a pair at the same moment."""
@@ -83,15 +82,6 @@ class OrderBookSnapshot:
         }
 
 
-def age(received_at: datetime, due_at: datetime) -> float:
-    """
-    Return the age of data at the moment when a snapshot was due, in seconds.
-
-    Data that came after that moment, before the snapshot was taken, has the age 0.
-    """
-    return max(0.0, (due_at - received_at).total_seconds())
-
-
 @lru_cache(maxsize=CACHED_SIDES)
 def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[list[str], ...]:
     return tuple([plain_number(level.price), plain_number(level.quantity)] for level in levels)
@@ -102,50 +92,35 @@ def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
     return list(_plain_rows(levels))
 
 
-class OrderBook:
+class OrderBook(Subject):
     """
-    The newest event of each side of a pair's book. Events are parsed only for a snapshot, so the cost depends on the
-    number of snapshots, not of events.
+    A pair's order book. An event replaces its whole side (facts, Streams).
 
     :param pair: currency pair.
+    :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
+    :raises QuoineInputError: if the depth is not above zero.
     """
 
-    def __init__(self, *, pair: Pair) -> None:
+    def __init__(self, *, pair: Pair, depth: int | None = None) -> None:
+        if depth is not None and (type(depth) is not int or depth < 1):
+            raise QuoineInputError(f"depth is {depth!r}: give a whole number above 0, or leave it out for all rows.")
         self.pair = pair
-        self.channels = {price_ladder_channel(self.pair, side): side for side in Side}
-        """The channels to subscribe to, each with its side."""
-        self._newest: dict[Side, StreamEvent] = {}
+        self._depth = depth
+        self._buy, self._sell = (price_ladder_channel(pair, side) for side in (Side.BUY, Side.SELL))
+        super().__init__(channels=(self._buy, self._sell), event=PRICE_LADDERS.event)
 
-    def update(self, event: StreamEvent) -> None:
-        """Store an event, which replaces its whole side (facts, Streams). Events of other channels are ignored."""
-        if event.channel in self.channels and event.event == PRICE_LADDERS.event:
-            self._newest[self.channels[event.channel]] = event
+    def __str__(self) -> str:
+        return f"order book of {self.pair}"
 
-    def snapshot(
-        self,
-        taken_at: datetime,
-        *,
-        depth: int | None = None,
-        due_at: datetime | None = None,
-        stale: bool = False,
-    ) -> OrderBookSnapshot:
-        """
-        Take a snapshot.
-
-        :param taken_at: now, aware and UTC.
-        :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
-        :param due_at: when it was due, if not now.
-        :param stale: whether a side is not current any more. The book cannot tell; the stream can.
-        :raises QuoineStreamDataError: if a side cannot be read.
-        :raises KeyError: if a side has not come yet.
-        """
-        bids, asks = self._newest[Side.BUY], self._newest[Side.SELL]
+    def snapshot(self, taken_at: datetime, *, due_at: datetime | None = None, stale: bool = False) -> OrderBookSnapshot:
+        """See :meth:`~airflow_provider_quoine.exchange.market.subject.Subject.snapshot`."""
+        bids, asks = self.newest[self._buy], self.newest[self._sell]
         return OrderBookSnapshot(
             pair=self.pair,
             taken_at=taken_at,
             due_at=due_at or taken_at,
-            bids=_best_first(bids.data, descending=True)[:depth],
-            asks=_best_first(asks.data, descending=False)[:depth],
+            bids=_best_first(bids.data, descending=True)[: self._depth],
+            asks=_best_first(asks.data, descending=False)[: self._depth],
             bids_received_at=bids.received_at,
             asks_received_at=asks.received_at,
             stale=stale,

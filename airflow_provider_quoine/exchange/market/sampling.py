@@ -3,103 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamDataError, QuoineStreamError
-from airflow_provider_quoine.exchange.market.channels import PRICE_LADDERS, PRODUCTS
+from airflow_provider_quoine.exchange.errors import QuoineStreamDataError, QuoineStreamError
 from airflow_provider_quoine.exchange.market.messages import decode_execution
-from airflow_provider_quoine.exchange.market.order_book import OrderBook
-from airflow_provider_quoine.exchange.market.pairs import Pair
-from airflow_provider_quoine.exchange.market.ticker import Ticker
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.market.order_book import OrderBookSnapshot
-    from airflow_provider_quoine.exchange.market.ticker import ProductSnapshot
+    from airflow_provider_quoine.exchange.market.subject import Snapshot, Subject
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
 
 class OnDoubt(StrEnum):
-    """What to do with a snapshot that is stale or crossed."""
+    """The treatment of a snapshot that is stale or crossed: said in it, left out, or a failure."""
 
     MARK = "mark"
     SKIP = "skip"
     FAIL = "fail"
 
-    @classmethod
-    def of(cls, given: str) -> OnDoubt:
-        """
-        Check what was given.
-
-        :raises QuoineInputError: if it is none of them.
-        """
-        if given not in list(cls):
-            raise QuoineInputError(f"on_doubt is {given!r}: give one of {', '.join(cls)}.")
-        return cls(given)
-
 
 class QuoineDoubtfulSnapshotError(QuoineStreamError):
     """A snapshot is stale or crossed, and ``on_doubt`` makes that a failure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """
-    The subject of snapshots: an order book or a ticker.
-
-    :param what: its name in messages.
-    :param channels: an event of each is needed for a snapshot.
-    :param event: name of their events.
-    :param update: stores an event.
-    :param snapshot: parses the stored events.
-    """
-
-    what: str
-    channels: Collection[str]
-    event: str
-    update: Callable[[StreamEvent], None]
-    snapshot: Callable[..., OrderBookSnapshot | ProductSnapshot]
-
-
-def order_book(*, pair: Pair, depth: int | None) -> Subject:
-    """
-    Return a pair's order book as the subject of snapshots.
-
-    :param depth: rows to keep of each side, best first; None keeps all.
-    :raises QuoineInputError: if the depth is not above zero.
-    """
-    if depth is not None and (type(depth) is not int or depth < 1):
-        raise QuoineInputError(f"depth is {depth!r}: give a whole number above 0, or leave it out for all rows.")
-    book = OrderBook(pair=pair)
-    return Subject(
-        what=f"order book of {book.pair}",
-        channels=tuple(book.channels),
-        event=PRICE_LADDERS.event,
-        update=book.update,
-        snapshot=partial(book.snapshot, depth=depth),
-    )
-
-
-def product(*, pair: Pair, product_id: int | None) -> Subject:
-    """
-    Return a product's ticker as the subject of snapshots.
-
-    :param product_id: the exchange's number; None where it is on record.
-    :raises QuoineInputError: if it is not above zero, or not given and not on record.
-    """
-    ticker = Ticker(pair=pair, product_id=product_id)
-    return Subject(
-        what=f"ticker of {ticker.pair}",
-        channels=ticker.channels,
-        event=PRODUCTS.event,
-        update=ticker.update,
-        snapshot=ticker.snapshot,
-    )
 
 
 def execution_row(event: StreamEvent) -> dict[str, Any]:
@@ -115,7 +41,7 @@ class Sampler:
     """
     Takes snapshots of a subject from a stream.
 
-    :param on_doubt: what to do with snapshots that are stale or crossed.
+    :param on_doubt: how a snapshot is treated that is stale or crossed.
     :ivar problem: why the last snapshot could not be read; empty if it was read.
     """
 
@@ -124,12 +50,11 @@ class Sampler:
         self.stream = stream
         self.problem = ""
         self._on_doubt = on_doubt
-        self._newest: dict[str, StreamEvent] = {}
 
     @property
     def silent(self) -> list[str]:
         """Channels without a current event."""
-        newest = self._newest
+        newest = self.subject.newest
         return [
             channel
             for channel in self.subject.channels
@@ -145,8 +70,7 @@ class Sampler:
         """
         for channel in self.subject.channels:
             event = self.stream.newest(channel)
-            if event is not None and event.event == self.subject.event:
-                self._newest[channel] = event
+            if event is not None:
                 self.subject.update(event)
         return not self.silent
 
@@ -175,7 +99,7 @@ class Sampler:
                     await self.stream.news()
         return self.pull()
 
-    async def take(self, due_at: datetime) -> OrderBookSnapshot | ProductSnapshot | None:
+    async def take(self, due_at: datetime) -> Snapshot | None:
         """
         Take a snapshot at a moment.
 
@@ -186,12 +110,12 @@ class Sampler:
         fresh = await self.pull_at(due_at)
         return await self.parse(due_at=due_at, fresh=fresh)
 
-    async def parse(self, *, due_at: datetime, fresh: bool) -> OrderBookSnapshot | ProductSnapshot | None:
+    async def parse(self, *, due_at: datetime, fresh: bool) -> Snapshot | None:
         """
         Parse the stored events. Samplers of one connection take turns, so that other tasks run between them.
 
         :param due_at: when the snapshot was due.
-        :param fresh: what :meth:`pull` returned.
+        :param fresh: the result of :meth:`pull`.
         :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
         :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
@@ -204,7 +128,7 @@ class Sampler:
                 return None
         if snapshot.doubt and self._on_doubt == OnDoubt.FAIL:
             raise QuoineDoubtfulSnapshotError(
-                f"The {self.subject.what} due at {due_at.isoformat()} is {snapshot.doubt}, which on_doubt='fail' makes "
+                f"The {self.subject} due at {due_at.isoformat()} is {snapshot.doubt}, which on_doubt='fail' makes "
                 f"a failure. {QuoineDoubtfulSnapshotError.advice}"
             )
         return None if snapshot.doubt and self._on_doubt == OnDoubt.SKIP else snapshot
@@ -216,7 +140,7 @@ class Sampler:
         :param waited: how long the stream was listened to.
         """
         stream, silent, channels = self.stream, self.silent, " and ".join(self.subject.channels)
-        words = [f"No {self.subject.what} within {waited.total_seconds():g} s on {channels}."]
+        words = [f"No {self.subject} within {waited.total_seconds():g} s on {channels}."]
         if not stream.connections:
             words.append(f"The stream's server was never reached: {stream.problem}.")
         elif stream.problem:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_quoine.exchange.market.channels import PRODUCTS, product_channel
 from airflow_provider_quoine.exchange.market.messages import Product, decode_product
-from airflow_provider_quoine.exchange.market.order_book import age
 from airflow_provider_quoine.exchange.market.pairs import Pair
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
+from airflow_provider_quoine.exchange.market.subject import Subject, age
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +51,9 @@ class ProductSnapshot:
         }
 
 
-class Ticker:
+class Ticker(Subject):
     """
-    The newest ticker of a product. It is parsed only for a snapshot, so the cost depends on the number of snapshots,
-    not of events.
+    A product's ticker.
 
     :param pair: currency pair.
     :param product_id: the exchange's number; may be omitted if it is on record.
@@ -66,32 +62,20 @@ class Ticker:
 
     def __init__(self, *, pair: Pair, product_id: int | None = None) -> None:
         self.pair = pair
-        self.channels = (product_channel(self.pair, product_id),)
-        """The channel to subscribe to."""
-        self._newest: StreamEvent | None = None
+        self._channel = product_channel(pair, product_id)
+        super().__init__(channels=(self._channel,), event=PRODUCTS.event)
 
-    def update(self, event: StreamEvent) -> None:
-        """Store an event. Events of other channels are ignored."""
-        if event.channel in self.channels and event.event == PRODUCTS.event:
-            self._newest = event
+    def __str__(self) -> str:
+        return f"ticker of {self.pair}"
 
     def snapshot(self, taken_at: datetime, *, due_at: datetime | None = None, stale: bool = False) -> ProductSnapshot:
-        """
-        Take a snapshot.
-
-        :param taken_at: now, aware and UTC.
-        :param due_at: when it was due, if not now.
-        :param stale: whether the ticker is not current any more. The ticker cannot tell; the stream can.
-        :raises QuoineStreamDataError: if the ticker cannot be read.
-        :raises KeyError: if none has come yet.
-        """
-        if self._newest is None:
-            raise KeyError(self.pair)
+        """See :meth:`~airflow_provider_quoine.exchange.market.subject.Subject.snapshot`."""
+        newest = self.newest[self._channel]
         return ProductSnapshot(
             pair=self.pair,
             taken_at=taken_at,
             due_at=due_at or taken_at,
-            received_at=self._newest.received_at,
-            product=decode_product(self._newest.data),
+            received_at=newest.received_at,
+            product=decode_product(newest.data),
             stale=stale,
         )

@@ -11,7 +11,7 @@ class Endpoint:
     One endpoint.
 
     :param name: its name in metrics; that of the client's method.
-    :param what: what a call of it does, as a message begins.
+    :param what: the action of a call, as a message begins.
     :param method: HTTP method.
     :param path: below the base URL; ``{}`` stands for an id.
     :param writes: whether it changes or sends something, so must not be repeated blindly.

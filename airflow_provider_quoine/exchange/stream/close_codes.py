@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Reaction(Enum):
-    """What to do after a close code or an error code."""
+    """The reaction to a close code or an error code."""
 
     GIVE_UP = "unchanged, it would be refused again"
     BACK_OFF = "reconnect after a wait that grows"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineStreamError, QuoineStreamRefusedError
 from airflow_provider_quoine.exchange.stream.close_codes import ConnectionLostError, Reaction, reaction_to
 from airflow_provider_quoine.exchange.stream.messages import (
@@ -23,7 +24,7 @@ from airflow_provider_quoine.exchange.stream.messages import (
     code_of,
     object_of,
 )
-from airflow_provider_quoine.exchange.stream.timing import StreamTiming, back_off
+from airflow_provider_quoine.exchange.stream.timing import StreamTiming
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
@@ -240,7 +241,7 @@ class PusherSupervisor:
 
     def _send_about(self, session: _Session, event: str, channel: str) -> None:
         self._send(session, event, {"channel": channel})
-        # What is due next has changed.
+        # The next check may be due earlier now.
         session.signals.put_nowait(None)
 
     def _send(self, session: _Session, event: str, data: dict[str, str]) -> None:
@@ -297,7 +298,7 @@ class PusherSupervisor:
             if reaction is Reaction.AT_ONCE:
                 return 0.0
         self._failures += 1
-        return back_off(self._failures, self._timing)
+        return back_off(self._failures, first=self._timing.first_wait, longest=self._timing.longest_wait)
 
     @property
     def address(self) -> str:

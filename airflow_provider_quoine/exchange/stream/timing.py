@@ -1,8 +1,7 @@
-"""The time-outs of a stream, and its waits between two attempts to connect."""
+"""The time-outs and waits of a stream."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 
@@ -32,13 +31,3 @@ class StreamTiming:
     first_wait: float = 1.0
     longest_wait: float = 60.0
     steady: float = 5.0
-
-
-def back_off(failures: int, timing: StreamTiming) -> float:
-    """
-    Return the seconds to wait before the next attempt: doubled each time, capped, with jitter.
-
-    :param failures: how many attempts in a row failed, at least 1.
-    """
-    doubled = timing.first_wait * 2.0 ** min(failures - 1, 16)
-    return min(doubled, timing.longest_wait / 2) * random.uniform(1, 2)  # noqa: S311 - only jitter

@@ -21,8 +21,8 @@ def event(side: str, rows: object, *, after: float = 0, name: str = "updated") -
     return StreamEvent(f"price_ladders_cash_btcjpy_{side}", name, data, NOON + timedelta(seconds=after), 1)
 
 
-def book_of(*events: StreamEvent) -> OrderBook:
-    book = OrderBook(pair=Pair("BTCJPY"))
+def book_of(*events: StreamEvent, depth: int | None = None) -> OrderBook:
+    book = OrderBook(pair=Pair("BTCJPY"), depth=depth)
     for each in events:
         book.update(each)
     return book
@@ -90,8 +90,8 @@ def test_an_event_replaces_its_whole_side() -> None:
 
 
 def test_depth_keeps_the_best_of_each_side() -> None:
-    book = book_of(event("buy", [["1", "1"], ["2", "1"]]), event("sell", [["4", "1"], ["3", "1"]]))
-    snapshot = book.snapshot(NOON, depth=1).as_dict()
+    book = book_of(event("buy", [["1", "1"], ["2", "1"]]), event("sell", [["4", "1"], ["3", "1"]]), depth=1)
+    snapshot = book.snapshot(NOON).as_dict()
     assert (snapshot["bids"], snapshot["asks"]) == ([["2", "1"]], [["3", "1"]])
 
 
