@@ -30,11 +30,7 @@ class Span(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """
-    A time of which rows may be missing; both ends are part of it.
-
-    :param reason: in words.
-    """
+    """A time of which rows may be missing; both ends are part of it."""
 
     since: datetime
     until: datetime
@@ -76,11 +72,7 @@ class Row(NamedTuple):
 
 @dataclass(kw_only=True)
 class Part:
-    """
-    The data of one window.
-
-    :param window: its number.
-    """
+    """The data of one window."""
 
     window: int
     rows: list[Row] = field(default_factory=list)
@@ -100,7 +92,6 @@ class Windows:
 
     :param began_at: aware, UTC.
     :param ends_at: end of the last window, which may be shorter than the others.
-    :param length: of a window.
     """
 
     began_at: datetime

@@ -39,9 +39,6 @@ class CaptureRun:
     """
     Brings rows, gaps and the time that was listened from a stream to a writer.
 
-    :param spec: of the capture.
-    :param stream: entered already.
-    :param writer: open already.
     :param since: when the stream was entered; the windows that were over then are accounted for.
     """
 

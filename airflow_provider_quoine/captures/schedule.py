@@ -25,7 +25,6 @@ class Schedule:
     They follow from what the trigger was given, so a trigger that starts again, or runs twice, has the same.
 
     :param began_at: aware, UTC.
-    :param interval: between two moments.
     :param count: how many there are; None is without end.
     """
 
@@ -103,7 +102,6 @@ def seconds(name: str, value: Any) -> timedelta:
     """
     Check seconds that were given.
 
-    :param name: of the argument, for the message.
     :return: the time, to the microsecond.
     :raises QuoineInputError: if they are no number, not above 0, or more than a year.
     """

@@ -56,7 +56,6 @@ class CaptureSpec:
 
     :param stream: the kind of stream.
     :param folder: where the files go, of this capture only: a local path or any URI of ``ObjectStoragePath``.
-    :param file_format: of the files.
     :param windows: its time, and how it is cut into files.
     :param schedule: when snapshots are due; None where every event is captured.
     :param pair: None for ``event``.

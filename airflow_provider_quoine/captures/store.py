@@ -41,11 +41,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.=-]+")
 
 
 def path_name(text: str) -> str:
-    """
-    Return an id as the name of a folder: what is not safe there is replaced, and then a checksum tells ids apart.
-
-    :param text: a DAG's, run's or task's id.
-    """
+    """Return an id as the name of a folder: what is not safe there is replaced, and then a checksum tells ids apart."""
     safe = _UNSAFE.sub("_", text)[:LONGEST_NAME]
     if safe == text and safe.strip("."):
         return safe
@@ -53,11 +49,7 @@ def path_name(text: str) -> str:
 
 
 class StoredPart(NamedTuple):
-    """
-    The contents of one stored part.
-
-    :param rows: how many.
-    """
+    """The contents of one stored part."""
 
     rows: int
     gaps: list[Gap]
@@ -92,7 +84,6 @@ class PartStore:
     Two who capture the same at the same time write the same names. Each reads a part right before it writes it, and
     merges, so between the two only that moment could be lost.
 
-    :param spec: of the capture.
     :raises QuoineInputError: if its format needs a library that is not installed.
     """
 

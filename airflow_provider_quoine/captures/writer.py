@@ -65,9 +65,6 @@ class CaptureWriter:
     The parts of one capture on their way to the store.
 
     Rows, gaps and stretches are put into their windows on the event loop; one thread writes.
-
-    :param store: where to.
-    :param windows: of the capture.
     """
 
     def __init__(self, *, store: PartStore, windows: Windows) -> None:

@@ -70,8 +70,6 @@ class RequestMetrics(Observer):
 
     ``quoine.requests.<endpoint>.<outcome>`` is a counter, ``quoine.request_time.<endpoint>`` a timer; the tag
     ``conn_id`` names the connection where the metrics' receiver takes tags.
-
-    :param conn_id: the connection.
     """
 
     def __init__(self, *, conn_id: str) -> None:

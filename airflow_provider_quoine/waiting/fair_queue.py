@@ -24,7 +24,6 @@ class Turn(Generic[Item]):
     """
     A waiter's place among the others.
 
-    :param item: the waiter.
     :param interval: seconds of its rest between two visits.
     :param late: seconds between the end of its last rest and its present visit.
     :param gone: whether it has left.
@@ -65,9 +64,7 @@ class FairQueue(Generic[Item]):
         """
         Add a waiter. Its first visit comes after a random part of the interval, so that many do not begin in a burst.
 
-        :param item: the waiter.
         :param interval: seconds between two visits, at least.
-        :param now: the time.
         """
         turn = Turn(item, max(interval, SHORTEST_REST))
         self._count += 1

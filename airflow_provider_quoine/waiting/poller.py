@@ -70,10 +70,8 @@ class _Waiter:
     """
     A deferred task.
 
-    :param query: the question.
     :param end: gets the last observation, or the error that ended the wait.
     :param context: the trigger's context, by which Airflow finds the task's log.
-    :param visit: the running visit.
     :param asking: whether that visit has taken its slot; it then runs to its end, even if the waiter leaves.
     :param failures: consecutive visits with a recoverable error.
     :param failing_since: begin of the first of these.
@@ -97,9 +95,7 @@ async def wait_for_end(query: StatusQuery, *, poke_interval: float) -> Observati
     """
     Ask until the state is a final one. All waits of this event loop and connection share a poller.
 
-    :param query: the question.
     :param poke_interval: shortest time between two queries, in seconds.
-    :return: the observation of the final state.
     :raises QuoineError: if the exchange refuses for good, or if the input is wrong.
     :raises AirflowNotFoundException: if there is no such connection.
     """
@@ -119,7 +115,6 @@ class _Poller:
     are read within the visit because Airflow's API server answers for them, and in this way gets no more requests
     than the budget has slots.
 
-    :param conn_id: connection.
     :param forget: called when the last waiter has left.
     """
 

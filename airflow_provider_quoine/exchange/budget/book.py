@@ -50,7 +50,6 @@ class Ticket:
     A place in the queue.
 
     :param number: random; identifies the waiter.
-    :param priority: its priority.
     :param turn: the turn of its priority in which it is served.
     :param arrival: counts up with every new ticket.
     :param expires_at: store's time after which its waiter counts as dead.
@@ -82,7 +81,6 @@ class Book:
     :param arrivals: number of tickets ever given out.
     :param turns: by priority, the turn that is being served.
     :param served_at: by priority, when it last got a slot.
-    :param tickets: the waiters.
     """
 
     generation: int = field(default_factory=lambda: secrets.randbits(63))

@@ -19,7 +19,6 @@ class FallbackBudget:
     :data:`MIN_PROCESSES` at least. So all processes together stay below the limit without knowing of each other.
 
     :param clock: the store's time.
-    :param rules: of the whole budget.
     :param process: this process' number in the book.
     """
 

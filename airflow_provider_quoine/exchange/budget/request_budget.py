@@ -76,7 +76,6 @@ class RequestBudget:
     store is back.
 
     :param store: keeps the book.
-    :param rules: limit, window, margin.
     :param observer: is told how long each slot was waited for, and of pauses.
     """
 
@@ -140,8 +139,6 @@ class RequestBudget:
         Count the slot of a request once more if the request ended later than the margin allows.
 
         The exchange may have counted such a request only now.
-
-        :param slot: of the request that ended just now.
         """
         if time.monotonic() - slot.taken_at > self.rules.margin_seconds:
             self._transact(

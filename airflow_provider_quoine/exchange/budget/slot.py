@@ -14,7 +14,6 @@ class Slot:
     """
     The right to send one request.
 
-    :param priority: at which it was taken.
     :param taken_at: when, on this process' monotonic clock.
     :param waited: seconds that it was waited for.
     """

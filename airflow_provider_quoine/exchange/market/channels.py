@@ -19,7 +19,6 @@ class MarketStream:
     One kind of stream.
 
     :param channel: template of the names of its channels.
-    :param event: name of its events.
     """
 
     channel: str

@@ -20,8 +20,6 @@ class EdgeDetector:
     true before. The condition's :class:`~airflow_provider_quoine.exchange.market.conditions.Arming` says which
     conditions are exempt.
 
-    :param pair: for the events.
-    :param condition: the condition.
     :param cooldown: seconds after an event in which further events are counted and not returned.
     """
 

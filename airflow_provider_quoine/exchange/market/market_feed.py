@@ -44,12 +44,7 @@ States = tuple[MarketState, ...]
 
 
 class MarketFeed:
-    """
-    A pair's book or its trades, from the stream.
-
-    :param pair: currency pair.
-    :param data: book or trades.
-    """
+    """A pair's book or its trades, from the stream."""
 
     def __init__(self, *, pair: Pair, data: MarketData) -> None:
         self.pair = pair

@@ -24,7 +24,6 @@ class OrderBookSnapshot:
     """
     A book at one moment.
 
-    :param pair: currency pair.
     :param taken_at: when it was taken, UTC.
     :param due_at: when it was due, UTC.
     :param bids: buy side, highest price first.
@@ -96,7 +95,6 @@ class OrderBook(Subject):
     """
     A pair's order book. An event replaces its whole side (facts, Streams).
 
-    :param pair: currency pair.
     :param depth: rows to keep of each side, best first; None keeps all (the exchange sends at most 40).
     :raises QuoineInputError: if the depth is not above zero.
     """

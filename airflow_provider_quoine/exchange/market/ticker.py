@@ -17,11 +17,9 @@ class ProductSnapshot:
     """
     A ticker at one moment.
 
-    :param pair: currency pair.
     :param taken_at: when it was taken, UTC.
     :param due_at: when it was due, UTC.
     :param received_at: when the ticker came, UTC.
-    :param product: its content.
     :param stale: whether it is not current any more; see
         :meth:`~airflow_provider_quoine.exchange.stream.pusher.PusherStream.is_current`.
     """
@@ -55,7 +53,6 @@ class Ticker(Subject):
     """
     A product's ticker.
 
-    :param pair: currency pair.
     :param product_id: the exchange's number; may be omitted if it is on record.
     :raises QuoineInputError: if the number is not above zero, or omitted and not on record.
     """

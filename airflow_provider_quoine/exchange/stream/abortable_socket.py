@@ -82,8 +82,6 @@ class AbortableSocket:
     could not be ended (pusher, Defects of pysher). This one can be ended, except during name resolution, which the
     operating system does not interrupt.
 
-    :param host: name or address of the server.
-    :param port: its port.
     :param tls: context to encrypt with; None for plain text.
     """
 

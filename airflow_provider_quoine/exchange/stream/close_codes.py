@@ -34,7 +34,6 @@ class ConnectionLostError(Exception):
     """
     Ends a connection, not the stream.
 
-    :param reason: in words.
     :param code: close code or Pusher error code, if there was one.
     :param since: ``time.monotonic()`` of its last sign of life, if that is known to be some time ago.
     """

@@ -30,7 +30,6 @@ class RawMessage(NamedTuple):
     """
     A message as it came.
 
-    :param inbox: of its channel.
     :param payload: the whole message, not decoded.
     :param received_at: ``time.time()`` when it came.
     :param connection: number of the connection that it came on.
@@ -43,11 +42,7 @@ class RawMessage(NamedTuple):
 
 
 class MessageQueue:
-    """
-    Every message of one listener's channels. When it is full, the oldest is dropped and counted.
-
-    :param size: messages kept.
-    """
+    """Every message of one listener's channels. When it is full, the oldest is dropped and counted."""
 
     def __init__(self, size: int) -> None:
         self.dropped = 0
@@ -70,11 +65,7 @@ class MessageQueue:
 
 
 class ChannelInbox:
-    """
-    The messages of one channel.
-
-    :param channel: its name.
-    """
+    """The messages of one channel."""
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -110,11 +101,7 @@ class ChannelInbox:
 
 
 class Inboxes:
-    """
-    The inboxes of a connection's channels. pysher's thread may read at any moment what the event loop changes.
-
-    :param loop: the event loop of the listeners.
-    """
+    """The inboxes of a connection's channels. pysher's thread may read at any moment what the event loop changes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -24,7 +24,6 @@ class Subscription:
     """
     The subscription of a channel, one for all of its listeners.
 
-    :param inbox: the channel's messages.
     :param timeout: seconds that the server has to confirm it.
     :param listeners: its listeners, in the order in which they came.
     :param confirmed: whether the server has confirmed it on the present connection.
@@ -46,7 +45,6 @@ class Listener:
     """
     One user of a shared connection: its channels, its queue, its gaps, and why it ended.
 
-    :param channels: names of its channels.
     :param queue_size: messages kept in its queue; None for no queue, only the newest message of each channel.
     """
 

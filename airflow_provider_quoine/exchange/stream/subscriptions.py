@@ -33,7 +33,6 @@ class Subscriptions:
     gap. If no channel at all is confirmed, the connection is given up.
 
     :param timing: its ``subscribe_timeout`` and ``longest_wait`` are used.
-    :param inboxes: where the channels' messages go.
     :param refuse: called with a channel and the server's words when the server refuses it; must remove its listeners.
     """
 

@@ -67,10 +67,6 @@ class PusherSupervisor:
 
     Everything that may block (imports, certificates, sending) runs on a thread of its own; receiving runs on pysher's.
 
-    :param endpoint: where to connect.
-    :param timing: time-outs and waits.
-    :param inboxes: where the channels' messages go.
-    :param subscriptions: the channels to subscribe to.
     :param on_loss: called with ``time.monotonic()`` of the beginning of the gap, and why the connection was lost.
     :param on_refusal: called when the server refuses for good, before the connection is taken down.
     """

@@ -220,10 +220,6 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param key: application key.
-    :param host: server's name or address.
-    :param port: server's port.
-    :param tls: context to encrypt with, or None.
     :param on_message: offered each message first, if it came in one frame; on the connection's thread.
     :param on_event: called for every other message but pings, which are answered here; on the connection's thread.
     :param on_end: called once, last, on the connection's thread.
