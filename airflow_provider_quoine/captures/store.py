@@ -6,9 +6,8 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_quoine.captures.lines import (
@@ -56,17 +55,12 @@ class StoredPart(NamedTuple):
     stretches: list[Stretch]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Form:
-    write: Callable[[Part, Span], bytes]
-    read: Callable[[bytes], Part]
-
-
-def _form(spec: CaptureSpec) -> _Form:
+def _form(spec: CaptureSpec) -> tuple[Callable[[Part, Span], bytes], Callable[[bytes], Part]]:
+    """Return the functions that write and read a part."""
     if spec.file_format is FileFormat.JSONL:
-        return _Form(write=write_lines, read=read_lines)
+        return write_lines, read_lines
     if spec.file_format is FileFormat.JSONL_GZ:
-        return _Form(write=write_packed_lines, read=read_packed_lines)
+        return write_packed_lines, read_packed_lines
     try:
         from airflow_provider_quoine.captures.parquet import read_parquet, write_parquet
     except ImportError as error:
@@ -74,7 +68,7 @@ def _form(spec: CaptureSpec) -> _Form:
             f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "
             "Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
         ) from None
-    return _Form(write=partial(write_parquet, stream=spec.stream), read=read_parquet)
+    return partial(write_parquet, stream=spec.stream), read_parquet
 
 
 class PartStore:
@@ -92,10 +86,9 @@ class PartStore:
         self._windows = spec.windows
         self._stem = f"{spec.label}_{spec.windows.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
-        self._form = _form(spec)
+        self._encode, self._decode = _form(spec)
         # Of no other writer, so that none renames what another is still writing.
         self._token = secrets.token_hex(4)
-        self._root: ObjectStoragePath | None = None
 
     @property
     def pattern(self) -> str:
@@ -114,20 +107,17 @@ class PartStore:
         :raises QuoineInputError: if the path is of a store that is not known here, or holds a file that is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        from airflow.sdk import ObjectStoragePath
-
         try:
-            self._root = root = ObjectStoragePath(self.folder)
-            root.mkdir(parents=True, exist_ok=True)
+            self._root.mkdir(parents=True, exist_ok=True)
         except (ImportError, ValueError) as error:
             raise QuoineInputError(
                 f"{self.folder!r} is of a store that the triggerer cannot write to: {error}. Nothing was captured. "
                 "Install the Airflow provider of that store there, or give another path or URI."
             ) from None
-        probe = root / f".{self._stem}.{self._token}.probe"
+        probe = self._root / f".{self._stem}.{self._token}.probe"
         probe.write_bytes(b"")
         # While it lies there: an object store knows a folder only by what is in it.
-        found = self._found(root)
+        found = self._found()
         probe.unlink()
         return {window: self._stored(self._read(path)) for window, path in found.items()}
 
@@ -139,7 +129,7 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        path = self._path(self.name(part.window))
+        path = self._root / self.name(part.window)
         span = self._windows.span(part.window)
         try:
             # Not asked for first: some stores answer that from an old list of theirs.
@@ -147,28 +137,27 @@ class PartStore:
         except FileNotFoundError:
             there = Part(window=part.window)
         whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
-        temporary = self._path(f".{self.name(part.window)}.{self._token}.tmp")
-        temporary.write_bytes(self._form.write(whole, span))
+        temporary = self._root / f".{self.name(part.window)}.{self._token}.tmp"
+        temporary.write_bytes(self._encode(whole, span))
         temporary.replace(path)
         return self._stored(whole)
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
-        for path in self._path("").glob(f".{self._stem}_*.tmp"):
+        for path in self._root.glob(f".{self._stem}_*.tmp"):
             path.unlink(missing_ok=True)
 
-    def _path(self, name: str) -> Any:
+    @cached_property
+    def _root(self) -> ObjectStoragePath:
         from airflow.sdk import ObjectStoragePath
 
-        if self._root is None:
-            self._root = ObjectStoragePath(self.folder)
-        return self._root / name
+        return ObjectStoragePath(self.folder)
 
-    def _found(self, root: ObjectStoragePath) -> dict[int, Any]:
+    def _found(self) -> dict[int, Any]:
         stem, suffix = f"{self._stem}_", f".{self._suffix}"
         numbered = {
             path.name[len(stem) : -len(suffix)]: path
-            for path in root.iterdir()
+            for path in self._root.iterdir()
             if path.name.startswith(stem) and path.name.endswith(suffix)
         }
         return {int(number): path for number, path in sorted(numbered.items()) if number.isdigit()}
@@ -176,7 +165,7 @@ class PartStore:
     def _read(self, path: Any) -> Part:
         content = path.read_bytes()
         try:
-            return self._form.read(content)
+            return self._decode(content)
         except (ValueError, LookupError, TypeError) as error:
             raise QuoineInputError(
                 f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move it "

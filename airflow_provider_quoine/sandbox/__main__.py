@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret, new_pusher_secret
+
 SECRET_VARIABLE = "QUOINE_SANDBOX_VENDOR_SECRET"
 PUSHER_SECRET_VARIABLE = "QUOINE_SANDBOX_PUSHER_SECRET"
 
@@ -24,18 +26,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--host", default=SandboxSettings.host, help="address to listen on")
     add("--port", type=int, default=8799, help="port to listen on; 0 takes a free one")
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
-        "--pace", type=float, default=5.0, metavar="SECONDS", help="time per step of a user or withdrawal"
+        "--pace",
+        type=float,
+        default=SandboxSettings.pace,
+        metavar="SECONDS",
+        help="time per step of a user or withdrawal",
     )
     pace.add_argument("--manual", action="store_true", help="advance users and withdrawals by hand only")
-    add("--vendor-id", default="7", metavar="ID", help="api_id of the vendor")
-    add("--limit", type=int, default=300, metavar="N", help="requests per window and address")
-    add("--window", type=float, default=300.0, metavar="SECONDS", help="length of that window")
-    add("--market-rate", type=float, default=2.0, metavar="N", help="events per second and market channel")
-    add("--seed", type=int, default=1, metavar="N", help="seed of the market's random walk")
+    add("--vendor-id", default=SandboxSettings.vendor_id, metavar="ID", help="api_id of the vendor")
+    add("--limit", type=int, default=SandboxSettings.limit, metavar="N", help="requests per window and address")
+    add("--window", type=float, default=SandboxSettings.window, metavar="SECONDS", help="length of that window")
+    add(
+        "--market-rate",
+        type=float,
+        default=SandboxSettings.market_rate,
+        metavar="N",
+        help="events per second and market channel",
+    )
+    add("--seed", type=int, default=SandboxSettings.seed, metavar="N", help="seed of the market's random walk")
     add(
         "--replay",
         type=Path,
@@ -44,10 +56,27 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="raw captures to replay in place of the market",
     )
-    add("--replay-speed", type=float, default=1.0, metavar="N", help="2 replays twice as fast as received")
-    add("--pusher-key", default="quoine-sandbox", metavar="KEY", help="Pusher app key of the stream")
-    add("--pusher-app-id", default="1", metavar="ID", help="Pusher app id, for publishing through Pusher's HTTP API")
-    add("--code-digits", type=int, default=5, metavar="N", help="digits of an authentication code")
+    add(
+        "--replay-speed",
+        type=float,
+        default=SandboxSettings.replay_speed,
+        metavar="N",
+        help="2 replays twice as fast as received",
+    )
+    add("--pusher-key", default=SandboxSettings.pusher_key, metavar="KEY", help="Pusher app key of the stream")
+    add(
+        "--pusher-app-id",
+        default=SandboxSettings.pusher_app_id,
+        metavar="ID",
+        help="Pusher app id, for publishing through Pusher's HTTP API",
+    )
+    add(
+        "--code-digits",
+        type=int,
+        default=SandboxSettings.code_digits,
+        metavar="N",
+        help="digits of an authentication code",
+    )
     add("--verbose", action="store_true", help="one line per request on standard error, without secrets")
     return parser.parse_args(argv)
 
@@ -63,31 +92,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :return: exit code; 1 if it cannot start, with one line on standard error
     """
-    args = _arguments(argv)
+    given = vars(_arguments(argv))
+    manual, pace, replay, verbose = (given.pop(name) for name in ("manual", "pace", "replay", "verbose"))
     missing = [name for name in ("fastapi", "uvicorn", "multipart", "websockets") if not importlib.util.find_spec(name)]
     if missing:
         return _fail(f"{', '.join(missing)} not installed: pip install 'airflow-provider-quoine[sandbox]'")
     from airflow_provider_quoine.sandbox.server import ForegroundServer
-    from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret, new_pusher_secret
 
     vendor_secret, pusher_secret = os.environ.get(SECRET_VARIABLE), os.environ.get(PUSHER_SECRET_VARIABLE)
     try:
         settings = SandboxSettings(
-            host=args.host,
-            port=args.port,
-            vendor_id=args.vendor_id,
+            **given,
+            pace=None if manual else pace,
+            replay=tuple(replay),
             vendor_secret=vendor_secret or new_api_secret(),
-            pusher_key=args.pusher_key,
-            pusher_app_id=args.pusher_app_id,
             pusher_secret=pusher_secret or new_pusher_secret(),
-            pace=None if args.manual else args.pace,
-            limit=args.limit,
-            window=args.window,
-            market_rate=args.market_rate,
-            seed=args.seed,
-            replay=tuple(args.replay),
-            replay_speed=args.replay_speed,
-            code_digits=args.code_digits,
         )
         server = ForegroundServer(settings)
     except (ValueError, OverflowError) as error:
@@ -95,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"cannot listen: {error.strerror or error}")
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger(__package__).setLevel(logging.INFO if args.verbose else logging.WARNING)
+    logging.getLogger(__package__).setLevel(logging.INFO if verbose else logging.WARNING)
     lines = [
         "This is a sandbox, no exchange, no money.",
         f"Listening on {server.url} (open it in a browser); Ctrl-C stops it.",

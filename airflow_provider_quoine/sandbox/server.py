@@ -193,10 +193,7 @@ class SandboxServer:
         self.vendor_id = self.settings.vendor_id
         self.vendor_secret = self.settings.vendor_secret
         self.control = SandboxControl(self.url)
-
-    def airflow_connection(self) -> str:
-        """Return the vendor's Airflow connection as JSON; see :meth:`ForegroundServer.airflow_connection`."""
-        return self._server.airflow_connection()
+        self.airflow_connection = self._server.airflow_connection
 
     def __enter__(self) -> SandboxServer:
         # The socket already listens, so early connections wait in its backlog.

@@ -112,13 +112,9 @@ class QuoineWaitSensor(BaseSensorOperator):
     def _end_as_in_poke_mode(self, check: Callable[[], PokeReturnValue]) -> PokeReturnValue:
         try:
             return check()
-        except AirflowFailException as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
         except AirflowSkipException:
             raise
         except Exception as error:
-            if self.never_fail:
+            if self.never_fail or (self.soft_fail and isinstance(error, AirflowFailException)):
                 raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
             raise

@@ -98,14 +98,7 @@ class StreamTrigger(OutcomeTrigger):
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotPlan:
-    """
-    The arguments of a :class:`SnapshotTrigger`, checked.
-
-    :param subject: the order book or ticker.
-    :param schedule: when; None takes the first that there is.
-    :param on_doubt: how a snapshot is treated that is stale or crossed.
-    :param timeout: how long to listen for the first.
-    """
+    """The arguments of a :class:`SnapshotTrigger`, checked; without a schedule it takes the first that there is."""
 
     subject: Subject
     schedule: Schedule | None
@@ -180,7 +173,7 @@ class SnapshotTrigger(StreamTrigger):
 
     async def _first(self, sampler: Sampler) -> Snapshot:
         while True:
-            snapshot = await sampler.parse(due_at=datetime.now(UTC), fresh=True)
+            snapshot = await sampler.parse(due_at=datetime.now(UTC))
             if snapshot is not None:
                 return snapshot
             # The next event replaces what could not be read or was in doubt.
@@ -245,10 +238,7 @@ class ExecutionsPlan:
     """
     The arguments of a :class:`QuoineExecutionsTrigger`, checked.
 
-    :param channel: of the pair's executions.
-    :param schedule: when an event is due; None collects the next ``count`` for one event.
-    :param count: how many for that event; 0 with a schedule.
-    :param timeout: how long to listen for them.
+    :param count: of executions for one event, without a schedule.
     """
 
     channel: str

@@ -195,13 +195,11 @@ def tolerate_transient(send: Callable[[], Observation]) -> Observation:
 
     try:
         return send()
-    except QuoineRateLimitedError as error:
-        problem = str(error)
-    except (QuoineRefusedError, QuoineInputError):
-        raise
     except QuoineError as error:
-        problem = str(error)
-    return Observation(progress=Progress.WAITING, state=NO_ANSWER, problem=problem)
+        refused = isinstance(error, QuoineRefusedError | QuoineInputError)
+        if refused and not isinstance(error, QuoineRateLimitedError):
+            raise
+        return Observation(progress=Progress.WAITING, state=NO_ANSWER, problem=str(error))
 
 
 def log_observation(query: StatusQuery, seen: Observation, outlook: str = "") -> None:

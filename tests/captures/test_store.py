@@ -143,7 +143,7 @@ def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream
     assert again.open() == {0: written} == {0: (1, [gap], part.stretches)}
     # Merged with nothing new, its rows are those that were written.
     again.write(Part(window=0), until=END)
-    assert again._read(again._path(again.name(0))) == part
+    assert again._read(again._root / again.name(0)) == part
 
 
 def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores) -> None:
@@ -152,7 +152,7 @@ def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores
     store = store_of("execution", "parquet")
     store.open()
     store.write(Part(window=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
-    (row,) = store._read(store._path(store.name(0))).rows
+    (row,) = store._read(store._root / store.name(0)).rows
     assert json.loads(row.line) == {"type": "execution", **told, **nothing}
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from airflow_provider_quoine.exchange.budget.book import LONGEST_PAUSE, MAX_ASK_INTERVAL, TICKET_GRACE, Book, Ticket
@@ -56,9 +56,9 @@ class _Wait:
     """A call that waits for its slot."""
 
     priority: Priority
-    number: int
-    began: float
     patience: float
+    number: int = field(default_factory=lambda: secrets.randbits(63))
+    began: float = field(default_factory=time.monotonic)
     ticket: Ticket | None = None
     logged_after: float = 0.0
 
@@ -93,7 +93,7 @@ class RequestBudget:
         :return: good for one request.
         :raises QuoineBudgetError: out of patience; nothing was sent.
         """
-        wait = self._new_wait(priority, patience)
+        wait = _Wait(priority=priority, patience=patience)
         try:
             while (seconds := self._ask(wait)) > 0:
                 time.sleep(seconds)
@@ -104,7 +104,7 @@ class RequestBudget:
 
     async def acquire_async(self, *, priority: Priority, patience: float = math.inf) -> Slot:
         """Do as :meth:`acquire` without blocking the event loop. If cancelled, it leaves the queue."""
-        wait = self._new_wait(priority, patience)
+        wait = _Wait(priority=priority, patience=patience)
         loop = asyncio.get_running_loop()
         try:
             while (seconds := await loop.run_in_executor(self._thread(), self._ask, wait)) > 0:  # noqa: ASYNC110 - others write it
@@ -159,9 +159,6 @@ class RequestBudget:
         self._failing = False
         # An executor of its own: the event loop's default one may be busy with requests.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="quoine-budget")
-
-    def _new_wait(self, priority: Priority, patience: float) -> _Wait:
-        return _Wait(priority=priority, number=secrets.randbits(63), began=time.monotonic(), patience=patience)
 
     def _slot(self, wait: _Wait) -> Slot:
         self._observer.waited(wait.priority.name.lower(), wait.seconds)

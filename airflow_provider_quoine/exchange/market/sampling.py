@@ -83,22 +83,6 @@ class Sampler:
         while not self.pull():
             await self.stream.news()
 
-    async def pull_at(self, due_at: datetime) -> bool:
-        """
-        Store the newest event of every channel at a moment.
-
-        :return: as :meth:`pull`.
-        :raises QuoineStreamError: when the stream cannot go on.
-        """
-        # In a loop, because the event loop's clock and the wall clock differ by microseconds.
-        while (rest := (due_at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 - nothing sets an event
-            await asyncio.sleep(rest)
-        if not self.stream.confirmed:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0):
-                    await self.stream.news()
-        return self.pull()
-
     async def take(self, due_at: datetime) -> Snapshot | None:
         """
         Take a snapshot at a moment.
@@ -107,22 +91,28 @@ class Sampler:
         :raises QuoineStreamError: when the stream cannot go on.
         :raises QuoineDoubtfulSnapshotError: as :meth:`parse`.
         """
-        fresh = await self.pull_at(due_at)
-        return await self.parse(due_at=due_at, fresh=fresh)
+        # In a loop, because the event loop's clock and the wall clock differ by microseconds.
+        while (rest := (due_at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 - nothing sets an event
+            await asyncio.sleep(rest)
+        if not self.stream.confirmed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await self.stream.news()
+        self.pull()
+        return await self.parse(due_at=due_at)
 
-    async def parse(self, *, due_at: datetime, fresh: bool) -> Snapshot | None:
+    async def parse(self, *, due_at: datetime) -> Snapshot | None:
         """
         Parse the stored events. Samplers of one connection take turns, so that other tasks run between them.
 
         :param due_at: when the snapshot was due.
-        :param fresh: the result of :meth:`pull`.
         :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
         :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
-        self.problem = ""
+        self.problem, stale = "", bool(self.silent)
         async with self.stream.turn():
             try:
-                snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=not fresh)
+                snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=stale)
             except QuoineStreamDataError as error:
                 self.problem = str(error)
                 return None
