@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook, conf
+from airflow.sdk.observability import stats
 
+from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, SCOPE, WINDOW, Rules
+from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.observer import Observer
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
-    from airflow_provider_quoine.exchange.budget.rules import Rules
     from airflow_provider_quoine.hooks.connection import ConnectionSettings
 
 #: Section of Airflow's configuration.
@@ -53,14 +55,10 @@ class BudgetMetrics(Observer):
 
     def waited(self, priority: str, seconds: float) -> None:
         """Time the wait for a slot."""
-        from airflow.sdk.observability import stats
-
         stats.timing(f"quoine.budget.wait.{priority}", timedelta(seconds=seconds))
 
     def paused(self, seconds: float) -> None:
         """Count a pause by 429."""
-        from airflow.sdk.observability import stats
-
         stats.incr("quoine.budget.pauses")
 
 
@@ -77,15 +75,11 @@ class RequestMetrics(Observer):
 
     def requested(self, endpoint: str, outcome: str, seconds: float) -> None:
         """Count a request and time it."""
-        from airflow.sdk.observability import stats
-
         stats.incr(f"quoine.requests.{endpoint}.{outcome}", tags=self._tags)
         stats.timing(f"quoine.request_time.{endpoint}", timedelta(seconds=seconds), tags=self._tags)
 
 
 def _rules(settings: ConnectionSettings) -> Rules:
-    from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, WINDOW, Rules
-
     extras = settings.extras
     return Rules(
         limit=extras.request_limit or conf.getint(SECTION, "request_limit", fallback=LIMIT),
@@ -95,9 +89,6 @@ def _rules(settings: ConnectionSettings) -> Rules:
 
 
 def _book_name(settings: ConnectionSettings, api_id: str) -> str:
-    from airflow_provider_quoine.exchange.budget.rules import SCOPE
-    from airflow_provider_quoine.exchange.errors import QuoineInputError
-
     scope = conf.get(SECTION, "budget_scope", fallback=SCOPE)
     if scope not in {"address", "key"}:
         raise QuoineInputError(

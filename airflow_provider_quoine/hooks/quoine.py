@@ -11,11 +11,13 @@ from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
 from airflow_provider_quoine.hooks.connection import ConnectionSettings
+from airflow_provider_quoine.hooks.diagnosis import diagnose
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.models import UserCredentials
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 
@@ -84,9 +86,6 @@ class QuoineHook(BaseHook):
 
         :return: whether requests are accepted, and a sentence for the person who filled in the form.
         """
-        from airflow_provider_quoine.exchange.errors import QuoineError
-        from airflow_provider_quoine.hooks.diagnosis import diagnose
-
         try:
             client = self._client(priority=Priority.URGENT, read_attempts=1, patience=FORM_PATIENCE)
             with client:
@@ -115,9 +114,6 @@ class QuoineHook(BaseHook):
         )
 
     def _credentials(self) -> UserCredentials:
-        from airflow_provider_quoine.exchange.errors import QuoineInputError
-        from airflow_provider_quoine.exchange.models import UserCredentials
-
         if self.credentials_variable:
             key = UserCredentials.from_json(read_secret_variable(self.credentials_variable))
         else:
@@ -137,8 +133,6 @@ def read_secret_variable(name: str) -> str:
 
     :raises QuoineInputError: if there is no such Variable, or if it is empty.
     """
-    from airflow_provider_quoine.exchange.errors import QuoineInputError
-
     value = Variable.get(name, default=None)
     if not value:
         raise QuoineInputError(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_quoine.captures.schedule import seconds
+from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_data import (
@@ -47,9 +49,6 @@ class SnapshotOperator(BaseOperator):
 
         :raises AirflowFailException: on wrong input, which no retry can correct.
         """
-        from airflow_provider_quoine.captures.schedule import seconds
-        from airflow_provider_quoine.exchange.market.pairs import Pair
-
         with without_retry():
             seconds("snapshot_timeout", self.snapshot_timeout)
             pair = Pair(self.pair)

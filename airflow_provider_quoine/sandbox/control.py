@@ -48,20 +48,14 @@ class SandboxControl:
 
         :param requests: how many of the latest requests to include; None includes all
         """
-        response: dict[str, Any] = self._call("GET", f"state?requests={requests}" if requests else "state")
-        return response
+        return dict(self._call("GET", f"state?requests={requests}" if requests else "state"))
 
     def auth_codes(self) -> list[dict[str, Any]]:
         """List all authentication codes, oldest first: ``user_id``, ``via``, ``code``, ``sent_at``."""
-        response: list[dict[str, Any]] = self._call("GET", "auth_codes")
-        return response
+        return list(self._call("GET", "auth_codes"))
 
     def latest_code(self, user_id: int | str) -> str:
-        """
-        Return the newest code of a user.
-
-        :raises LookupError: if none was sent
-        """
+        """Return the newest code of a user. Raises LookupError if none was sent."""
         codes = [str(sent["code"]) for sent in self.auth_codes() if str(sent["user_id"]) == str(user_id)]
         if not codes:
             raise LookupError(f"No code was sent to user {user_id}")
@@ -76,8 +70,7 @@ class SandboxControl:
         :return: ``{"hit": N}``, the number of connections, for a fault that is applied now; else ``{"pending": N}``
         """
         place = {} if endpoint is None else {"endpoint": endpoint}
-        response: dict[str, Any] = self._call("POST", "faults", {"kind": kind, **place, **parameters})
-        return response
+        return dict(self._call("POST", "faults", {"kind": kind, **place, **parameters}))
 
     def clear_faults(self) -> None:
         """Remove all pending faults."""
@@ -146,8 +139,7 @@ class SandboxControl:
         :param data: a str is sent unchanged, anything else as JSON
         :return: number of subscribers
         """
-        response = self._call("POST", "publish", {"channel": channel, "event": event, "data": data})
-        return int(response["subscribers"])
+        return int(self._call("POST", "publish", {"channel": channel, "event": event, "data": data})["subscribers"])
 
     def reset(self) -> None:
         """Return to the state after the start. Open stream connections stay."""

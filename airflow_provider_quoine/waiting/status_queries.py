@@ -14,6 +14,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.errors import (
+    QuoineError,
+    QuoineInputError,
+    QuoineRateLimitedError,
+    QuoineRefusedError,
+)
 from airflow_provider_quoine.exchange.models import OnboardingStatus, WithdrawalState
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 
@@ -186,13 +192,6 @@ def tolerate_transient(send: Callable[[], Observation]) -> Observation:
     :raises QuoineError: if the exchange refuses (wrong key, no such id) or the input is wrong: to ask again would not
         help.
     """
-    from airflow_provider_quoine.exchange.errors import (
-        QuoineError,
-        QuoineInputError,
-        QuoineRateLimitedError,
-        QuoineRefusedError,
-    )
-
     try:
         return send()
     except QuoineError as error:

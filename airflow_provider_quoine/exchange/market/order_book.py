@@ -66,8 +66,8 @@ class OrderBookSnapshot:
             "pair": str(self.pair),
             "due_at": self.due_at.isoformat(),
             "taken_at": self.taken_at.isoformat(),
-            "bids": _rows(self.bids),
-            "asks": _rows(self.asks),
+            "bids": list(_rows(self.bids)),
+            "asks": list(_rows(self.asks)),
             "bids_received_at": self.bids_received_at.isoformat(),
             "asks_received_at": self.asks_received_at.isoformat(),
             "bids_age": age(self.bids_received_at, self.due_at),
@@ -81,14 +81,10 @@ class OrderBookSnapshot:
         }
 
 
+# Shared rows: a thousand events with 80 lists each would keep the garbage collector busy.
 @lru_cache(maxsize=CACHED_SIDES)
-def _plain_rows(levels: tuple[PriceLevel, ...]) -> tuple[list[str], ...]:
+def _rows(levels: tuple[PriceLevel, ...]) -> tuple[list[str], ...]:
     return tuple([plain_number(level.price), plain_number(level.quantity)] for level in levels)
-
-
-def _rows(levels: tuple[PriceLevel, ...]) -> list[list[str]]:
-    # Shared rows: a thousand events with 80 lists each would keep the garbage collector busy.
-    return list(_plain_rows(levels))
 
 
 class OrderBook(Subject):

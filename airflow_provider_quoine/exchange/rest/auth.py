@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 
 import jwt
@@ -23,14 +24,8 @@ from requests.auth import AuthBase
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 _KEY_ID = re.compile(r"[!-9;-~]+")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _random_nonce() -> str:
-    return secrets.token_hex(16)
+_now = partial(datetime.now, UTC)
+_random_nonce = partial(secrets.token_hex, 16)
 
 
 class _KeyAuth(AuthBase):

@@ -182,11 +182,7 @@ class Exchange:
         return self.users.get(api_id)
 
     def check_vendor(self, api_id: str) -> None:
-        """
-        Make sure that the vendor's key signed.
-
-        :raises Refusal: 503 for a user's key
-        """
+        """Make sure that the vendor's key signed. Raises Refusal: 503 for a user's key."""
         if api_id != self.settings.vendor_id:
             raise no_access("a user's key signed a vendor's call")
 
@@ -216,11 +212,7 @@ class Exchange:
         return self.withdrawals.create(user_id=user.user_id, order=order, path=path, now=self.now())
 
     def withdrawal_of(self, user: User, withdrawal_id: str) -> Withdrawal:
-        """
-        Return a user's withdrawal (api-reference 2.2).
-
-        :raises Refusal: 404, also for another user's withdrawal
-        """
+        """Return a user's withdrawal (api-reference 2.2). Raises Refusal: 404, also for another user's withdrawal."""
         self.advance_due()
         withdrawal = self.withdrawals.get(withdrawal_id)
         if withdrawal.user_id != user.user_id:

@@ -41,11 +41,7 @@ class Lifecycle:
             self.set_state(self.remaining[0], now=self.since + pace)
 
     def advance(self, *, now: float) -> None:
-        """
-        Take the next step, due or not.
-
-        :raises Refusal: 409 if no state follows
-        """
+        """Take the next step, due or not. Raises Refusal: 409 if no state follows."""
         if not self.remaining:
             raise Refusal(409, {"message": f"No state follows {self.state}"})
         self.set_state(self.remaining[0], now=now)

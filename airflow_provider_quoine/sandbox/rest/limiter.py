@@ -38,11 +38,7 @@ class RateLimiter:
         self._busiest = 0
 
     def admit(self, address: str) -> None:
-        """
-        Take a slot.
-
-        :raises Refusal: 429 in plain text, with the seconds until a slot is free, rounded up
-        """
+        """Take a slot. Raises Refusal: 429 in plain text, with the seconds until a slot is free, rounded up."""
         now = self._clock()
         window = self._windows[address]
         for times in (window.all, window.admitted):

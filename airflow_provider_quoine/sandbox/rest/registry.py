@@ -26,11 +26,7 @@ class Registry(Generic[Resource]):
         return iter(self._by_number.values())
 
     def get(self, number: str | int) -> Resource:
-        """
-        Find a resource.
-
-        :raises Refusal: 404
-        """
+        """Find a resource. Raises Refusal: 404."""
         text = str(number)
         found = self._by_number.get(int(text)) if text.isascii() and text.isdigit() else None
         if found is None:

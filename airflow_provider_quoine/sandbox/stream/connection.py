@@ -63,11 +63,8 @@ class PusherConnection:
         while (await self._websocket.receive())["type"] != "websocket.disconnect":
             pass
 
-    def send(self, text: str) -> None:
-        """Queue a message, as a whole frame; the same text goes to all subscribers."""
-        self._put(text)
-
-    def _put(self, item: str | int) -> None:
+    def send(self, item: str | int) -> None:
+        """Queue a whole frame, the same text for all subscribers; or the code to close the connection with."""
         if self._silent:
             return
         try:
@@ -119,7 +116,7 @@ class PusherConnection:
         """Send ``pusher:error``, and close the connection if the code requires it."""
         self.send(frame("pusher:error", {"message": message, "code": code}))
         if code is not None and closes(code) and not keep_open:
-            self._put(code)
+            self.send(code)
 
     def _take_fault(self, moment: str, channel: str = "") -> bool:
         fault = self._hub.faults.take(f"stream {moment}")
@@ -145,7 +142,7 @@ class PusherConnection:
         elif fault.code is None:
             self._transport.close()
         else:
-            self._put(fault.code)
+            self.send(fault.code)
 
     def _apply_pusher_error(self, fault: Fault, _: str) -> None:
         self._error(fault.message, fault.code, keep_open=fault.keep_open)

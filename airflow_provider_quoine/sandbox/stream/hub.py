@@ -24,8 +24,8 @@ class Client(Protocol):
     socket_id: str
     channels: set[str]
 
-    def send(self, text: str) -> None:
-        """Queue a message."""
+    def send(self, item: str) -> None:
+        """Queue a frame."""
 
     def apply_fault(self, fault: Fault) -> None:
         """Apply a fault to this connection."""
