@@ -101,12 +101,9 @@ class QuoineProductSnapshotOperator(SnapshotOperator):
     Take one ticker of a product from the live stream (api-reference II).
 
     Waits in the triggerer and holds no worker slot. The exchange sends none on subscription, so this lasts until it
-    has changed once.
+    has changed once. Its other arguments are those of :class:`QuoineOrderBookSnapshotOperator`.
 
-    :param pair: currency pair code without separator, such as ``btcjpy``.
     :param product_id: the exchange's number of the pair's product; may be left out where it is on record.
-    :param snapshot_timeout: seconds to listen before the task fails.
-    :param quoine_conn_id: connection that names the stream.
     :return: ``pair``, ``taken_at``, ``received_at``, ``age`` (seconds), ``stale``, ``reconnects``, ``gap_seconds``, the
         fields that the exchange sends (market_ask, last_traded_price, ...), under ``other`` those not on record;
         numbers as plain digits in strings, times in ISO 8601 and UTC.
@@ -122,12 +119,10 @@ class QuoineProductSnapshotOperator(SnapshotOperator):
 
 class QuoineExecutionsSnapshotOperator(SnapshotOperator):
     """
-    Take the next executions of a pair from the live stream, every one (api-reference II).
+    Take the next executions of a pair from the live stream, every one (api-reference II). Its other arguments are those
+    of :class:`QuoineOrderBookSnapshotOperator`.
 
-    :param pair: currency pair code without separator, such as ``btcjpy``.
     :param count: how many.
-    :param snapshot_timeout: seconds to listen before the task fails.
-    :param quoine_conn_id: connection that names the stream.
     :return: ``executions`` (each with ``received_at``, ``connection``, ``id``, ``price``, ``quantity``, ``taker_side``,
         ``created_at``), ``dropped``, ``reconnects``, ``gap_seconds``; numbers as plain digits in strings, times in
         ISO 8601 and UTC. An unreadable one stands as it came under ``unreadable``.

@@ -84,18 +84,13 @@ class QuoineWaitSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait in the chosen mode; a deferrable sensor runs its query once before it defers."""
-        return self._wait_deferred(context) if self.deferrable else super().execute(context)
-
-    def _wait_deferred(self, context: Context) -> Any:
+        if not self.deferrable:
+            return super().execute(context)
         poked = self._end_as_in_poke_mode(partial(self.poke, context))
         if poked.is_done:
             return poked.xcom_value
-        self.defer(
-            trigger=self.get_trigger(),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
-        )
-        return None
+        timeout = timedelta(seconds=self.timeout)
+        return self.defer(trigger=self.get_trigger(), method_name="execute_complete", timeout=timeout)
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """

@@ -71,13 +71,14 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
 
     def conclude(self, seen: Observation) -> PokeReturnValue:
         """Store the key of an approved user, then end as every sensor does."""
-        if self._has_key_to_store(seen):
+        if self.must_query_again(seen):
             self._store_key(seen)
         return super().conclude(seen)
 
     def must_query_again(self, seen: Observation) -> bool:
-        """An event never carries the key, so the task queries an approved user again."""
-        return self._has_key_to_store(seen)
+        """Whether there is a key to store. An event never carries it, so the task queries an approved user again."""
+        approved = seen.progress == Progress.DONE and seen.state.upper() == OnboardingStatus.APPROVED
+        return approved and bool(self.credentials_variable)
 
     def failure_message(self, seen: Observation) -> str:
         """Return that the exchange declined or banned the user."""
@@ -86,10 +87,6 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     def result(self, seen: Observation) -> str:
         """Return the status."""
         return seen.state.upper()
-
-    def _has_key_to_store(self, seen: Observation) -> bool:
-        approved = seen.progress == Progress.DONE and seen.state.upper() == OnboardingStatus.APPROVED
-        return approved and bool(self.credentials_variable)
 
     def _store_key(self, seen: Observation) -> None:
         if seen.credentials is None:

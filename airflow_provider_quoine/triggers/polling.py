@@ -32,13 +32,27 @@ class _PollingTrigger(OutcomeTrigger):
     FAILED and the result ``{"state": ..., "answer": {...}}``. A refusal has the status ERROR and the exchange's words
     as its message.
 
-    :param query: the question.
-    :param poke_interval: seconds between two queries.
+    :param subject: fields of the query, beside those that all queries have.
     """
 
-    def __init__(self, query: StatusQuery, poke_interval: float) -> None:
+    query_type: type[StatusQuery]
+
+    def __init__(
+        self,
+        *,
+        success_states: Collection[str],
+        failure_states: Collection[str],
+        poke_interval: float,
+        quoine_conn_id: str,
+        **subject: Any,
+    ) -> None:
         super().__init__()
-        self.query = query
+        self.query = self.query_type(
+            success_states=frozenset(success_states),
+            failure_states=frozenset(failure_states),
+            quoine_conn_id=quoine_conn_id,
+            **subject,
+        )
         self.poke_interval = poke_interval
 
     def stored_arguments(self) -> dict[str, Any]:
@@ -65,24 +79,10 @@ class QuoineWithdrawalTrigger(_PollingTrigger):
     :param quoine_conn_id: connection.
     """
 
-    def __init__(
-        self,
-        *,
-        withdrawal_id: str,
-        credentials_variable: str | None,
-        success_states: Collection[str],
-        failure_states: Collection[str],
-        poke_interval: float,
-        quoine_conn_id: str,
-    ) -> None:
-        query = WithdrawalStatusQuery(
-            withdrawal_id=withdrawal_id,
-            credentials_variable=credentials_variable,
-            success_states=frozenset(success_states),
-            failure_states=frozenset(failure_states),
-            quoine_conn_id=quoine_conn_id,
-        )
-        super().__init__(query, poke_interval)
+    query_type = WithdrawalStatusQuery
+
+    def __init__(self, *, withdrawal_id: str, credentials_variable: str | None, **common: Any) -> None:
+        super().__init__(withdrawal_id=withdrawal_id, credentials_variable=credentials_variable, **common)
 
 
 class QuoineOnboardingStatusTrigger(_PollingTrigger):
@@ -95,24 +95,10 @@ class QuoineOnboardingStatusTrigger(_PollingTrigger):
     :param password_variable: Variable with the user's password.
     """
 
-    def __init__(
-        self,
-        *,
-        user_id: str,
-        password_variable: str,
-        success_states: Collection[str],
-        failure_states: Collection[str],
-        poke_interval: float,
-        quoine_conn_id: str,
-    ) -> None:
-        query = OnboardingStatusQuery(
-            user_id=user_id,
-            password_variable=password_variable,
-            success_states=frozenset(success_states),
-            failure_states=frozenset(failure_states),
-            quoine_conn_id=quoine_conn_id,
-        )
-        super().__init__(query, poke_interval)
+    query_type = OnboardingStatusQuery
+
+    def __init__(self, *, user_id: str, password_variable: str, **common: Any) -> None:
+        super().__init__(user_id=user_id, password_variable=password_variable, **common)
 
 
 def read_observation(event: dict[str, Any] | None) -> Observation:
