@@ -71,7 +71,7 @@ def test_a_capture_by_time_ends_with_its_last_snapshot_and_is_the_same_in_the_tr
         ({"stream": "event", "channels": []}, "list of channels"),
         ({"stream": "event", "channels": "a"}, "list of channels"),
         ({"stream": "event", "channels": ["a", 5]}, "list of channels"),
-        ({"stream": "trades"}, "order_book, product, execution, event"),
+        ({"stream": "trades"}, "'order_book', 'product', 'execution', 'event'"),
     ],
 )
 def test_wrong_input_is_refused_in_words(given: dict[str, Any], words: str) -> None:

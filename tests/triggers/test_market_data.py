@@ -305,7 +305,7 @@ async def test_a_refusal_for_good_ends_snapshots_by_time(market: SandboxServer) 
     [
         (QuoineOrderBookTrigger, {"count": 3}, "Give an interval"),
         (QuoineOrderBookTrigger, {"interval": 1, "count": 3, "duration": 3}, "give two"),
-        (QuoineOrderBookTrigger, {"on_doubt": "guess"}, "one of mark, skip, fail"),
+        (QuoineOrderBookTrigger, {"on_doubt": "guess"}, "one of 'mark', 'skip', 'fail'"),
         (QuoineOrderBookTrigger, {"began_at": "noon"}, "began_at"),
         (QuoineOrderBookTrigger, {"depth": 0}, "depth"),
         (QuoineProductTrigger, {"pair": "qashjpy"}, "product id"),

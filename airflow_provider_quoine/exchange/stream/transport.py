@@ -191,12 +191,16 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             message["channel"] = channel_name
         self.socket.send(json.dumps(message))
 
-    def abort(self, *_: Any) -> None:
+    def reconnect(self, reconnect_interval: float | None = None) -> None:
+        self.abort()
+
+    def disconnect(self, timeout: float | None = None) -> None:
+        self.abort()
+
+    def abort(self) -> None:
         if self.socket is not None:
             self.socket.keep_running = False
         self._raw_socket.abort()
-
-    reconnect = disconnect = abort
 
 
 def _describe(error: BaseException) -> str:
