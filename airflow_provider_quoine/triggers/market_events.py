@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -40,6 +40,11 @@ LONGEST_RETRY_DELAY = 300.0
 """Upper bound of that delay, in seconds."""
 COOLDOWN = 60.0
 """Seconds after an event in which a watcher sends no other, by default: each event starts a DAG run."""
+
+
+class _Common(TypedDict, total=False):
+    cooldown: float
+    quoine_conn_id: str
 
 
 class _MarketEventTrigger(BaseEventTrigger):
@@ -163,7 +168,7 @@ class QuoinePriceCrossTrigger(_MarketEventTrigger):
     """
 
     def __init__(
-        self, *, pair: str, level: str, direction: str = "up", price: str = "last_trade", **common: Any
+        self, *, pair: str, level: str, direction: str = "up", price: str = "last_trade", **common: Unpack[_Common]
     ) -> None:
         super().__init__(pair=pair, condition=PriceReaches.of(level=level, direction=direction, price=price), **common)
 
@@ -178,7 +183,7 @@ class QuoineSpreadTrigger(_MarketEventTrigger):
     :param bound: an amount of quote currency, not a fraction of the price, as text: ``"2.5"``.
     """
 
-    def __init__(self, *, pair: str, bound: str, **common: Any) -> None:
+    def __init__(self, *, pair: str, bound: str, **common: Unpack[_Common]) -> None:
         super().__init__(pair=pair, condition=SpreadAbove.of(bound=bound), **common)
 
 
@@ -193,7 +198,7 @@ class QuoineLargeTradeTrigger(_MarketEventTrigger):
     :param size: in base currency, as text: ``"5"``.
     """
 
-    def __init__(self, *, pair: str, size: str, **common: Any) -> None:
+    def __init__(self, *, pair: str, size: str, **common: Unpack[_Common]) -> None:
         super().__init__(pair=pair, condition=TradeAbove.of(size=size), **common)
 
 
@@ -208,7 +213,7 @@ class QuoineSilentBookTrigger(_MarketEventTrigger):
     :param seconds: length of the silence, 1 or more; noticed within a second.
     """
 
-    def __init__(self, *, pair: str, seconds: float, **common: Any) -> None:
+    def __init__(self, *, pair: str, seconds: float, **common: Unpack[_Common]) -> None:
         super().__init__(pair=pair, condition=BookSilent.of(seconds=seconds), **common)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.triggers.base import OutcomeTrigger
@@ -20,6 +20,13 @@ from airflow_provider_quoine.waiting.status_queries import (
 
 _ENDS = {Progress.DONE: Status.SUCCESS, Progress.FAILED: Status.FAILED}
 _PROGRESS = {status: progress for progress, status in _ENDS.items()}
+
+
+class _Common(TypedDict):
+    success_states: Collection[str]
+    failure_states: Collection[str]
+    poke_interval: float
+    quoine_conn_id: str
 
 
 class _PollingTrigger(OutcomeTrigger):
@@ -81,7 +88,7 @@ class QuoineWithdrawalTrigger(_PollingTrigger):
 
     query_type = WithdrawalStatusQuery
 
-    def __init__(self, *, withdrawal_id: str, credentials_variable: str | None, **common: Any) -> None:
+    def __init__(self, *, withdrawal_id: str, credentials_variable: str | None, **common: Unpack[_Common]) -> None:
         super().__init__(withdrawal_id=withdrawal_id, credentials_variable=credentials_variable, **common)
 
 
@@ -97,7 +104,7 @@ class QuoineOnboardingStatusTrigger(_PollingTrigger):
 
     query_type = OnboardingStatusQuery
 
-    def __init__(self, *, user_id: str, password_variable: str, **common: Any) -> None:
+    def __init__(self, *, user_id: str, password_variable: str, **common: Unpack[_Common]) -> None:
         super().__init__(user_id=user_id, password_variable=password_variable, **common)
 
 
