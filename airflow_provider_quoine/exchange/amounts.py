@@ -24,24 +24,23 @@ class Amount(Decimal):
 
     As text it is plain digits: ``0.5``, ``0.10000001``, never ``5E-1``; zeros at the end are dropped.
 
-    :param value: plain digits such as ``"0.5"``, a Decimal or an int; above zero, at most 8 decimals as written. A
-        float is refused because it is not exact.
+    :param value: plain digits such as ``"0.5"``, or a Decimal; above zero, at most 8 decimals as written. A float is
+        not exact. An int is refused too: where Airflow renders templates as native objects, the text ``0x2`` arrives
+        as the int 2.
     :raises QuoineInputError: anything else (facts, Withdrawals): not finite, zero, negative.
     """
 
     __slots__ = ()
 
-    def __new__(cls, value: str | Decimal | int) -> Self:
+    def __new__(cls, value: str | Decimal) -> Self:
         if isinstance(value, cls):
             return value
-        if isinstance(value, bool | float) or not isinstance(value, str | Decimal | int):
+        if not isinstance(value, str | Decimal):
             raise QuoineInputError(
-                f"An amount must be text such as '0.5', not {type(value).__name__}: a float is not exact."
+                f"An amount must be text such as '0.5', not {type(value).__name__}. In a DAG with "
+                "render_template_as_native_obj, write quotes around the template: \"'{{ params.amount }}'\"."
             )
-        try:
-            plain = format(value, "f") if isinstance(value, Decimal) else str(value).strip()
-        except ValueError:
-            plain = ""
+        plain = format(value, "f") if isinstance(value, Decimal) else value.strip()
         if len(plain) > 40 or not _PLAIN.fullmatch(plain):
             raise QuoineInputError(
                 f"{plain[:40]!r} is no amount: give plain digits such as '0.5', without sign, exponent or separators."

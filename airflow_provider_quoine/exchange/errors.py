@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 DEFAULT_RETRY_AFTER = 300.0
 """Seconds to pause after a 429 that names none (facts, Error bodies)."""
@@ -60,18 +60,38 @@ class QuoineResponseError(QuoineError):
     :param message: the server's own words, scrubbed of secrets; empty if it had none.
     :param body: excerpt of the body, scrubbed of secrets; empty if it must not be quoted.
     :param server_time: the answer's ``Date``, aware, UTC; None if it had none that can be read.
+    :param retry_after: with 429, seconds to wait before any further request: from Retry-After, else from the words,
+        else :data:`DEFAULT_RETRY_AFTER`.
+    :param explained: whether the body is JSON in a shape of the exchange's refusals (facts, Error bodies).
     """
 
-    def __init__(self, text: str, *, status: int, message: str, body: str, server_time: datetime | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int,
+        message: str,
+        body: str,
+        server_time: datetime | None = None,
+        retry_after: float | None = None,
+        explained: bool = False,
+    ) -> None:
         super().__init__(text)
         self.status = status
         self.message = message
         self.body = body
         self.server_time = server_time
+        self.retry_after = retry_after
+        self.explained = explained
 
 
 class QuoineRefusedError(QuoineResponseError):
-    """A refusal that the exchange means, or ``success: false`` with 200: surely not carried out."""
+    """
+    The exchange refused: surely not carried out.
+
+    For a write, only an answer in a shape on record is one
+    (:data:`~airflow_provider_quoine.exchange.rest.refusals.REFUSALS`).
+    """
 
     advice = "The exchange refused, so nothing was done. Correct what it names, then try again."
 
@@ -97,22 +117,14 @@ class QuoineNotFoundError(QuoineRefusedError):
 
 
 class QuoineRateLimitedError(QuoineRefusedError):
-    """
-    429: more than 300 requests in 5 minutes (api-reference, Introduction; counted per address, facts, Limits).
+    """429: more than 300 requests in 5 minutes (api-reference, Introduction; counted per address, facts, Limits)."""
 
-    :param retry_after: seconds to wait before any further request: from Retry-After, else from the words,
-        else :data:`DEFAULT_RETRY_AFTER`.
-    """
-
+    retry_after: float
     advice = "The request limit is used up, so nothing was done. Wait the time named, then try again."
-
-    def __init__(self, text: str, *, retry_after: float, **answer: Any) -> None:
-        super().__init__(text, **answer)
-        self.retry_after = retry_after
 
 
 class QuoineServerError(QuoineResponseError):
-    """5xx, 3xx and every status that is not surely a refusal: it may have been carried out."""
+    """5xx, 3xx and every other failure that is not surely a refusal: it may have been carried out."""
 
     may_have_been_carried_out = True
     advice = QuoineAnswerLostError.advice
@@ -151,9 +163,8 @@ STATUS_ERRORS: dict[int, type[QuoineResponseError]] = {
     503: QuoineServiceUnavailableError,
 }
 """
-Status to error. The refusals here are the statuses that say "surely not carried out" (decisions, Refusals: those of the
-reference, and those a server gives before it looks at the request). Every other status, 408, 409 and 499 among
-them, is a :class:`QuoineServerError`.
+Status to error, for the answer to a read and for a refusal on record of a write (decisions, Doubt). Every other status,
+408, 409 and 499 among them, is a :class:`QuoineServerError`.
 """
 
 

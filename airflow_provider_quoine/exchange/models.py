@@ -33,6 +33,7 @@ _PHONE_NOISE = re.compile(r"[\s()\-]")
 # Lone surrogates too: they come out of undecodable file names and cannot be sent.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_ISSUED_ID = re.compile(r"[1-9][0-9]{0,31}")
 
 
 class OnboardingStatus(StrEnum):
@@ -160,7 +161,7 @@ class WithdrawalOrder:
     address: BitcoinAddress
 
     @classmethod
-    def parse(cls, *, amount: str | Decimal | int, address: str) -> Self:
+    def parse(cls, *, amount: str | Decimal, address: str) -> Self:
         """
         Make an order from the values that a person or a DAG gives.
 
@@ -175,6 +176,19 @@ class WithdrawalOrder:
     def as_dict(self) -> dict[str, str]:
         """Give both as JSON-able text."""
         return {"amount": str(self.amount), "address": str(self.address)}
+
+    def is_paid_by(self, withdrawal: Withdrawal) -> bool:
+        """
+        Tell whether a withdrawal of the exchange has this amount and pays to this address.
+
+        Addresses are compared by their output, because the exchange may write one in another case.
+        """
+        if withdrawal.amount != self.amount:
+            return False
+        try:
+            return withdrawal.address == str(self.address) or decode_address(withdrawal.address) == self.address
+        except QuoineInputError:
+            return False
 
     def __str__(self) -> str:
         return f"{self.amount} BTC to {self.address}"
@@ -209,6 +223,13 @@ class Withdrawal:
 def is_id(text: str) -> bool:
     """Tell whether a text can be an id of the exchange: digits, letters, ``-`` and ``_``, at most 64."""
     return bool(_ID.fullmatch(text))
+
+
+def is_issued_id(text: str) -> bool:
+    """
+    Tell whether a text can be an id that the exchange has given: a positive whole number (api-reference 1.1, 2.1).
+    """
+    return bool(_ISSUED_ID.fullmatch(text))
 
 
 def check_id(name: str, value: str) -> str:

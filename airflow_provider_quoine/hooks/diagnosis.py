@@ -54,10 +54,12 @@ def diagnose(client: QuoineClient) -> tuple[bool, str]:
 
 
 def _gets_past_authentication(error: QuoineError) -> bool:
+    # Any web server refuses a path that it does not know: only the exchange explains it in its own shapes.
+    if not isinstance(error, QuoineRefusedError) or not error.explained:
+        return False
     if isinstance(error, QuoineUnauthorizedError):
-        words = error.message.casefold()
-        return bool(words) and not any(known in words for known in KEY_REFUSED)
-    return isinstance(error, QuoineRefusedError) and not isinstance(error, QuoineRateLimitedError)
+        return not any(known in error.message.casefold() for known in KEY_REFUSED)
+    return not isinstance(error, QuoineRateLimitedError)
 
 
 def _explain(error: QuoineError | None) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_quoine.exchange.models import is_id
+from airflow_provider_quoine.exchange.models import is_issued_id
 
 Entry = dict[str, Any]
 """A record as it is stored, as JSON, in Airflow's task state store."""
@@ -64,7 +64,7 @@ def resolve_as_sent(record: Entry, identifier: str, *, decided_by: str) -> Entry
     :return: the record to store; a later try goes on with the id.
     :raises ResolutionRefusedError: if that is no id, or if the exchange itself has answered with another one.
     """
-    if not is_id(identifier):
+    if not is_issued_id(identifier):
         raise ResolutionRefusedError(f"{identifier!r:.80} is no id of the exchange; nothing was changed.")
     if record.get("id", identifier) != identifier and record.get("decision") != Decision.EXISTS:
         raise ResolutionRefusedError(f"The exchange itself answered with id {record['id']}; nothing was changed.")

@@ -22,9 +22,7 @@ DRY_RUN = "dry_run"
 log = logging.getLogger("airflow.task.hooks.quoine.withdrawals")
 
 
-def open_record(
-    context: Context, *, amount: str | Decimal | int, address: str
-) -> tuple[SendOnce, Entry, WithdrawalOrder]:
+def open_record(context: Context, *, amount: str | Decimal, address: str) -> tuple[SendOnce, Entry, WithdrawalOrder]:
     """
     Open the record of this run's and task's withdrawal, before anything else can fail.
 
@@ -107,7 +105,7 @@ def get_sent_withdrawal(*, hook: QuoineHook, withdrawal_id: str, order: Withdraw
     """
     with hook.get_conn(priority=Priority.URGENT) as client:
         withdrawal = client.get_withdrawal(withdrawal_id=withdrawal_id)
-    if withdrawal.amount != order.amount or not _pays_to(withdrawal, order):
+    if not order.is_paid_by(withdrawal):
         raise QuoineMustNotSendError(
             f"The record names withdrawal {withdrawal.id}, but at the exchange that one is {withdrawal.amount} BTC to "
             f"{withdrawal.address}, and this task's is {order}. Nothing was sent by this try. Correct the id in the "
@@ -115,14 +113,3 @@ def get_sent_withdrawal(*, hook: QuoineHook, withdrawal_id: str, order: Withdraw
         )
     log.info("This task's withdrawal is %s, sent before.", withdrawal.id)
     return withdrawal
-
-
-def _pays_to(withdrawal: Withdrawal, order: WithdrawalOrder) -> bool:
-    from airflow_provider_quoine.exchange.addresses import decode_address
-    from airflow_provider_quoine.exchange.errors import QuoineInputError
-
-    try:
-        # By the output, because the exchange may write the address in another case.
-        return decode_address(withdrawal.address) == order.address
-    except QuoineInputError:
-        return False

@@ -47,13 +47,12 @@ def test_a_text_is_either_refused_or_an_amount_that_can_be_sent(text: str) -> No
         ("007", "7"),
         ("100", "100"),
         ("21000000", "21000000"),
-        (3, "3"),
         (Decimal("5E-1"), "0.5"),
         (Decimal("1E+2"), "100"),
         (Decimal("1E-8"), "0.00000001"),
     ],
 )
-def test_amounts_are_written_in_plain_digits(text: str | int | Decimal, written: str) -> None:
+def test_amounts_are_written_in_plain_digits(text: str | Decimal, written: str) -> None:
     assert f"{Amount(text)}" == str(Amount(text)) == written
 
 
@@ -81,18 +80,14 @@ def test_amounts_are_written_in_plain_digits(text: str | int | Decimal, written:
         *("0.123456789", "0.100000000", "21000000.00000001", "9" * 5000, "1 2", "1\n2", "½"),
         *(0.5, 1.0, float("nan"), True, False, None, [], b"1", object()),
         *(Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Decimal("-0.5"), Decimal(0), Decimal("1E-9")),
-        *(Decimal("1E+999999"), Decimal("1E-999999"), -1, 0, 10**4000),
+        *(Decimal("1E+999999"), Decimal("1E-999999")),
+        *(2, 0x2, -1, 0, 10**4000),
     ],
 )
 def test_what_is_no_amount_is_refused(given: Any) -> None:
     with pytest.raises(QuoineInputError) as caught:
         Amount(given)
     assert len(str(caught.value)) < 250
-
-
-def test_an_int_too_long_to_be_written_is_refused() -> None:
-    with pytest.raises(QuoineInputError):
-        Amount(10**5000)
 
 
 def test_an_amount_is_used_as_it_is_where_it_goes_on() -> None:

@@ -36,7 +36,8 @@ def test_an_order_keeps_the_address_as_it_was_given_and_writes_the_amount_in_pla
 @pytest.mark.parametrize(
     ("amount", "address", "words"),
     [
-        (0.5, SEGWIT, "a float is not exact"),
+        (0.5, SEGWIT, "must be text such as '0.5', not float"),
+        (2, SEGWIT, "must be text such as '0.5', not int.*write quotes around the template"),
         ("0", SEGWIT, "must be above zero"),
         ("0.5", SEGWIT[:-1] + "q", "checksum"),
         ("0.5", f"{SEGWIT} {SEGWIT}", "is in no address"),

@@ -64,6 +64,19 @@ def test_limit_that_is_used_up_does_not_pass_for_a_good_key(monkeypatch: pytest.
         assert QuoineHook().test_connection()[0] is False
 
 
+@pytest.mark.parametrize("status", [401, 404, 422])
+def test_any_other_web_server_does_not_pass_for_a_good_key(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    page = {"status": status, "body": "<h1>Not here</h1>", "content_type": "text/html"}
+    for endpoint in ("GET /btc_withdrawals/:id", "POST /users/onboarding_status"):
+        sandbox.control.fault("status", endpoint, **page)
+    connect_to(sandbox, monkeypatch)
+    fine, words = QuoineHook().test_connection()
+    assert not fine
+    assert "Not here" in words
+
+
 def test_unknown_extra_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch, login="7", password="s", extra={"pusher_keey": "k", "read_timeout": -1})
     with pytest.raises(QuoineInputError, match=r"pusher_keey.*read_timeout"):

@@ -200,7 +200,7 @@ def test_a_retry_after_a_connection_that_was_not_made_asks_again_and_mails_no_se
 def test_a_retry_after_the_request_limit_asks_again_and_mails_no_second_code(
     exchange: SandboxControl, payer: str
 ) -> None:
-    exchange.fault("status", POST, status=429, body="API rate limit exceeded for this token. Please retry after 1s")
+    exchange.fault("status", POST, status=429, body="API rate limit exceeded. Please retry after 1s")
     task = authorize(payer)
     task.step()
     code = exchange.latest_code(payer)

@@ -218,6 +218,22 @@ def test_a_lost_answer_stops_every_later_try(exchange: SandboxControl, code: str
     assert posts(exchange) == 1
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 422, 429])
+def test_an_answer_of_something_in_between_stops_every_later_try(
+    exchange: SandboxControl, code: str, status: int
+) -> None:
+    page = "<html><title>Request blocked</title></html>"
+    exchange.fault("status", POST, status=status, body=page, content_type="text/html", when="after")
+    task = withdraw()
+    end = task.step()
+    assert end.state == "failed"
+    assert f"HTTP {status}, no refusal that the exchange documents: 43 bytes of text/html" in end.words
+    assert "Request blocked" in end.words
+    task.clear()
+    assert "outcome is unknown" in task.step().words
+    assert (len(exchange.state()["withdrawals"]), posts(exchange)) == (1, 1)
+
+
 def test_the_record_names_the_last_failure_only(exchange: SandboxControl, code: str) -> None:
     exchange.fault("status", POST, status=429, body="API rate limit exceeded. Please retry after 1s")
     task = withdraw()
@@ -286,11 +302,22 @@ def test_what_breaks_a_rule_is_refused_at_once_and_nothing_is_sent(
     assert stored_code() == nobody
 
 
-@pytest.mark.parametrize("amount", [0.5, True, None])
-def test_an_amount_that_is_no_text_is_refused(exchange: SandboxControl, nobody: str, amount: Any) -> None:
+@pytest.mark.parametrize("amount", [0.5, True, None, 2, "2", "0x2", "0.5"])
+def test_an_amount_that_a_native_template_has_made_no_text_is_refused(
+    exchange: SandboxControl, nobody: str, amount: Any
+) -> None:
     end = OneTask("withdraw_native", amount=amount).step()
     assert (end.state, exchange.state()["requests"]) == ("failed", [])
     assert "An amount must be text such as '0.5'" in end.words
+
+
+@pytest.mark.parametrize(("amount", "state"), [("0.5", "success"), ("0x2", "failed"), ("1e1", "failed")])
+def test_quotes_around_a_native_template_keep_its_text(
+    exchange: SandboxControl, code: str, amount: str, state: str
+) -> None:
+    end = OneTask("withdraw_native_in_quotes", amount=amount).step()
+    assert (end.state, posts(exchange)) == (state, int(state == "success"))
+    assert state == "success" or f"'{amount}' is no amount" in end.words
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,12 @@ from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.errors import (
-    STATUS_ERRORS,
     QuoineAnswerLostError,
     QuoineConnectionError,
     QuoineError,
     QuoineInputError,
     QuoineRateLimitedError,
     QuoineRefusedError,
-    QuoineResponseError,
     QuoineServerError,
     QuoineUnreadableAnswerError,
 )
@@ -46,7 +44,7 @@ from airflow_provider_quoine.exchange.models import (
     check_password,
 )
 from airflow_provider_quoine.exchange.observer import Observer
-from airflow_provider_quoine.exchange.rest import responses
+from airflow_provider_quoine.exchange.rest import quoting, refusals, responses
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
 from airflow_provider_quoine.exchange.rest.endpoints import (
     AUTH_CODE_REQUEST,
@@ -59,7 +57,7 @@ from airflow_provider_quoine.exchange.rest.endpoints import (
 from airflow_provider_quoine.exchange.rest.retries import RequestRunner
 from airflow_provider_quoine.exchange.rest.transport import NotConnectedError, Transport, in_flight_seconds
 
-MAX_RESPONSE_BYTES = 1024 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 """No response of this API comes near it. A longer one is cut, and unreadable if it is a success."""
 
 MAX_FIELDS_BYTES = 64 * 1024
@@ -274,7 +272,7 @@ class QuoineClient:
         :param auth_code: the code that the exchange sent to the user; right once.
         :param slot: of :meth:`take_slot`; None takes one now.
         :param before_send: as in :meth:`create_onboarding_user`.
-        :return: the withdrawal as the exchange took it.
+        :return: the withdrawal as the exchange took it, with the order's amount and address.
         :raises QuoineError: see the class.
         """
         if not isinstance(auth_code, str) or not _AUTH_CODE.fullmatch(auth_code.strip()):
@@ -282,7 +280,7 @@ class QuoineClient:
         code, payment = auth_code.strip(), {"amount": order.amount, "address": str(order.address)}
         return self._send(
             CREATE_WITHDRAWAL,
-            responses.read_withdrawal,
+            partial(responses.read_created_withdrawal, order=order),
             secrets=(code,),
             slot=slot,
             before_send=before_send,
@@ -338,7 +336,7 @@ class QuoineClient:
                 f"The form is longer than {MAX_FIELDS_BYTES} bytes, its documents left out. Nothing was sent. Shorten "
                 "its fields and file names."
             )
-        scrub = responses.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
+        scrub = quoting.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
         transport = Transport(before_send=before_send) if endpoint.writes else self._reads
         # Raised after the block, so that no error has a context that holds the request.
         failure: QuoineError
@@ -421,44 +419,50 @@ def _read_body(response: requests.Response) -> tuple[bytes, bool]:
 def _read_response(
     endpoint: Endpoint,
     read: Callable[[Any], Result],
-    scrub: responses.Scrubber,
+    scrub: quoting.Scrubber,
     response: requests.Response,
     body: bytes,
     whole: bool,
 ) -> Result:
-    status, succeeded = response.status_code, 200 <= response.status_code < 300
+    status, content_type = response.status_code, response.headers.get("Content-Type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
     answer = responses.parse(responses.decode(body, response.encoding))
-    refused = succeeded and isinstance(answer, dict) and answer.get("success") is False
-    fault = f"its body is longer than {MAX_RESPONSE_BYTES} bytes"
-    if succeeded and whole and not refused:
-        try:
-            return read(answer)
-        except ValueError as error:
-            fault = str(error)
+    kind = refusals.error_of(status=status, media_type=media_type, answer=answer, whole=whole, writes=endpoint.writes)
+    fault = "no refusal that the exchange documents"
+    if kind is None:
+        kind, fault = QuoineUnreadableAnswerError, f"but its body is longer than {MAX_RESPONSE_BYTES} bytes"
+        if whole:
+            try:
+                return read(answer)
+            except ValueError as error:
+                fault = f"but {error}"
+    explained = media_type == refusals.JSON and refusals.explains(answer)
     if isinstance(answer, str):
         # Before tags are taken out, which may be part of a password.
         answer = scrub.hide(answer)
-    message, body_text = scrub(responses.words(answer)), scrub(responses.excerpt(answer))
-    if succeeded and endpoint.answers_with_secret:
-        body_text = ""
-        message = message if refused else ""
-    if succeeded and not refused:
-        seen = body_text or f"{len(body)} bytes of {scrub(response.headers.get('Content-Type', 'unknown type'))}"
-        kind: type[QuoineResponseError] = QuoineUnreadableAnswerError
-        text = f"HTTP {status}, but {fault}: {seen}."
+    message, quoted = scrub(quoting.words(answer)), scrub(quoting.excerpt(answer))
+    if endpoint.answers_with_secret and 200 <= status < 300:
+        quoted = ""
+        message = message if kind is QuoineRefusedError else ""
+    if kind is QuoineUnreadableAnswerError or (endpoint.writes and kind is QuoineServerError):
+        came = f"{len(body)} bytes of {scrub(content_type) or 'unknown type'}"
+        text = f"HTTP {status}, {fault}: {came}{quoted and ': '}{quoted}."
     else:
-        kind = QuoineRefusedError if refused else STATUS_ERRORS.get(status, QuoineServerError)
         text = f"HTTP {status}: {message or 'no words'}."
-    fields: dict[str, Any] = {
-        "status": status,
-        "message": message,
-        "body": body_text,
-        "server_time": responses.read_http_date(response.headers.get("Date")),
-    }
-    if issubclass(kind, QuoineRateLimitedError):
-        fields["retry_after"] = responses.retry_after(response.headers, message, datetime.now(UTC))
-        text += f" Wait {fields['retry_after']:g} s."
-    raise _failure(endpoint, kind, text, **fields) from None
+    retry_after = responses.retry_after(response.headers, message, datetime.now(UTC)) if status == 429 else None
+    if kind is QuoineRateLimitedError:
+        text += f" Wait {retry_after:g} s."
+    raise _failure(
+        endpoint,
+        kind,
+        text,
+        status=status,
+        message=message,
+        body=quoted,
+        server_time=responses.read_http_date(response.headers.get("Date")),
+        retry_after=retry_after,
+        explained=explained,
+    )
 
 
 def _failure(endpoint: Endpoint, kind: type[QuoineError], problem: str, **fields: Any) -> QuoineError:

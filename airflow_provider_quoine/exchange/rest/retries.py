@@ -18,6 +18,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineConnectionError,
     QuoineError,
     QuoineRateLimitedError,
+    QuoineResponseError,
     QuoineServiceUnavailableError,
 )
 from airflow_provider_quoine.exchange.observer import Observer
@@ -118,7 +119,7 @@ class RequestRunner:
             return send()
         except QuoineError as error:
             outcome = type(error).__name__
-            if isinstance(error, QuoineRateLimitedError):
+            if isinstance(error, QuoineResponseError):
                 pause = error.retry_after
             raise
         finally:

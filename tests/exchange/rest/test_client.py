@@ -155,7 +155,7 @@ def test_a_wrong_code_is_a_refusal_that_does_not_show_the_code(
     exchange: SandboxServer, customer: tuple[str, QuoineClient]
 ) -> None:
     with pytest.raises(QuoineRefusedError) as caught:
-        customer[1].create_withdrawal(order=order(1), auth_code="Token")
+        customer[1].create_withdrawal(order=order("1"), auth_code="Token")
 
     assert caught.value.status == 422
     assert not caught.value.may_have_been_carried_out
@@ -169,7 +169,7 @@ def test_not_enough_money_is_told_in_the_exchanges_words(
 ) -> None:
     code = code_for(exchange, customer)
     with pytest.raises(QuoineRefusedError, match="not_enough_fund") as caught:
-        customer[1].create_withdrawal(order=order(1000), auth_code=code)
+        customer[1].create_withdrawal(order=order("1000"), auth_code=code)
     assert caught.value.message == "user: not_enough_fund"
 
 
@@ -218,7 +218,18 @@ FAULTS: dict[str, tuple[dict[str, object], type[QuoineError], bool, int]] = {
     "5xx after the work": ({"kind": "status", "status": 500, "when": "after"}, QuoineServerError, True, 1),
     "garbage after the work": ({"kind": "garbage"}, QuoineUnreadableAnswerError, True, 1),
     "too slow": ({"kind": "delay", "seconds": 2, "when": "after"}, QuoineAnswerLostError, True, 1),
-    "refused": ({"kind": "status", "status": 422, "when": "before"}, QuoineRefusedError, False, 0),
+    "refused": (
+        {"kind": "status", "status": 422, "body": '{"message": "no"}', "content_type": "application/json"},
+        QuoineRefusedError,
+        False,
+        0,
+    ),
+    "refused by something in between": (
+        {"kind": "status", "status": 404, "body": "<h1>Not found</h1>", "content_type": "text/html", "when": "after"},
+        QuoineServerError,
+        True,
+        1,
+    ),
 }
 
 
@@ -235,7 +246,7 @@ def test_a_withdrawal_that_fails_leaves_once_and_tells_whether_it_may_be_there(
     quick = make_client(exchange.url, auth=customer[1]._auth, read_timeout=0.5)
 
     with pytest.raises(QuoineError) as caught:
-        quick.create_withdrawal(order=order(1), auth_code=code)
+        quick.create_withdrawal(order=order("1"), auth_code=code)
 
     assert type(caught.value) is kind
     assert caught.value.may_have_been_carried_out is maybe
@@ -256,7 +267,7 @@ def test_a_closed_port_sent_nothing(exchange: SandboxServer, customer: tuple[str
     exchange.control.fault("refuse", seconds=3)
 
     with pytest.raises(QuoineConnectionError):
-        customer[1].create_withdrawal(order=order(1), auth_code=code)
+        customer[1].create_withdrawal(order=order("1"), auth_code=code)
 
 
 REFUSED_BEFORE_SENDING: dict[str, Callable[[QuoineClient], object]] = {
@@ -273,13 +284,13 @@ REFUSED_BEFORE_SENDING: dict[str, Callable[[QuoineClient], object]] = {
         order=order(0.5),
         auth_code="1",
     ),
-    "amount zero": lambda client: client.create_withdrawal(order=order(0), auth_code="1"),
+    "amount zero": lambda client: client.create_withdrawal(order=order("0"), auth_code="1"),
     "amount too fine": lambda client: client.create_withdrawal(order=order("0.000000001"), auth_code="1"),
-    "address with a blank": lambda client: client.create_withdrawal(order=order(1, f"{ADDRESS} "), auth_code="1"),
-    "address empty": lambda client: client.create_withdrawal(order=order(1, ""), auth_code="1"),
-    "code empty": lambda client: client.create_withdrawal(order=order(1), auth_code=" "),
+    "address with a blank": lambda client: client.create_withdrawal(order=order("1", f"{ADDRESS} "), auth_code="1"),
+    "address empty": lambda client: client.create_withdrawal(order=order("1", ""), auth_code="1"),
+    "code empty": lambda client: client.create_withdrawal(order=order("1"), auth_code=" "),
     "code None": lambda client: client.create_withdrawal(
-        order=order(1),
+        order=order("1"),
         auth_code=None,  # type: ignore[arg-type]
     ),
 }
@@ -370,7 +381,7 @@ def test_nothing_of_a_whole_life_is_secret_in_the_log(
         customer = make_client(exchange.url, auth=ApiAuth(key.api_id, key.api_secret))
         customer.request_auth_code(user_id=user_id)
         code = exchange.control.latest_code(user_id)
-        customer.create_withdrawal(order=order(1), auth_code=code)
+        customer.create_withdrawal(order=order("1"), auth_code=code)
 
     assert "/btc_withdrawals/" in caplog.text
     for secret in (password, exchange.vendor_secret, key.api_secret, f'"{code}"', "APIAuth"):

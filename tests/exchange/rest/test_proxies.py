@@ -11,7 +11,7 @@ from airflow_provider_quoine.exchange.errors import QuoineConnectionError
 from tests.exchange.rest.conftest import MakeClient
 from tests.exchange.rest.raw_server import RawServer, answer, http_answer, raw_server
 
-OK = http_answer(200, b'{"id":20,"amount":0.5,"address":"1ACi","state":"pending"}')
+OK = http_answer(200, b'{"id":20,"amount":0.5,"address":"1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj","state":"pending"}')
 
 
 def test_a_proxy_of_the_environment_carries_the_request(

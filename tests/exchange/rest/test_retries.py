@@ -22,6 +22,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineInputError,
     QuoineNotFoundError,
     QuoineRateLimitedError,
+    QuoineServerError,
     QuoineServiceUnavailableError,
 )
 from airflow_provider_quoine.exchange.observer import Observer
@@ -256,7 +257,7 @@ def test_of_many_threads_one_gets_the_slot(exchange: Exchange, client: QuoineCli
 def test_a_failed_request_has_used_its_slot(exchange: Exchange, client: QuoineClient) -> None:
     slot = client.take_slot()
     exchange.control.fault("status", "POST /btc_withdrawals/", status=503, body="broken")
-    with pytest.raises(QuoineServiceUnavailableError):
+    with pytest.raises(QuoineServerError):
         client.create_withdrawal(order=order("0.001"), auth_code="12345", slot=slot)
     with pytest.raises(QuoineInputError):
         client.create_withdrawal(order=order("0.001"), auth_code="12345", slot=slot)

@@ -25,7 +25,6 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineConnectionError,
     QuoineError,
     QuoineInputError,
-    QuoineRefusedError,
     QuoineServerError,
     QuoineUnreadableAnswerError,
 )
@@ -46,7 +45,7 @@ from tests.exchange.rest.raw_server import (
     silent,
 )
 
-WITHDRAWAL = b'{"id":20,"amount":0.5,"address":"1ACi","state":"pending"}'
+WITHDRAWAL = b'{"id":20,"amount":0.5,"address":"1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj","state":"pending"}'
 PASSWORD = "Abcdefg1"
 OK = http_answer(200, WITHDRAWAL)
 
@@ -457,8 +456,8 @@ def test_an_answer_without_end_is_cut_and_known_by_its_status(make_client: MakeC
         client = make_client(server.url)
         errors = [failure(withdraw, client) for _ in range(3)]
 
-    assert "longer than 1048576 bytes" in str(errors[0])
-    assert [type(error) for error in errors] == [QuoineUnreadableAnswerError, QuoineRefusedError, QuoineServerError]
+    assert "longer than 65536 bytes" in str(errors[0])
+    assert [type(error) for error in errors] == [QuoineUnreadableAnswerError, QuoineServerError, QuoineServerError]
 
 
 def test_a_compressed_answer_without_end_is_cut_too(make_client: MakeClient) -> None:
@@ -467,7 +466,7 @@ def test_a_compressed_answer_without_end_is_cut_too(make_client: MakeClient) -> 
         error = failure(withdraw, make_client(server.url))
 
     assert type(error) is QuoineUnreadableAnswerError
-    assert "longer than 1048576 bytes" in str(error)
+    assert "longer than 65536 bytes" in str(error)
 
 
 def test_a_redirect_is_not_followed_and_not_even_looked_at(make_client: MakeClient) -> None:

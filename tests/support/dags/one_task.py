@@ -65,5 +65,11 @@ with DAG("withdraw_native", schedule=None, params={"amount": 0}, render_template
         **ORDER | {"address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
     )
 
+with DAG("withdraw_native_in_quotes", schedule=None, params={"amount": ""}, render_template_as_native_obj=True):
+    QuoineCreateWithdrawalOperator(
+        auth_code_variable="user_code",
+        **ORDER | {"amount": "'{{ params.amount }}'", "address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
+    )
+
 with DAG("authorize_by_variable", schedule=None, params={"address": "", "user_id": ""}):
     QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER | {"amount": "{{ var.value.payout }}"})
