@@ -98,8 +98,9 @@ def test_an_id_that_the_exchange_gave_is_never_overwritten(exchange: SandboxCont
     assert "which the exchange has carried out" in refused(task, "absent")
 
 
-def test_what_is_no_id_is_refused(lost: OneTask) -> None:
-    assert "is no id of the exchange" in refused(lost, "exists", "--id", "5001/../1")
+@pytest.mark.parametrize("given", ["5001/../1", "-1", "0", "abc", "5001.0", "\uff15"])
+def test_what_is_no_id_is_refused(lost: OneTask, given: str) -> None:
+    assert "is no id of the exchange" in refused(lost, "exists", f"--id={given}")
 
 
 def test_absence_is_not_believed_while_the_request_may_be_on_its_way(lost: OneTask) -> None:

@@ -70,6 +70,10 @@ ANSWERS = [
     (422, JSON, '{"message": ""}', DOUBT),
     (422, JSON, '{"message": ["no"]}', DOUBT),
     (422, JSON, '["no"]', DOUBT),
+    (422, JSON, '{"errors": {"user": "no"}}', DOUBT),
+    (422, JSON, '{"errors": {}}', DOUBT),
+    (422, JSON, '{"error": {"msg": "no", "id": 20}}', DOUBT),
+    (200, JSON, '{"message": "no"}', DOUBT),
     (422, JSON, '{"message": "no"}' + " " * 70_000, DOUBT),
     (429, TEXT, "slow down", DOUBT),
     # Contradictions.
