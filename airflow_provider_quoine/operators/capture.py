@@ -33,9 +33,9 @@ class CaptureOperator(BaseOperator):
     ui_color = "#dcfce7"
     stream: StreamKind
     numbers: Sequence[str] = ("duration", "part_seconds")
-    """Arguments of :meth:`CaptureSpec.of` that are numbers, which a template may write."""
+    """Numbers among the arguments of the specification, which a template may write."""
     own: Sequence[str] = ("pair",)
-    """Its other arguments of this stream."""
+    """The other arguments of the specification that are this stream's."""
 
     def __init__(
         self,

@@ -32,7 +32,8 @@ class OutcomeTrigger(BaseTrigger):
         """
         Yield what the events say.
 
-        :raises QuoineError: if the trigger cannot go on, as :class:`AirflowException`: its last event then says why.
+        :raises QuoineError: if the trigger cannot go on; its last event then says why.
+        :raises AirflowException: likewise.
         """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

@@ -101,7 +101,7 @@ class PriceReaches(Condition):
 
     @classmethod
     def of(cls, *, level: str, direction: str = Direction.UP, price: str = PriceSource.LAST_TRADE) -> PriceReaches:
-        """Check arguments and make the condition; see :data:`CONDITIONS`."""
+        """Check arguments, numbers as text in plain digits; a QuoineInputError names the wrong one."""
         return cls(
             level=_checked_number("level", level),
             direction=checked_choice(Direction, "direction", direction),
@@ -148,7 +148,7 @@ class SpreadAbove(Condition):
 
     @classmethod
     def of(cls, *, bound: str) -> SpreadAbove:
-        """Check arguments and make the condition; see :data:`CONDITIONS`."""
+        """Check arguments, numbers as text in plain digits; a QuoineInputError names the wrong one."""
         return cls(bound=_checked_number("bound", bound))
 
     def holds(self, state: MarketState) -> bool | None:
@@ -180,7 +180,7 @@ class TradeAbove(Condition):
 
     @classmethod
     def of(cls, *, size: str) -> TradeAbove:
-        """Check arguments and make the condition; see :data:`CONDITIONS`."""
+        """Check arguments, numbers as text in plain digits; a QuoineInputError names the wrong one."""
         return cls(size=_checked_number("size", size))
 
     @property
@@ -212,7 +212,7 @@ class BookSilent(Condition):
 
     @classmethod
     def of(cls, *, seconds: float) -> BookSilent:
-        """Check arguments and make the condition; see :data:`CONDITIONS`."""
+        """Check that the seconds are 1 or more; else a QuoineInputError says so."""
         return cls(seconds=checked_seconds("seconds", seconds, least=1))
 
     def holds(self, state: MarketState) -> bool | None:
@@ -228,11 +228,7 @@ class BookSilent(Condition):
 CONDITIONS: Mapping[str, Callable[..., Condition]] = {
     kind.name: kind.of for kind in (PriceReaches, SpreadAbove, TradeAbove, BookSilent)
 }
-"""
-Makes a condition from its arguments, by the name that its events have.
-
-A number is text in plain digits. :class:`QuoineInputError` names the argument that is wrong.
-"""
+"""Makes a condition from its arguments, by the name that its events have."""
 
 
 def event_of(pair: Pair, condition: Condition, state: MarketState) -> dict[str, Any]:
