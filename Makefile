@@ -42,7 +42,8 @@ test: $(READY)
 	$(PYTEST) $(ARGS)
 else
 test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
-	$(SIDE_BY_SIDE) -m "not alone and not cluster and not clients"
+	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients"
+	$(SIDE_BY_SIDE) -m system
 	$(PYTEST) -m alone
 endif
 
@@ -52,7 +53,7 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
 	$(SIDE_BY_SIDE) -m system
 
-test-alone: $(READY) ## Run the tests that measure time, one by one: the machine must be quiet
+test-alone: $(READY) ## Run the tests that need a quiet machine, one by one
 	$(PYTEST) -m alone
 
 test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-server)
@@ -64,8 +65,9 @@ test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients th
 test-captures: $(READY) ## Capture for 10 minutes over a bad network, through two kills, and check every file
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
 
-coverage: $(READY) ## Print which branches of the package no test reaches (unit and test-airflow)
-	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients" --cov --cov-report=term-missing:skip-covered
+coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
+	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients" --cov --cov-report=
+	$(PYTEST) -m alone --cov --cov-append --cov-report=term-missing:skip-covered
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check

@@ -8,12 +8,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 
 pytest_plugins = ["tests.support.airflow_fixtures"]
+
+# Beside other tests an example may take any time; a test that never ends has pytest-timeout.
+hypothesis.settings.register_profile("side_by_side", deadline=None)
+hypothesis.settings.load_profile("side_by_side")
 
 # Before any test imports Airflow: it reads its environment once, and must find a home of its own.
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="quoine-tests-")

@@ -21,17 +21,18 @@ from threading import Event
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-#: test-captures spends its ten minutes waiting and leaves the processors to the lanes beside it. The tests that measure
-#: time come last, when nothing else runs.
+#: test-captures spends its ten minutes waiting and leaves the processors to the lane beside it. The tests that need a
+#: quiet machine come last, when nothing else runs.
 STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("lint",), ("docs", "build"), ("unit",)),
-    (("test-captures",), ("test-system",), ("test-airflow", "test-clients", "test-cluster", "demo")),
+    (("test-captures",), ("test-airflow", "test-system", "test-clients", "test-cluster", "demo")),
     (("test-alone",),),
 )
-#: Branch coverage is measured over these two, and printed at the end of the second.
+#: Branch coverage is measured over three targets, one after another, and printed at the end of the last.
 SETTINGS = {
     "unit": {"PYTEST_ADDOPTS": "--cov --cov-report="},
-    "test-airflow": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report=term:skip-covered"},
+    "test-airflow": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report="},
+    "test-alone": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report=term:skip-covered"},
     "demo": {"ONCE": "1"},
 }
 LAST_LINES = 40

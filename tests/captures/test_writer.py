@@ -19,6 +19,9 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.captures.capturing import check, files, lines, run, start, summary_of, written
 from tests.support.streams import LIMIT, until
 
+# A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
+pytestmark = pytest.mark.alone
+
 Begin = Callable[..., CaptureSpec]
 
 

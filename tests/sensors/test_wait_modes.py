@@ -85,7 +85,7 @@ def test_withdrawal_without_an_end_times_out(
     run_dag: RunDag, exchange: SandboxControl, withdrawal_id: str, mode: str, end: str, soft_fail: bool, state: str
 ) -> None:
     exchange.set_withdrawal(withdrawal_id, end)
-    _, tasks, _ = run_dag(f"wait_for_withdrawal_{mode}_{soft_fail}", {"id": withdrawal_id})
+    _, tasks, _ = run_dag(f"wait_for_withdrawal_briefly_{mode}_{soft_fail}", {"id": withdrawal_id})
     assert tasks == {"wait": state}
 
 

@@ -38,9 +38,15 @@ class FinishedScenario:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test of this folder, and keep tests of one Airflow in one process of pytest-xdist: it starts once."""
+    """
+    Mark each test of this folder, and name the tests that share an Airflow: one process of pytest-xdist runs them all.
+
+    The fault matrix has an Airflow of its own there, because it takes as long as all other tests of payments.
+    """
     item.add_marker("system")
-    item.add_marker(pytest.mark.xdist_group("money" if item.path.parent.name == "money" else item.path.stem))
+    if item.get_closest_marker("xdist_group") is None:
+        others = item.path.parent.name == "money" and item.path.stem != "test_fault_matrix"
+        item.add_marker(pytest.mark.xdist_group("money" if others else item.path.stem))
 
 
 @pytest.fixture(scope="module")

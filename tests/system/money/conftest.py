@@ -1,4 +1,4 @@
-"""One real Airflow for all tests of payments; the fault matrix is printed at the end."""
+"""A real Airflow for the tests of payments; the fault matrix is printed at the end."""
 
 from __future__ import annotations
 
