@@ -1,0 +1,54 @@
+"""The chain of hashes over the ledger's events, by which an edit, a removal or a swap shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+FIRST_HASH = "0" * 64
+"""Stands before the first event."""
+
+HASHED = ("number", "at", "exchange", "kind", "reference", "event", "actor", "data", "hash_before")
+
+
+def hash_of(event: Mapping[str, Any]) -> str:
+    """
+    Return the SHA-256 of an event, in hex.
+
+    :param event: with the columns of :data:`HASHED`.
+    """
+    content = json.dumps([event[name] for name in HASHED], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def faults(events: Iterable[Mapping[str, Any]], *, head: int, head_hash: str) -> Iterator[str]:
+    """
+    Name every event that was edited, removed, added or put elsewhere.
+
+    :param events: all of them, by number.
+    :param head: number of the last one, as the ledger has it.
+    :param head_hash: the last one's hash.
+    """
+    expected, before = 1, {FIRST_HASH}
+    for event in events:
+        number, right = event["number"], hash_of(event)
+        if number != expected:
+            yield _missing(expected, number - 1)
+        if right != event["hash"]:
+            yield f"Event {number} was edited: its content does not give its hash."
+        elif number == expected and event["hash_before"] not in before:
+            yield f"Event {number} does not follow event {number - 1}: one of the two was replaced."
+        # Both, so that an event whose stored hash was edited does not accuse the one after it.
+        expected, before = number + 1, {event["hash"], right}
+    if expected - 1 < head:
+        yield _missing(expected, head)
+    elif expected - 1 > head:
+        yield f"The ledger's head is event {head}, and there are events up to {expected - 1}."
+    elif head_hash not in before:
+        yield f"The ledger's head has another hash than event {head}."
+
+
+def _missing(first: int, last: int) -> str:
+    return f"Event {first} is missing." if first == last else f"Events {first} to {last} are missing."

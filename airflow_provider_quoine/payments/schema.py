@@ -1,0 +1,92 @@
+"""The ledger's tables: one row per payment, one appended row per event, and one row for the ledger itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+#: One row. Every transaction that writes locks it first, so that writers follow each other.
+LEDGER = Table(
+    "quoine_ledger",
+    metadata,
+    Column("identity", String(36), primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("head", BigInteger, nullable=False),
+    Column("head_hash", String(64), nullable=False),
+    Column("stopped_at", String(32)),
+    Column("stopped_by", Text),
+    Column("stopped_why", Text),
+)
+
+#: Times are ISO 8601 in UTC with microseconds, so that they sort as text and hash the same in every database.
+PAYMENTS = Table(
+    "quoine_payments",
+    metadata,
+    Column("exchange", Text, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("reference", String(200), primary_key=True),
+    Column("step", String(16), nullable=False, index=True),
+    Column("owner", String(64)),
+    Column("account", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("satoshis", BigInteger, nullable=False),
+    Column("exchange_id", Text),
+    Column("reserved_at", String(32), index=True),
+    Column("in_doubt_until", String(32)),
+    Column("policy", String(64)),
+    Column("reason", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("changed_at", String(32), nullable=False, index=True),
+)
+
+#: Appended only. Each event carries the hash of the one before it.
+EVENTS = Table(
+    "quoine_payment_events",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", String(32), nullable=False),
+    Column("exchange", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("reference", String(200), nullable=False, index=True),
+    Column("event", String(32), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("hash_before", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+
+class Step(StrEnum):
+    """Where a payment stands. Only ``prepared`` and ``refused`` may become ``sending``."""
+
+    PREPARED = "prepared"
+    SENDING = "sending"
+    SENT = "sent"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    HELD = "held"
+    """A person has taken it out of every task's hands."""
+
+
+class Kind(StrEnum):
+    """What a reference stands for."""
+
+    WITHDRAWAL = "withdrawal"
+    USER = "user"
+
+
+SENDABLE = frozenset({Step.PREPARED, Step.REFUSED})
+"""From any other step, and from a word that is none of these, nothing is sent."""
+
+IN_DOUBT = frozenset({Step.SENDING, Step.UNKNOWN})
+"""Nobody can know whether the exchange carries it out."""
+
+RESERVED = frozenset({Step.SENDING, Step.UNKNOWN, Step.SENT})
+"""Counts against the caps."""

@@ -1,0 +1,151 @@
+"""The ledger's steps, alone and by many at once."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.ledger import Ledger, Order, PaymentRefusedError, Transaction
+from airflow_provider_quoine.payments.schema import Kind, Step
+from tests.payments.memory import Memory
+
+ORDER = Order(
+    exchange="https://exchange",
+    kind=Kind.WITHDRAWAL,
+    reference="invoice-1",
+    account="25",
+    user_id="26",
+    address="1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj",
+    amount=Decimal("0.5"),
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """An empty ledger in a file."""
+    return Ledger(open_file(tmp_path / "quoine" / "ledger.db"), pin=Memory())
+
+
+def allow(_: Transaction) -> str:
+    """Allow everything."""
+    return "policy"
+
+
+def send(ledger: Ledger, order: Order, attempt: str, *, in_flight: timedelta = timedelta(0)) -> None:
+    """Become the sender."""
+    ledger.start_sending(order, attempt=attempt, task="dag.task", in_flight=in_flight, allow=allow)
+
+
+def step(ledger: Ledger) -> str:
+    """Where the one payment stands."""
+    found = ledger.find(ORDER)
+    assert found is not None
+    return found.step
+
+
+def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    ledger = Ledger(open_file(tmp_path / "quoine" / "ledger.db"), pin=Memory())
+    ledger.prepare(ORDER, actor="task")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "quoine").iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_payment_goes_its_way(ledger: Ledger) -> None:
+    assert ledger.prepare(ORDER, actor="task").step == Step.PREPARED
+    send(ledger, ORDER, "a")
+    assert ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20")
+    found = ledger.prepare(ORDER, actor="task")
+    assert (found.step, found.exchange_id) == (Step.SENT, "20")
+    with pytest.raises(PaymentRefusedError, match="was sent already: it is 20"):
+        send(ledger, ORDER, "b")
+    assert ledger.faults() == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"amount": Decimal("0.6")},
+        {"address": "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"},
+        {"user_id": "27"},
+        {"account": "9"},
+    ],
+)
+def test_another_payment_under_the_same_reference_is_refused(ledger: Ledger, other: dict[str, object]) -> None:
+    ledger.prepare(ORDER, actor="task")
+    with pytest.raises(PaymentRefusedError, match=r"'invoice-1' stands for a payment with .+ Nothing was sent"):
+        ledger.prepare(replace(ORDER, **other), actor="task")  # type: ignore[arg-type]  # one of its fields
+
+
+def test_the_same_amount_written_otherwise_is_the_same(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    assert ledger.prepare(replace(ORDER, amount=Decimal("0.50")), actor="task").step == Step.PREPARED
+
+
+def test_of_many_attempts_one_sends(tmp_path: Path) -> None:
+    ledger = Ledger(open_file(tmp_path / "ledger.db"), pin=Memory())
+    ledger.prepare(ORDER, actor="task")
+
+    def try_to(number: int) -> bool:
+        try:
+            send(Ledger(open_file(tmp_path / "ledger.db"), pin=Memory()), ORDER, f"attempt-{number}")
+        except PaymentRefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        assert sum(threads.map(try_to, range(64))) == 1
+
+
+def test_a_result_that_comes_after_a_person_has_settled_changes_nothing(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a")
+    ledger.exists(ORDER, exchange_id="77", who="ann", why="found it")
+    assert not ledger.finish(ORDER, attempt="a", step=Step.REFUSED, reason="no money")
+    found = ledger.find(ORDER)
+    assert found is not None
+    assert (found.step, found.exchange_id) == (Step.SENT, "77")
+    ledger.exists(ORDER, exchange_id="78", who="ann", why="mistyped")
+    assert ledger.faults() == []
+
+
+@pytest.mark.parametrize("settle", ["absent", "hold"])
+def test_nothing_is_settled_while_the_request_may_be_under_way(ledger: Ledger, settle: str) -> None:
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a", in_flight=timedelta(minutes=5))
+    with pytest.raises(PaymentRefusedError, match=r"may still be on its way. Look at the exchange again in \d+ s"):
+        getattr(ledger, settle)(ORDER, who="ann", why="not there")
+    assert step(ledger) == Step.SENDING
+
+
+def test_a_held_payment_is_sent_by_nobody(ledger: Ledger) -> None:
+    ledger.hold(ORDER, who="ann", why="paid at the bank")
+    with pytest.raises(PaymentRefusedError, match="A person holds the payment 'invoice-1': paid at the bank"):
+        ledger.prepare(ORDER, actor="task")
+    with pytest.raises(PaymentRefusedError, match="A person holds"):
+        send(ledger, ORDER, "a")
+    ledger.release(ORDER, who="ann", why="not paid after all")
+    send(ledger, ORDER, "a")
+
+
+def test_from_an_unknown_step_nothing_is_sent(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    with ledger.transaction() as at:
+        at.change(ORDER, if_step=frozenset({Step.PREPARED}), step="reversed")
+    with pytest.raises(PaymentRefusedError, match="is reversed"):
+        send(ledger, ORDER, "a")
+
+
+def test_from_a_stop_on_nothing_is_sent(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    ledger.stop(who="ann", why="a key was stolen")
+    with pytest.raises(PaymentRefusedError, match="Payments are stopped: a key was stolen"):
+        send(ledger, ORDER, "a")
+    ledger.resume(who="ann")
+    send(ledger, ORDER, "a")
