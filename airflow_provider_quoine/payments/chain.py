@@ -31,22 +31,22 @@ def faults(events: Iterable[Mapping[str, Any]], *, head: int, head_hash: str) ->
     :param head: number of the last one, as the ledger has it.
     :param head_hash: the last one's hash.
     """
-    expected, before = 1, {FIRST_HASH}
+    expected, before = 1, FIRST_HASH
     for event in events:
-        number, right = event["number"], hash_of(event)
+        number, edited = event["number"], hash_of(event) != event["hash"]
         if number != expected:
             yield _missing(expected, number - 1)
-        if right != event["hash"]:
+        if edited:
             yield f"Event {number} was edited: its content does not give its hash."
-        elif number == expected and event["hash_before"] not in before:
+        elif number == expected and before not in ("", event["hash_before"]):
             yield f"Event {number} does not follow event {number - 1}: one of the two was replaced."
-        # Both, so that an event whose stored hash was edited does not accuse the one after it.
-        expected, before = number + 1, {event["hash"], right}
+        # An event that was edited is named already, and does not accuse the one after it.
+        expected, before = number + 1, "" if edited else event["hash"]
     if expected - 1 < head:
         yield _missing(expected, head)
     elif expected - 1 > head:
         yield f"The ledger's head is event {head}, and there are events up to {expected - 1}."
-    elif head_hash not in before:
+    elif before not in ("", head_hash):
         yield f"The ledger's head has another hash than event {head}."
 
 
