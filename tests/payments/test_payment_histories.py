@@ -78,6 +78,7 @@ class Histories(RuleBasedStateMachine):
 
     # What an attempt does.
 
+    @precondition(lambda self: len(self.alive("ready", "sending", "out", "carried", "refused", "lost")) < 3)
     @rule()
     def begin(self) -> None:
         attempt = Attempt(ledger=self.ledger, order=ORDER, task="task", clock=lambda: self.now)
@@ -132,6 +133,17 @@ class Histories(RuleBasedStateMachine):
             one.attempt.finish(step, exchange_id="20" if step == Step.SENT else None)
         one.at = "done"
 
+    @precondition(lambda self: not self.alive("ready", "sending", "out", "carried", "refused", "lost"))
+    @rule(data=st.data(), outcome=st.sampled_from(["carried", "carried, lost", "refused", "lost"]))
+    def try_without_a_break(self, data: st.DataObject, outcome: str) -> None:
+        self.begin()
+        for step in (self.start, self.leave):
+            if self.tries and not self.tries[-1].dead and self.tries[-1].at in ("ready", "sending"):
+                step(data)
+        if self.tries and self.tries[-1].at == "out" and not self.tries[-1].dead:
+            self.answer(data, outcome)
+            self.write_result(data)
+
     # What the exchange does: a request under way goes on even if its sender is dead.
 
     @precondition(lambda self: self.at("out"))
@@ -155,18 +167,23 @@ class Histories(RuleBasedStateMachine):
         found = self.ledger.find(ORDER)
         return None if found is None else found.step
 
+    @precondition(lambda self: self.step() in IN_DOUBT)
     @rule()
+    def look(self) -> None:
+        self.find_it_there()
+        self.find_nothing()
+
     def find_it_there(self) -> None:
         if self.exchange.carried and not self.by_hand:
             with contextlib.suppress(PaymentRefusedError, LedgerUnusableError):
                 self.ledger.exists(ORDER, exchange_id="20", who="ann", why="found")
 
-    @rule()
     def find_nothing(self) -> None:
         if not self.exchange.carried:
             with contextlib.suppress(PaymentRefusedError, LedgerUnusableError):
                 self.ledger.absent(ORDER, who="ann", why="not there")
 
+    @precondition(lambda self: self.step() != Step.HELD)
     @rule()
     def hold(self) -> None:
         # After having looked at the exchange.
@@ -174,17 +191,15 @@ class Histories(RuleBasedStateMachine):
             with contextlib.suppress(PaymentRefusedError, LedgerUnusableError):
                 self.ledger.hold(ORDER, who="ann", why="to be paid at the bank")
 
-    @precondition(lambda self: self.newest is None)
+    @precondition(lambda self: self.newest is None and self.step() == Step.HELD and not self.exchange.carried)
     @rule()
     def pay_by_hand(self) -> None:
-        if self.step() == Step.HELD and not self.exchange.carried:
-            self.exchange.carried.append("by hand")
-            self.by_hand = True
+        self.exchange.carried.append("by hand")
+        self.by_hand = True
 
+    @precondition(lambda self: self.step() == Step.HELD)
     @rule()
     def record_or_release(self) -> None:
-        if self.step() != Step.HELD:
-            return
         with contextlib.suppress(LedgerUnusableError):
             if self.by_hand:
                 self.ledger.exists(ORDER, exchange_id="77", who="ann", why="paid at the bank")
@@ -242,8 +257,7 @@ class Histories(RuleBasedStateMachine):
         if self.step() == Step.HELD:
             self.record_or_release()
         if self.step() in IN_DOUBT:
-            self.find_it_there()
-            self.find_nothing()
+            self.look()
         if not self.exchange.carried:
             self.tries.clear()
             self.begin()
