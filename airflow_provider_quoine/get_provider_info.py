@@ -35,6 +35,13 @@ OPTIONS: dict[str, tuple[str, str | None, bool, str]] = {
         False,
         "What the exchange counts by: address (all keys share one budget) or key.",
     ),
+    "ledger_conn_id": (
+        "string",
+        None,
+        False,
+        "Connection of the PostgreSQL database that holds the ledger of payments. Empty: a file in AIRFLOW_HOME, for "
+        "executors that run all tasks on one host.",
+    ),
     "budget_redis_url": (
         "string",
         None,

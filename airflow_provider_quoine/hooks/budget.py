@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -16,13 +14,11 @@ from airflow.sdk.observability import stats
 from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, SCOPE, WINDOW, Rules
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.observer import Observer
+from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.budget.request_budget import BudgetStore, RequestBudget
     from airflow_provider_quoine.hooks.connection import ConnectionSettings
-
-#: Section of Airflow's configuration.
-SECTION = "quoine"
 
 _budgets: dict[tuple[Any, ...], RequestBudget] = {}
 
@@ -38,7 +34,7 @@ def budget_of(settings: ConnectionSettings, *, api_id: str) -> RequestBudget:
     from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 
     rules, name, url = _rules(settings), _book_name(settings, api_id), _redis_url(settings)
-    known = (rules, name, url, _home())
+    known = (rules, name, url, airflow_home())
     if known not in _budgets:
         budget = RequestBudget(store=_store(url, name, rules), rules=rules, observer=BudgetMetrics())
         # Another thread may have been faster, and two budgets would count as two processes.
@@ -117,9 +113,4 @@ def _store(url: str, name: str, rules: Rules) -> BudgetStore:
         return RedisStore(url=url, key=f"quoine-budget:{name}", rules=rules)
     from airflow_provider_quoine.exchange.budget.file_store import FileStore
 
-    return FileStore(path=_home() / "quoine-budget" / name, rules=rules)
-
-
-def _home() -> Path:
-    # As Airflow itself finds its home.
-    return Path(os.path.expandvars(os.environ.get("AIRFLOW_HOME", "~/airflow"))).expanduser()
+    return FileStore(path=airflow_home() / "quoine-budget" / name, rules=rules)

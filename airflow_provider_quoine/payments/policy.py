@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import WithdrawalOrder
     from airflow_provider_quoine.hooks.connection import ConnectionSettings
+    from airflow_provider_quoine.payments.ledger import Transaction
 
 #: The explicit choice to allow every address.
 ANY_ADDRESS = "*"
@@ -83,6 +86,23 @@ class WithdrawalPolicy:
                 f"{order.amount} BTC is less than the {self.smallest} BTC that connection {self.conn_id!r} asks for "
                 "(field 'Smallest withdrawal')."
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rules, by which the ledger says under which policy a payment was sent."""
+        rules = [sorted(self.addresses), str(self.largest), str(self.smallest), str(self.network)]
+        return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
+
+    def allow(self, order: WithdrawalOrder, at: Transaction) -> str:
+        """
+        Let a withdrawal begin to be sent, in the transaction that makes it ``sending``.
+
+        :param at: the ledger, locked.
+        :return: the policy's fingerprint.
+        :raises QuoineInputError: as :meth:`check`.
+        """
+        self.check(order)
+        return self.fingerprint
 
     def _is_listed(self, address: BitcoinAddress) -> bool:
         return address in {self._decode(listed) for listed in self.addresses}

@@ -1,0 +1,70 @@
+"""Which ledger Airflow's configuration names, and what Airflow remembers of it."""
+
+from __future__ import annotations
+
+import json
+
+from airflow.sdk import BaseHook, Variable, conf
+
+from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
+from airflow_provider_quoine.payments.database import open_file, open_server
+from airflow_provider_quoine.payments.ledger import Head, Ledger, LedgerUnusableError, Pin
+
+PIN = "quoine_ledger"
+"""Name of the Airflow Variable that remembers the ledger. It holds no secret."""
+
+ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor"})
+"""Executors whose tasks all run on the scheduler's host, and so share a file."""
+
+
+class VariablePin:
+    """Airflow's memory of the ledger in an Airflow Variable, for code that runs in a task."""
+
+    def read(self) -> Head | None:
+        """Return the ledger's last event that Airflow has seen; None before the first."""
+        return read_pin(Variable.get(PIN, default=None))
+
+    def write(self, head: Head) -> None:
+        """Remember a ledger's last event."""
+        Variable.set(PIN, write_pin(head), description="The ledger of payments, as this Airflow has seen it last.")
+
+
+def read_pin(text: str | None) -> Head | None:
+    """
+    Read the Variable.
+
+    :raises LedgerUnusableError: if somebody has put something else into it.
+    """
+    if not text:
+        return None
+    try:
+        return Head(**json.loads(text))
+    except (ValueError, TypeError):
+        raise LedgerUnusableError(
+            f"The Variable {PIN} is not as this provider wrote it, so nobody knows which ledger this Airflow's "
+            "payments are in. Nothing was sent. Restore the Variable from a backup of Airflow's database."
+        ) from None
+
+
+def write_pin(head: Head) -> str:
+    """Write the Variable."""
+    return json.dumps({"identity": head.identity, "number": head.number, "hash": head.hash})
+
+
+def open_ledger(*, pin: Pin | None = None) -> Ledger:
+    """
+    Open the ledger of this Airflow; it is made on first use.
+
+    :param pin: Airflow's memory of it; by default the Variable, as tasks see it.
+    :raises LedgerUnusableError: if there is none that this host may use.
+    """
+    conn_id = conf.get(SECTION, "ledger_conn_id", fallback="")
+    if conn_id:
+        return Ledger(open_server(BaseHook.get_connection(conn_id).get_uri()), pin=pin or VariablePin())
+    executors = {name.strip().rpartition(".")[2].rpartition(":")[2] for name in conf.get("core", "executor").split(",")}
+    if executors - ONE_HOST:
+        raise LedgerUnusableError(
+            f"The ledger of payments is a file on this host, and the executor ({', '.join(sorted(executors))}) may run "
+            f"tasks on others. Nothing was sent. Name a connection to PostgreSQL in [{SECTION}] ledger_conn_id."
+        )
+    return Ledger(open_file(airflow_home() / "quoine" / "ledger.db"), pin=pin or VariablePin())
