@@ -13,14 +13,15 @@ def without_retry() -> Iterator[None]:
     """
     Fail without a retry if the same request would be refused again.
 
-    Wrong input and the exchange's refusals need a person, who corrects them and clears the task. A request limit and
-    a failed connection are transient: they keep their error, and Airflow retries.
+    Wrong input, the exchange's refusals and the ledger's need a person, who corrects them and clears the task. A
+    request limit and a failed connection are transient: they keep their error, and Airflow retries.
     """
     from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineRateLimitedError, QuoineRefusedError
+    from airflow_provider_quoine.payments.ledger import PaymentError
 
     try:
         yield
     except QuoineRateLimitedError:
         raise
-    except (QuoineInputError, QuoineRefusedError) as error:
+    except (QuoineInputError, QuoineRefusedError, PaymentError) as error:
         raise AirflowFailException(str(error)) from None

@@ -60,7 +60,16 @@ PAIR = Param(
     enum=list(PRODUCT_IDS),
 )
 
+PAYMENT_REFERENCE = text(
+    "Payment reference",
+    "What makes this payment the only one of its kind, such as an invoice's number. A payment is sent once, however "
+    "often its reference is used. It must name nobody.",
+    pattern=r"^[0-9A-Za-z][^\x00-\x1f]{0,199}$",
+    examples=["invoice-2026-117"],
+)
+
 WITHDRAWAL_FORM = {
+    "payment_reference": PAYMENT_REFERENCE,
     "user_id": text("User id", "The exchange's number of the user.", pattern="^[0-9]+$", examples=["25"]),
     "amount": AMOUNT,
     "address": text("Address", "Bitcoin address to pay to; the connection's allow-list must have it."),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import pendulum
 from airflow.sdk import DAG
 
-from airflow_provider_quoine.forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, text
+from airflow_provider_quoine.forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, PAYMENT_REFERENCE, text
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
@@ -29,6 +29,7 @@ with DAG(
     schedule=None,
     params={
         **ONBOARDING_FORM,
+        "payment_reference": PAYMENT_REFERENCE,
         "amount": AMOUNT,
         "withdrawal_address": text("Withdrawal address", "Bitcoin address to pay to."),
         "pair": PAIR,
@@ -59,10 +60,12 @@ with DAG(
 
     authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(
         task_id="authorize_withdrawal",
+        payment_reference="{{ params.payment_reference }}",
         user_id=user_id,
         amount="{{ params.amount }}",
         address="{{ params.withdrawal_address }}",
         credentials_variable=user_key,
+        retries=2,
     )
 
     wait_for_withdrawal = QuoineWithdrawalSensor(

@@ -4,9 +4,9 @@
 Has the exchange send the user an authentication code, shows you amount and address, takes the code that you type
 under *Required Actions*, withdraws, and waits until the exchange has paid.
 
-The code is wiped from Airflow before it is used. One run sends at most one withdrawal, whatever is retried or
-cleared. For a payment that must be unique over runs, start `quoine_pay_out_once`, or give the payment's reference as
-the *Run ID* when you trigger this DAG: Airflow takes each run id once.
+The code is wiped from Airflow before it is used. A payment reference is paid at most once, whatever is retried,
+cleared, deleted or triggered again: a second run with the same reference finds the first one's withdrawal. With
+another amount, address or user it is refused.
 
 **Before you run:** the connection's field *Withdrawal addresses* allows the address, and the user was onboarded with
 `quoine_onboard_user`, which left the user's key in the Variable `quoine_user_<id>_api_secret`.
@@ -34,10 +34,12 @@ with DAG(
     # [START withdraw]
     authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(
         task_id="authorize_withdrawal",
+        payment_reference="{{ params.payment_reference }}",
         user_id="{{ params.user_id }}",
         amount="{{ params.amount }}",
         address="{{ params.address }}",
         credentials_variable=USER_KEY,
+        retries=2,
     )
 
     wait_for_withdrawal = QuoineWithdrawalSensor(

@@ -154,10 +154,6 @@ class AirflowApi:
         """Return a run's state; :data:`ENDED` has the final ones."""
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
-    def has_run(self, dag_id: str, run_id: str) -> bool:
-        """Tell whether a run exists."""
-        return any(run["dag_run_id"] == run_id for run in self.call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"])
-
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """List a run's tasks as Airflow's API describes them: task_id, state, try_number, start_date, …"""
         response = self.call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Run:
     :param dag_id: the DAG
     :param conf: its params; an empty ``user_id`` is replaced by the user of the preceding run
     :param after: DAG whose run has to succeed first
-    :param started_by: DAG whose run starts this one, with ``run_id``
+    :param variable: Variable that gets the ``conf`` as JSON, for a DAG without params
     :param users: number of users that the run creates at the exchange
     :param withdrawals: amounts that the run withdraws
     :param run_id: None until the run is started
@@ -57,7 +58,7 @@ class Run:
     dag_id: str
     conf: dict[str, Any]
     after: str | None = None
-    started_by: str | None = None
+    variable: str | None = None
     users: int = 0
     withdrawals: tuple[str, ...] = ()
     run_id: str | None = None
@@ -73,10 +74,10 @@ def example_runs(documents: dict[str, str], *, captures: Path) -> list[Run]:
     :param captures: folder for captured files
     """
     onboard, withdraw = "quoine_onboard_user", "quoine_withdraw_bitcoin"
-    chained = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
-    by_hand = {"user_id": "", "amount": "0.5", "address": ADDRESS}
+    chained = {"payment_reference": "invoice-115", "amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    by_hand = {"payment_reference": "invoice-116", "user_id": "", "amount": "0.5", "address": ADDRESS}
     capture = {"pairs": ["ethjpy"], "path": str(captures), "minutes": 0.2, "interval": 0.5}
-    payment = {"payment_reference": "invoice-117", "user_id": "", "amount": "0.125", "address": ADDRESS}
+    daily = {"user_id": "", "amount": "0.125", "address": ADDRESS}
     return [
         Run(
             dag_id="quoine_onboard_and_withdraw",
@@ -89,13 +90,14 @@ def example_runs(documents: dict[str, str], *, captures: Path) -> list[Run]:
         Run(dag_id="quoine_capture_order_books", conf=capture, after=onboard),
         Run(dag_id="quoine_wait_for_price", conf={"pair": "btcjpy", "level": "50000"}, after=onboard),
         Run(dag_id=withdraw, conf=by_hand, after=onboard, withdrawals=("0.5",)),
-        # After the preceding one, because only a user's newest code is valid.
-        Run(dag_id="quoine_pay_out_once", conf=payment, after=withdraw),
+        # The same reference again, as after a second press on the button: it finds the first withdrawal.
+        Run(dag_id=withdraw, conf=dict(by_hand), after=withdraw),
+        # After the first one, because only a user's newest code is valid.
         Run(
-            dag_id=withdraw,
-            run_id="payment-invoice-117",
-            conf={"user_id": ""},
-            started_by="quoine_pay_out_once",
+            dag_id="quoine_daily_payout",
+            conf=daily,
+            variable="quoine_daily_payout",
+            after=withdraw,
             withdrawals=("0.125",),
         ),
     ]
@@ -147,8 +149,7 @@ class Scenario:
                 self._answer(run, run.run_id)
 
     def _predecessor(self, run: Run) -> Run | None:
-        name = run.after or run.started_by
-        return self.first_run(name) if name else None
+        return self.first_run(run.after) if run.after else None
 
     def _never_starts(self, run: Run) -> bool:
         predecessor = self._predecessor(run)
@@ -161,16 +162,15 @@ class Scenario:
     def _start(self, run: Run) -> None:
         predecessor = self._predecessor(run)
         if predecessor is not None:
-            if predecessor.state not in ({"success"} if run.after else {"running", "success"}):
+            if predecessor.state != "success":
                 return
             if "user_id" in run.conf:
                 run.conf["user_id"] = self._user_id(predecessor)
-        if run.run_id is None:
-            self.api.unpause(run.dag_id)
-            run.run_id = self.api.trigger(run.dag_id, run.conf)
-            run.state = "queued"
-        elif self.api.has_run(run.dag_id, run.run_id):
-            run.state = "queued"
+        if run.variable:
+            self.api.call("POST", "variables", {"key": run.variable, "value": json.dumps(run.conf)})
+        self.api.unpause(run.dag_id)
+        run.run_id = self.api.trigger(run.dag_id, {} if run.variable else run.conf)
+        run.state = "queued"
 
     def _user_id(self, run: Run) -> str:
         assert run.run_id is not None

@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_provider_quoine.payments.records import RECORD_KINDS, Decision, RecordKind
-
-TASK = (
-    Arg(("--dag-id",), required=True, help="The task's DAG"),
-    Arg(("--run-id",), required=True, help="The task's DAG run"),
-    Arg(("--task-id",), required=True, help="The task"),
-    Arg(("--map-index",), type=int, default=-1, help="The task's map index, if it is mapped"),
+WHICH = (
+    Arg(("reference",), help="The payment reference; for a new user the e-mail address or its hash"),
+    Arg(("--kind",), choices=("withdrawal", "user"), default="withdrawal", help="Kind of payment (%(default)s)"),
+    Arg(("--exchange",), help="The exchange's base URL, if the reference is used at several"),
 )
+WHY = Arg(("--why",), required=True, help="Why, for whoever reads the ledger later; names nobody")
 IDENTIFIER = Arg(("--id",), required=True, dest="identifier", help="The exchange's id, as seen there")
+CONN_ID = Arg(("--conn-id",), help="Connection of the exchange")
+CREDENTIALS = Arg(("--credentials-variable",), help="Variable that holds the user's own key")
+#: Of a payment that no task has begun.
+NEW = (
+    Arg(("--user-id",), default="", help="The user's id, if the payment's task has one"),
+    Arg(("--amount",), help="Bitcoin, if no task has begun the payment yet"),
+    Arg(("--address",), help="Bitcoin address, if no task has begun the payment yet"),
+)
+#: Name, help, and arguments.
+COMMANDS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
+    (
+        "list",
+        "List the payments that are not final",
+        (Arg(("--all",), action="store_true", help="The final ones as well"),),
+    ),
+    ("show", "Show a payment and all that happened to it", WHICH),
+    (
+        "hold",
+        "Take a payment out of every task's hands, before it is paid elsewhere",
+        (*WHICH, WHY, CONN_ID, CREDENTIALS, *NEW),
+    ),
+    ("release", "Give a held payment back to its task", (*WHICH, WHY)),
+    (
+        "exists",
+        "Record that a payment exists: once cleared, its task goes on with it",
+        (*WHICH, IDENTIFIER, WHY, CONN_ID, CREDENTIALS),
+    ),
+    ("absent", "Record that a payment does not exist: once cleared, its task sends", (*WHICH, WHY)),
+    ("stop", "Stop all payments: from now on nothing is sent", (WHY,)),
+    ("resume", "Let payments go on", (WHY,)),
+    ("verify", "Name every event of the ledger that was edited, removed or moved", ()),
+)
 
 
 def get_quoine_cli_commands() -> list[CLICommand]:
     """Return the commands, as Airflow's provider key ``cli`` promises."""
-    return [
-        GroupCommand(
-            name="quoine",
-            help="Resolve requests to the Quoine exchange whose outcome is unknown",
-            subcommands=[_group(kind) for kind in RECORD_KINDS],
-        )
-    ]
-
-
-def _group(kind: RecordKind) -> GroupCommand:
-    load = lazy_load_command
-    module = "airflow_provider_quoine.cli.records"
-    return GroupCommand(
-        name=kind.command_group,
-        help=f"Records of tasks that create {kind.command_group} at the exchange",
+    module = "airflow_provider_quoine.cli.payments"
+    payments = GroupCommand(
+        name="payments",
+        help="The ledger of payments: withdrawals and new users",
         subcommands=[
-            ActionCommand(
-                name="show",
-                help="Show a task's record",
-                func=partial(load(f"{module}.show"), key=kind.key),
-                args=TASK,
-            ),
-            ActionCommand(
-                name=Decision.EXISTS,
-                help=f"Record that the task's {kind.noun} exists: once cleared, the task goes on with it",
-                func=partial(load(f"{module}.exists"), key=kind.key),
-                args=(*TASK, IDENTIFIER),
-            ),
-            ActionCommand(
-                name=Decision.ABSENT,
-                help=f"Record that the task's {kind.noun} does not exist: once cleared, the task sends",
-                func=partial(load(f"{module}.absent"), key=kind.key),
-                args=TASK,
-            ),
+            ActionCommand(name=name, help=text, func=lazy_load_command(f"{module}.{name}_"), args=args)
+            for name, text, args in COMMANDS
         ],
     )
+    return [GroupCommand(name="quoine", help="Settle payments at the Quoine exchange", subcommands=[payments])]

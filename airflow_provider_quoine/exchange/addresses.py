@@ -64,6 +64,12 @@ class BitcoinAddress:
     script: bytes
     owned: bool
 
+    @property
+    def canonical(self) -> str:
+        """The one text of all that pay to the same output: Bech32 may be written in upper case as well."""
+        lower = self.text.lower()
+        return lower if lower.startswith(_SEGWIT_STARTS) else self.text
+
     def __str__(self) -> str:
         return self.text
 

@@ -58,6 +58,15 @@ class QuoineHook(BaseHook):
         """
         return ConnectionSettings.from_connection(self.get_connection(self.quoine_conn_id))
 
+    @property
+    def account(self) -> str:
+        """
+        The id of the key that signs, by which payments are counted.
+
+        :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
+        """
+        return self._credentials().api_id
+
     def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """
         Return a new client for this connection; the caller closes it (it is a context manager).

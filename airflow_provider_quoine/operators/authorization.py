@@ -9,41 +9,46 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Param
+from airflow.sdk import NEVER_EXPIRE, Param  # type: ignore[attr-defined]  # there, but not in its stub
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
-from airflow_provider_quoine.payments.withdrawals import check_policy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.exchange.errors import QuoineError
-    from airflow_provider_quoine.exchange.models import WithdrawalOrder
-    from airflow_provider_quoine.payments.records import Entry
-    from airflow_provider_quoine.payments.send_once import SendOnce
+    from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
 
 SEND, CANCEL = "Send", "Cancel"
 #: The name of a secret, so that Airflow masks the value wherever it shows parameters by name.
 CODE_FIELD = "one_time_token"
 CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
 
-BODY = """\
-Connection **{connection}** is about to withdraw
+CODE_STATE = "quoine_code"
+"""Key in the task state store: when a code was requested, and how many were refused. It has no authority."""
 
+#: Exactly what is sent. A person's answer counts for this and for nothing else.
+ABOUT = """\
+- payment: **{reference}**
 - amount: **{amount} BTC**
 - address: `{address}`
 - for user {user_id}
+- connection: **{connection}**, account {account}
+"""
+BODY = """\
+You are asked to let this withdrawal be sent:
 
+{about}
 {request}
 
-A withdrawal cannot be taken back. Compare amount and address, then type the code and choose **{send}**;
-**{cancel}** sends nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in
-all) and the exchange's words are in the task's log.
+A withdrawal cannot be taken back. Compare each line, then type the code and choose **{send}**; **{cancel}** sends
+nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in all) and the
+exchange's words are in the task's log.
 """
 
 
@@ -53,7 +58,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
     The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used. It
     is used inside this task and returned nowhere. If the person does not answer in time, the task fails; there is no
-    default answer. At most one withdrawal is sent per run and task, whatever is retried or cleared. The other
+    default answer. The other
     parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
     :param user_id: the exchange's id of the user, who gets the code.
@@ -101,27 +106,24 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
     def execute(self, context: Context) -> Any:
         """Request a code unless one is on its way, then ask a person for it."""
-        once, record, order = self.begin(context)
-        if result := self.go_on_if_sent(context, record, order):
-            return result
-        return self._ask(context, once, record, order)
-
-    def _ask(self, context: Context, once: SendOnce, record: Entry, order: WithdrawalOrder) -> Any:
+        if self._state(context).get("asked"):
+            # A code that was typed for an earlier try may be there still, if that try could not take it.
+            self._put_question(context)
         with without_retry():
-            check_policy(hook=self.hook, order=order)
-            self._refuse_another_order(once, record, order)
-            request = self._request_code(once, record)
-        self.subject = f"Withdraw {order.amount} BTC?"
-        self.body = BODY.format(
-            connection=self.quoine_conn_id,
-            amount=order.amount,
-            address=order.address,
-            user_id=self.user_id,
-            request=request,
-            send=SEND,
-            cancel=CANCEL,
-            attempts=self.code_attempts,
-        )
+            payment = self.payment(context, user_id=str(self.user_id))
+            if sent := payment.begin():
+                return self.go_on(context, sent)
+            return self._ask(context, payment)
+
+    def _ask(self, context: Context, payment: WithdrawalPayment) -> Any:
+        payment.check_policy()
+        about = self._about(payment)
+        request = self._request_code(context, payment)
+        self.subject = f"Withdraw {payment.order.amount} BTC?"
+        self.body = BODY.format(about=about, request=request, send=SEND, cancel=CANCEL, attempts=self.code_attempts)
+        self._keep(context, asked=True)
+        self._refuse_another_question(self._put_question(context), payment)
+        payment.note("asked", about=about)
         return HITLOperator.execute(self, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -131,107 +133,142 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)
-        self._wipe_answer(context)
-        self._check_answer(context, {**event, "params_input": {}})
+        question = self._put_question(context)
+        by = self._check_answer(context, {**event, "params_input": {}})
         # The fields are rendered again by now, and the policy may have changed: both are checked again.
-        once, record, order = self.begin(context)
-        if result := self.go_on_if_sent(context, record, order):
-            return result
-        self._refuse_another_order(once, record, order)
-        if not CODE.fullmatch(code):
-            return self._ask_again(context, once, record, order, "That is no authentication code.")
         with without_retry():
+            payment = self.payment(context, user_id=str(self.user_id))
+            if sent := payment.begin():
+                return self.go_on(context, sent)
+            self._refuse_another_question(question, payment)
+            payment.note("answered", by=by, chose=SEND)
+            if not CODE.fullmatch(code):
+                return self._ask_again(context, payment, "That is no authentication code.")
+            requested_at = self._state(context).get("requested_at")
             # The code counts as used from here on. If its outcome stays unknown, a later try needs another one.
             if not self.is_dry_run:
-                once.note(code_requested_at=None)
+                self._keep(context, requested_at=None)
             try:
-                return self.send(context, once, order, code)
+                return self.send(context, payment, code)
             except QuoineError as error:
-                refused = once.has_sent and _refused_code(error)
-                if refused or not once.has_sent:
-                    once.note(code_requested_at=record.get("code_requested_at"))
+                refused = payment.has_sent and _refused_code(error)
+                if refused or not payment.has_sent:
+                    self._keep(context, requested_at=requested_at)
                 if refused:
-                    return self._ask_again(context, once, record, order, refused)
+                    return self._ask_again(context, payment, refused)
                 raise
             finally:
                 # Wiping had opened the question again, so it may have been answered a second time.
-                self._wipe_answer(context)
+                self._put_question(context)
 
-    def _refuse_another_order(self, once: SendOnce, record: Entry, order: WithdrawalOrder) -> None:
+    def _about(self, payment: WithdrawalPayment) -> str:
+        return ABOUT.format(
+            reference=payment.ledger_order.reference,
+            amount=payment.order.amount,
+            address=payment.order.address,
+            user_id=self.user_id,
+            connection=self.quoine_conn_id,
+            account=payment.ledger_order.account,
+        )
+
+    def _refuse_another_question(self, question: str, payment: WithdrawalPayment) -> None:
         """
-        Stop if the person was asked about another order.
+        Stop if the question on Airflow's page is about another withdrawal than this.
 
         Templates are rendered again after the answer. Airflow keeps the text of a task's first question when the
         task asks again, in later tries too.
         """
-        asked_for = record.get("asked_for", str(order))
-        if asked_for != str(order):
+        about = self._about(payment)
+        if about not in question:
+            asked = "; ".join(line.removeprefix("- ") for line in question.splitlines() if line.startswith("- "))
+            now = "; ".join(line.removeprefix("- ") for line in about.splitlines())
             raise AirflowFailException(
-                f"A person was asked about {asked_for}, and now this task is about {order}: a template or the DAG has "
-                "changed meanwhile. Nothing was sent. Start a new run."
+                f"A person was asked about {asked or 'something else'}, and now this task is about {now}: a template, "
+                "the connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
             )
-        once.note(asked_for=str(order))
 
-    def _request_code(self, once: SendOnce, record: Entry) -> str:
+    def _request_code(self, context: Context, payment: WithdrawalPayment) -> str:
         """Return the sentence about the code for the person."""
         from airflow_provider_quoine.exchange.errors import QuoineError
 
-        requested_at = record.get("code_requested_at")
+        state = self._state(context)
+        requested_at = state.get("requested_at")
         if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
-            return f"The exchange was asked for a code at {requested_at}: {record.get('code_message', '')}"
-        with self.hook.get_conn(priority=Priority.URGENT) as client:
+            return f"The exchange was asked for a code at {requested_at}: {state.get('message', '')}"
+        with payment.hook.get_conn(priority=Priority.URGENT) as client:
             slot = client.take_slot()
             # Noted before the request, so that a later try mails no second code if the answer is lost.
-            once.note(code_requested_at=datetime.now(UTC).isoformat(), codes_refused=0)
+            self._keep(context, requested_at=datetime.now(UTC).isoformat(), refused=0)
             try:
                 asked = client.request_auth_code(user_id=str(self.user_id), slot=slot)
             except QuoineError as error:
                 if not error.may_have_been_carried_out:
-                    once.note(code_requested_at=None)
+                    self._keep(context, requested_at=None)
                     raise
                 self.log.warning("%s", error)
                 message = "its answer was lost, so look whether a code has come."
             else:
                 # The exchange sends no code to a user with an authenticator app (facts, Withdrawals).
                 message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
-        once.note(code_message=message)
+        self._keep(context, message=message)
         return f"The exchange was asked for a code: {message}"
 
-    def _ask_again(self, context: Context, once: SendOnce, record: Entry, order: WithdrawalOrder, reason: str) -> Any:
-        refused = int(record.get("codes_refused", 0)) + 1
+    def _ask_again(self, context: Context, payment: WithdrawalPayment, reason: str) -> Any:
+        refused = int(self._state(context).get("refused", 0)) + 1
         if refused >= self.code_attempts:
-            once.note(code_requested_at=None, codes_refused=0)
+            self._keep(context, requested_at=None, refused=0)
             raise AirflowFailException(
                 f"{reason} {refused} codes were refused and nothing was sent. Clear the task to have a new code sent."
             )
-        once.note(codes_refused=refused)
+        self._keep(context, refused=refused)
         self.log.warning("%s Nothing was sent; asking again (%s of %s).", reason, refused + 1, self.code_attempts)
-        return self._ask(context, once, once.begin(order.as_dict()), order)
+        return self._ask(context, payment)
 
-    def _wipe_answer(self, context: Context) -> None:
-        """Delete the typed code from Airflow's tables: to ask again in the same try clears the answer."""
-        upsert_hitl_detail(
-            ti_id=context["ti"].id,
-            options=self.options,
-            subject=self.subject,
-            body=self.body,
-            defaults=self.defaults,
-            multiple=self.multiple,
-            params=self.serialized_params,
-            assigned_users=self.assigned_users,
+    def _state(self, context: Context) -> dict[str, Any]:
+        state: Any = context["task_state_store"].get(CODE_STATE)
+        return state or {}
+
+    def _keep(self, context: Context, **state: Any) -> None:
+        """Keep something about the code for the next try; nothing secret, the store is in clear."""
+        context["task_state_store"].set(CODE_STATE, {**self._state(context), **state}, retention=NEVER_EXPIRE)
+
+    def _put_question(self, context: Context) -> str:
+        """
+        Put the question on Airflow's page. If it is there already, this deletes the typed code from Airflow's tables.
+
+        :return: the question as it stands there.
+        """
+        from airflow.sdk.api.datamodels._generated import HITLUser
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        # Not upsert_hitl_detail, which drops the answer.
+        question: Any = SUPERVISOR_COMMS.send(
+            CreateHITLDetailPayload(
+                ti_id=context["ti"].id,
+                options=self.options,
+                subject=self.subject,
+                body=self.body,
+                defaults=self.defaults,
+                multiple=self.multiple,
+                params=self.serialized_params,
+                assigned_users=[HITLUser(id=user["id"], name=user["name"]) for user in self.assigned_users or []],
+            )
         )
+        return str(getattr(question, "body", None) or "")
 
-    def _check_answer(self, context: Context, event: dict[str, Any]) -> None:
+    def _check_answer(self, context: Context, event: dict[str, Any]) -> str:
+        """Return who chose to send."""
         try:
             answer = HITLOperator.execute_complete(self, context, event)
         except HITLTimeoutError:
             raise AirflowFailException(
                 f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
             ) from None
-        by = (answer.get("responded_by_user") or {}).get("name", "Somebody")
+        by = str((answer.get("responded_by_user") or {}).get("name", "Somebody"))
         if answer["chosen_options"] != [SEND]:
             raise AirflowSkipException(f"{by} chose {CANCEL}: nothing was sent.")
         self.log.info("%s chose %s.", by, SEND)
+        return by
 
 
 def _refused_code(error: QuoineError) -> str:

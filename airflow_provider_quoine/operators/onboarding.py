@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Variable
@@ -12,21 +13,23 @@ from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
-from airflow_provider_quoine.payments.records import ONBOARDING_USER, Step
-from airflow_provider_quoine.payments.send_once import SendOnce
+from airflow_provider_quoine.operators.task_state import name_payment, task_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+    from airflow_provider_quoine.payments.attempt import Attempt
+    from airflow_provider_quoine.payments.ledger import Order, Transaction
 
 
 class QuoineCreateOnboardingUserOperator(BaseOperator):
     """
     Create an onboarding user at the exchange (api-reference 1.1).
 
-    Everything is checked before anything is sent. If the answer is lost, this is recorded, and no later try sends the
-    request again by itself.
+    Everything is checked before anything is sent. The ledger of payments has each e-mail address once, as a keyed
+    hash: whatever run, task or DAG has the same address finds the user. If the answer is lost, nothing is sent again
+    until a person has looked.
 
     :param first_name: given name.
     :param last_name: family name.
@@ -110,36 +113,52 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Check, send once, and return the user's id."""
         from airflow_provider_quoine.exchange.errors import QuoineRefusedError
+        from airflow_provider_quoine.payments.attempt import Attempt
+        from airflow_provider_quoine.payments.configuration import open_ledger
+        from airflow_provider_quoine.payments.ledger import how_to_settle
+        from airflow_provider_quoine.payments.schema import Step
+        from airflow_provider_quoine.payments.users import user_order
 
-        once = SendOnce.for_task(context, ONBOARDING_USER)
-        record = once.begin({"email": self.email_address})
-        if record["step"] == Step.SENT:
-            self.log.info("An earlier try of this task created user %s.", record["id"])
-            return str(record["id"])
         with without_retry():
+            ledger, hook = open_ledger(), QuoineHook(self.quoine_conn_id)
+            order = user_order(ledger, hook=hook, email=self.email_address)
+            name_payment(context, order)
+            attempt = Attempt(ledger=ledger, order=order, task=task_name(context))
+            found = attempt.begin()
+            if found.step == Step.SENT:
+                self.log.info("User %s was created before.", found.exchange_id)
+                return str(found.exchange_id)
             try:
-                return self._create(once)
+                return self._create(context, hook, attempt, order)
             except QuoineRefusedError as error:
-                if "in_doubt_until" in record and _names_taken_email(error.message):
+                was_in_doubt = any(event.event == "absent" for event in ledger.history(order))
+                if was_in_doubt and _names_taken_email(error.message):
                     raise AirflowFailException(
-                        f"{error} An earlier try was in doubt, so that user is probably ours. {once.resolution_steps}"
+                        f"{error} An earlier try was in doubt, so that user is probably ours. {how_to_settle(order)}"
                     ) from None
                 raise
 
-    def _create(self, once: SendOnce) -> str:
-        hook = QuoineHook(self.quoine_conn_id)
+    def _create(self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order) -> str:
+        from airflow_provider_quoine.payments.users import allow_user
+
         user = self._user()
         documents = self._documents(hook.settings.extras.max_document_mb)
         password = self._password()
+
+        def allow(_: Transaction) -> str:
+            name_payment(context, order)
+            return allow_user(hook, order)
+
         with hook.get_conn(priority=Priority.URGENT) as client:
-            # Before the record, because a try must send within seconds of writing "sending".
+            # Before the ledger, because an attempt must send within seconds of writing "sending".
             slot = client.take_slot()
-            user_id = once.send(
+            user_id = attempt.send(
                 lambda in_time: client.create_onboarding_user(
                     user=user, password=password, slot=slot, before_send=in_time, **documents
                 ),
                 identify=str,
-                in_flight_seconds=client.in_flight_seconds(*documents.values()),
+                in_flight=timedelta(seconds=client.in_flight_seconds(*documents.values())),
+                allow=allow,
             )
         self.log.info("The exchange created user %s.", user_id)
         return user_id
@@ -175,7 +194,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 
         if self.generate_password and not Variable.get(self.password_variable, default=None):
             write_secret_variable(
-                self.password_variable, make_password(), description=f"Password of the Quoine user {self.email_address}"
+                self.password_variable, make_password(), description="Password of a user at the exchange"
             )
         return read_secret_variable(self.password_variable)
 

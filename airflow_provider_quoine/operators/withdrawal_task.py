@@ -1,4 +1,4 @@
-"""The base of the operators that withdraw: the record, the sending, and the wait for the final state."""
+"""The base of the operators that withdraw: the payment, the sending, and the wait for the final state."""
 
 from __future__ import annotations
 
@@ -10,31 +10,25 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
-from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
-from airflow_provider_quoine.payments.records import Step
-from airflow_provider_quoine.payments.withdrawals import (
-    dry_run_withdrawal,
-    get_sent_withdrawal,
-    open_record,
-    send_withdrawal,
-)
+from airflow_provider_quoine.operators.task_state import name_payment, task_name
+from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.exchange.models import Withdrawal, WithdrawalOrder
-    from airflow_provider_quoine.payments.records import Entry
-    from airflow_provider_quoine.payments.send_once import SendOnce
+    from airflow_provider_quoine.exchange.models import Withdrawal
 
 
 class WithdrawalTask(BaseOperator):
     """
-    A task that sends at most one withdrawal per run, whatever is retried or cleared.
+    A task that sends a payment at most once, whatever is retried, cleared, deleted or copied.
 
+    :param payment_reference: what makes this payment the only one of its kind at the exchange, such as an invoice's
+        number. Whatever run, task or DAG has the same reference finds this payment. It must name nobody.
     :param amount: bitcoin as a string such as ``"0.5"``; at most 8 decimals.
     :param address: bitcoin address that the connection's policy allows.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
@@ -47,13 +41,20 @@ class WithdrawalTask(BaseOperator):
     :param quoine_conn_id: connection; its policy holds the allowed addresses and the bounds.
     """
 
-    template_fields: Sequence[str] = ("quoine_conn_id", "amount", "address", "credentials_variable")
+    template_fields: Sequence[str] = (
+        "quoine_conn_id",
+        "payment_reference",
+        "amount",
+        "address",
+        "credentials_variable",
+    )
     operator_extra_links = (QuoineWithdrawalLink(),)
     ui_color = "#fde68a"
 
     def __init__(
         self,
         *,
+        payment_reference: str,
         amount: str,
         address: str,
         credentials_variable: str | None = None,
@@ -65,6 +66,7 @@ class WithdrawalTask(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.payment_reference = payment_reference
         self.amount = amount
         self.address = address
         self.credentials_variable = credentials_variable
@@ -80,30 +82,36 @@ class WithdrawalTask(BaseOperator):
         """The hook that signs with the user's own key."""
         return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
 
-    def begin(self, context: Context) -> tuple[SendOnce, Entry, WithdrawalOrder]:
-        """Open the record before anything else can fail, and make the order from the rendered fields."""
-        with without_retry():
-            return open_record(context, amount=self.amount, address=self.address)
+    def payment(self, context: Context, *, user_id: str = "") -> WithdrawalPayment:
+        """
+        Make the payment from the rendered fields; nothing is begun yet.
 
-    def send(self, context: Context, once: SendOnce, order: WithdrawalOrder, auth_code: str) -> Any:
+        :param user_id: whose money it is; empty where the operator does not know it.
+        """
+        payment = WithdrawalPayment(
+            hook=self.hook,
+            reference=self.payment_reference,
+            user_id=user_id,
+            amount=self.amount,
+            address=self.address,
+            task=task_name(context),
+            dry_run=self.is_dry_run,
+        )
+        name_payment(context, payment.ledger_order)
+        return payment
+
+    def send(self, context: Context, payment: WithdrawalPayment, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""
         if self.is_dry_run:
-            checked = dry_run_withdrawal(hook=self.hook, order=order)
+            checked = payment.dry_run()
             self.log.info("Dry run: the withdrawal was checked and not sent.")
             return checked
-        withdrawal = send_withdrawal(hook=self.hook, once=once, order=order, auth_code=auth_code)
+        withdrawal = payment.send(auth_code, fence=lambda: name_payment(context, payment.ledger_order))
         self.log.info("The exchange took withdrawal %s.", withdrawal.id)
-        return self._go_on(context, withdrawal)
+        return self.go_on(context, withdrawal)
 
-    def go_on_if_sent(self, context: Context, record: Entry, order: WithdrawalOrder) -> Any:
-        """Go on with the withdrawal of an earlier try; None if none was sent."""
-        if record["step"] != Step.SENT:
-            return None
-        with without_retry():
-            sent = get_sent_withdrawal(hook=self.hook, withdrawal_id=str(record["id"]), order=order)
-            return self._go_on(context, sent)
-
-    def _go_on(self, context: Context, withdrawal: Withdrawal) -> Any:
+    def go_on(self, context: Context, withdrawal: Withdrawal) -> Any:
+        """Return a withdrawal that was sent, or wait for its final state first."""
         show_link(context=context, hook=self.hook, withdrawal_id=withdrawal.id)
         if not self.wait_for_completion:
             return withdrawal.as_dict()

@@ -86,13 +86,14 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
         self.auth_code_variable = auth_code_variable
 
     def execute(self, context: Context) -> Any:
-        """Send at most once per run and task."""
-        once, record, order = self.begin(context)
-        if result := self.go_on_if_sent(context, record, order):
-            return result
+        """Send at most once."""
         with without_retry():
+            payment = self.payment(context)
+            if sent := payment.begin():
+                return self.go_on(context, sent)
+            payment.check_policy()
             try:
-                return self.send(context, once, order, read_secret_variable(self.auth_code_variable))
+                return self.send(context, payment, read_secret_variable(self.auth_code_variable))
             finally:
-                if once.has_sent:
+                if payment.has_sent:
                     Variable.delete(self.auth_code_variable)

@@ -1,4 +1,9 @@
-"""Withdrawals and new users: each is sent at most once; a withdrawal only if the policy allows it."""
+"""
+Payments: withdrawals and new users, each sent at most once per reference.
+
+The ledger (:mod:`.ledger`) is the authority, whatever Airflow forgets. :class:`.withdrawals.WithdrawalPayment` is the
+entrance for withdrawals, and :class:`.attempt.Attempt` for anything else.
+"""
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["policy", "records", "send_once", "withdrawals"]
+__all__ = ["attempt", "configuration", "database", "ledger", "policy", "schema", "users", "withdrawals"]

@@ -7,11 +7,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
-from airflow_provider_quoine.payments.ledger import Ledger, Order, Payment, Transaction
-from airflow_provider_quoine.payments.schema import Step
+from airflow_provider_quoine.payments.ledger import (
+    Ledger,
+    Order,
+    Payment,
+    PaymentError,
+    PaymentInDoubtError,
+    Transaction,
+    how_to_settle,
+)
+from airflow_provider_quoine.payments.schema import Kind, Step
 
 SEND_WITHIN = timedelta(seconds=5)
 """Between ``sending`` in the ledger and the first byte of the request (decided)."""
@@ -31,10 +39,13 @@ class Attempt:
     :param order: what it is.
     :param task: where in Airflow this is, for a person.
     :param clock: seconds on a clock that goes on while this process is stopped or the machine sleeps.
+    :ivar has_sent: whether the exchange may have seen the request; false after a failure that leaves it to be sent as
+        it is once more.
     """
 
     def __init__(self, *, ledger: Ledger, order: Order, task: str, clock: Callable[[], float] | None = None) -> None:
         self.name = secrets.token_hex(16)
+        self.has_sent = False
         self._ledger = ledger
         self._order = order
         self._task = task
@@ -50,28 +61,46 @@ class Attempt:
         """
         return self._ledger.prepare(self._order, actor=self._task)
 
+    def note(self, event: str, **data: Any) -> None:
+        """Append an event that changes nothing, such as a question to a person."""
+        self._ledger.note(self._order, event, actor=self._task, **data)
+
     def send(
-        self, post: Callable[[Callable[[], None]], Answer], *, in_flight: timedelta, allow: Callable[[Transaction], str]
+        self,
+        post: Callable[[Callable[[], None]], Answer],
+        *,
+        identify: Callable[[Answer], str],
+        in_flight: timedelta,
+        allow: Callable[[Transaction], str],
     ) -> Answer:
         """
-        Send, with the ledger written before. The caller judges the answer and calls :meth:`finish`.
+        Send, with the ledger written before and after.
 
         :param post: sends the request once; calls what it is given right before the first byte leaves.
+        :param identify: gives the exchange's id in the answer.
         :param in_flight: how long the request may take at most, from its first byte on.
         :param allow: reads the policy anew and returns its fingerprint, or raises.
         :raises PaymentRefusedError: if it must not be sent.
-        :raises QuoineError: what became of the request; it is in the ledger already.
+        :raises PaymentInDoubtError: if it may have been carried out and no id is known.
+        :raises QuoineError: if it surely was not carried out.
         """
         self.start(in_flight=in_flight, allow=allow)
+        self.has_sent = True
         try:
-            return post(self.check_in_time)
+            answer = post(self.check_in_time)
         except QuoineError as error:
-            self.finish(step_after(error), reason=str(error))
+            step = step_after(error)
+            self.has_sent = step != Step.PREPARED
+            self._finish_after_failure(step, self._reason(error))
+            if step == Step.UNKNOWN:
+                raise PaymentInDoubtError(f"{error} {how_to_settle(self._order)}") from None
             raise
         except BaseException as error:
             # A kill by Airflow or a fault of ours in the middle of it: nobody knows how far it got.
-            self.finish(Step.UNKNOWN, reason=type(error).__name__)
+            self._finish_after_failure(Step.UNKNOWN, type(error).__name__)
             raise
+        self._finish_as_sent(identify(answer))
+        return answer
 
     def start(self, *, in_flight: timedelta, allow: Callable[[Transaction], str]) -> None:
         """Become the one who sends, and have Airflow remember it before a byte leaves."""
@@ -80,10 +109,12 @@ class Attempt:
             self._ledger.start_sending(
                 self._order, attempt=self.name, task=self._task, in_flight=SEND_WITHIN + in_flight, allow=allow
             )
+        except (PaymentError, QuoineError):
+            # Refused, so nothing was written.
+            raise
         except BaseException as error:
             # It may have come as far as the commit, where Airflow could not remember it. No byte has left.
-            with suppress(Exception):
-                self.finish(Step.PREPARED, reason=f"not begun: {type(error).__name__}")
+            self._finish_after_failure(Step.PREPARED, f"not begun: {type(error).__name__}")
             raise
 
     def check_in_time(self) -> None:
@@ -101,6 +132,33 @@ class Attempt:
     def finish(self, step: Step, *, exchange_id: str | None = None, reason: str = "") -> bool:
         """Write the result over this attempt's own ``sending``; see :meth:`.Ledger.finish`."""
         return self._ledger.finish(self._order, attempt=self.name, step=step, exchange_id=exchange_id, reason=reason)
+
+    def _finish_after_failure(self, step: Step, reason: str) -> None:
+        # Where this fails the payment stays "sending": the next attempt stops, which is safe.
+        with suppress(Exception):
+            self.finish(step, reason=reason)
+
+    def _finish_as_sent(self, exchange_id: str) -> None:
+        done = f"The exchange carried it out, its id is {exchange_id}, but"
+        try:
+            wrote = self.finish(Step.SENT, exchange_id=exchange_id)
+        except Exception as error:
+            raise PaymentInDoubtError(
+                f"{done} this could not be written to the ledger ({type(error).__name__}: {error}). "
+                f"{how_to_settle(self._order)}"
+            ) from error
+        found = None if wrote else self._ledger.find(self._order)
+        if found is not None and (found.step, found.exchange_id) != (Step.SENT, exchange_id):
+            raise PaymentInDoubtError(
+                f"{done} a person has settled it meanwhile: in the ledger it is {found.step} "
+                f"{found.exchange_id or ''}. It may be paid twice: compare both with the exchange."
+            )
+
+    def _reason(self, error: QuoineError) -> str:
+        # The exchange's words about a user may hold personal data, which the ledger never does.
+        if self._order.kind == Kind.USER:
+            return f"{type(error).__name__} {getattr(error, 'status', '')}".strip()
+        return str(error)
 
 
 def boot_time() -> float:

@@ -16,6 +16,8 @@ transaction. The protocol's rules:
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, RowMapping, and_, func, insert, select, text, update
 
+from airflow_provider_quoine.exchange.models import is_issued_id
 from airflow_provider_quoine.payments.chain import faults, hash_of
 from airflow_provider_quoine.payments.schema import (
     EVENTS,
@@ -41,12 +44,26 @@ SATOSHIS = 100_000_000
 """Per bitcoin."""
 
 
-class LedgerUnusableError(Exception):
-    """The ledger cannot be used, so nothing is sent; the text says why and what to do."""
+DECIDES = frozenset({*Step, "exists", "absent", "released"})
+"""Events that say where a payment stands."""
+
+_REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
 
 
-class PaymentRefusedError(Exception):
-    """The ledger does not allow it. Nothing was sent and nothing was changed; the text says why and what to do."""
+class PaymentError(Exception):
+    """A payment cannot go on by itself; the text says why and what to do. It is never retried."""
+
+
+class LedgerUnusableError(PaymentError):
+    """The ledger cannot be used, so nothing is sent."""
+
+
+class PaymentRefusedError(PaymentError):
+    """The ledger does not allow it. Nothing was sent and nothing was changed."""
+
+
+class PaymentInDoubtError(PaymentError):
+    """It was sent, and the exchange may have carried it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +87,11 @@ class Order:
     user_id: str = ""
     address: str = ""
     amount: Decimal = Decimal(0)
+
+    @property
+    def name(self) -> str:
+        """The payment, for a message."""
+        return f"The payment {self.reference!r}" if self.kind == Kind.WITHDRAWAL else f"The new user {self.reference}"
 
     @property
     def satoshis(self) -> int:
@@ -122,6 +144,25 @@ class Head:
     identity: str
     number: int
     hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """
+    What happened to a payment, or to the ledger.
+
+    :param number: in the chain, from 1.
+    :param at: UTC.
+    :param event: a step, or a person's decision.
+    :param actor: the person, the task, or the attempt.
+    :param data: the rest.
+    """
+
+    number: int
+    at: datetime
+    event: str
+    actor: str
+    data: dict[str, Any]
 
 
 class Pin(Protocol):
@@ -291,9 +332,26 @@ class Ledger:
         """
         with self.transaction() as at:
             found = at.find_or_add(order, actor=actor)
-            if found.step not in SENDABLE | {Step.SENT}:
-                raise PaymentRefusedError(_why_not(found))
+            _refuse_unsendable(found)
             return found
+
+    def look(self, order: Order) -> Payment | None:
+        """
+        Find a reference's payment as :meth:`prepare` does, and begin none.
+
+        :raises PaymentRefusedError: as :meth:`prepare`.
+        """
+        with self.transaction() as at:
+            found = at.find(order)
+            if found is not None:
+                _refuse_another(found, order)
+                _refuse_unsendable(found)
+            return found
+
+    def note(self, order: Order, event: str, *, actor: str, **data: Any) -> None:
+        """Append an event that changes nothing, such as a question to a person; nothing secret and nothing personal."""
+        with self.transaction() as at:
+            at.append(order, event, actor=actor, **data)
 
     def start_sending(
         self,
@@ -383,15 +441,20 @@ class Ledger:
         """
         with self._remembered() as at:
             if not at.change(order, if_step=frozenset({Step.HELD}), step=Step.PREPARED, reason=why):
-                raise PaymentRefusedError(f"The payment is {_existing(at, order).step}, not held. Nothing was changed.")
+                raise PaymentRefusedError(
+                    f"{order.name} is {_existing(at, order).step}, not held. Nothing was changed."
+                )
             at.append(order, "released", actor=who, why=why)
 
     def exists(self, order: Order, *, exchange_id: str, who: str, why: str) -> None:
         """
         Record that the exchange carried a payment out, or that it was paid by hand while it was held.
 
+        :param exchange_id: positive whole number.
         :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before.
         """
+        if not is_issued_id(exchange_id):
+            raise PaymentRefusedError(f"{exchange_id!r:.80} is no id of the exchange. Nothing was changed.")
         with self._remembered() as at:
             found = _existing(at, order)
             if found.step == Step.SENT and not _settled_by_a_person(at, order):
@@ -399,7 +462,9 @@ class Ledger:
                     f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
                 )
             if found.step not in IN_DOUBT | {Step.HELD, Step.SENT}:
-                raise PaymentRefusedError(f"The payment is {found.step}: there is nothing to settle.")
+                raise PaymentRefusedError(
+                    f"{order.name} is {found.step}: there is nothing to settle. Nothing was changed."
+                )
             at.change(
                 order,
                 if_step=IN_DOUBT | {Step.HELD, Step.SENT},
@@ -420,7 +485,9 @@ class Ledger:
         with self._remembered() as at:
             found = _existing(at, order)
             if found.step not in IN_DOUBT:
-                raise PaymentRefusedError(f"The payment is {found.step}, so there is no doubt to settle.")
+                raise PaymentRefusedError(
+                    f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
+                )
             _refuse_in_doubt(found, at.now)
             at.change(order, if_step=IN_DOUBT, step=Step.PREPARED, reason=why, in_doubt_until=None)
             at.append(order, "absent", actor=who, why=why)
@@ -431,11 +498,11 @@ class Ledger:
             at.connection.execute(update(LEDGER).values(stopped_at=_text(at.now), stopped_by=who, stopped_why=why))
             at.append(None, "stopped", actor=who, why=why)
 
-    def resume(self, *, who: str) -> None:
+    def resume(self, *, who: str, why: str) -> None:
         """Let payments go on."""
         with self._remembered() as at:
             at.connection.execute(update(LEDGER).values(stopped_at=None, stopped_by=None, stopped_why=None))
-            at.append(None, "resumed", actor=who)
+            at.append(None, "resumed", actor=who, why=why)
 
     def find(self, order: Order) -> Payment | None:
         """Return the payment of an order's reference, without locking."""
@@ -443,12 +510,80 @@ class Ledger:
             row = connection.execute(select(PAYMENTS).where(_is(order))).mappings().one_or_none()
         return None if row is None else _payment(row)
 
+    def named(self, reference: str, kind: Kind) -> list[Payment]:
+        """Return the payments of a reference, of every exchange."""
+        return self._payments(PAYMENTS.c.reference == reference, PAYMENTS.c.kind == kind)
+
+    def unfinished(self) -> list[Payment]:
+        """Return the payments that are neither sent nor refused, the oldest first."""
+        return self._payments(PAYMENTS.c.step.not_in({Step.SENT, Step.REFUSED}))
+
+    def all(self) -> list[Payment]:
+        """Return all payments, the oldest first."""
+        return self._payments()
+
+    def _payments(self, *conditions: Any) -> list[Payment]:
+        query = select(PAYMENTS).where(*conditions).order_by(PAYMENTS.c.changed_at)
+        with self._engine.connect() as connection:
+            return [_payment(row) for row in connection.execute(query).mappings()]
+
+    def history(self, order: Order) -> list[Event]:
+        """Return the events of a payment, the oldest first."""
+        mine = and_(
+            EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(EVENTS).where(mine).order_by(EVENTS.c.number)).mappings().all()
+        return [
+            Event(
+                number=row["number"],
+                at=datetime.fromisoformat(row["at"]),
+                event=row["event"],
+                actor=row["actor"],
+                data=json.loads(row["data"]),
+            )
+            for row in rows
+        ]
+
+    @property
+    def identity(self) -> str:
+        """Which ledger this is."""
+        with self._engine.connect() as connection:
+            return str(connection.execute(select(LEDGER.c.identity)).scalar_one())
+
     def faults(self) -> list[str]:
         """Name every event that was edited, removed, added or put elsewhere."""
         with self._engine.connect() as connection:
             head = connection.execute(select(LEDGER)).mappings().one()
             events = connection.execute(select(EVENTS).order_by(EVENTS.c.number)).mappings()
             return list(faults(map(dict, events), head=head["head"], head_hash=head["head_hash"]))
+
+
+def check_reference(reference: Any) -> str:
+    """
+    Check a payment reference, as a template has rendered it.
+
+    :return: the reference, without blanks around it.
+    :raises PaymentRefusedError: if it is no text, is empty, is too long or cannot be typed as an argument.
+    """
+    text = reference.strip() if isinstance(reference, str) else ""
+    # "None" is what a template makes of a value that is missing.
+    if text == "None" or not _REFERENCE.fullmatch(text):
+        raise PaymentRefusedError(
+            f"{reference!r:.80} is no payment reference, so nothing was sent. Give text of at most 200 characters that "
+            "begins with a letter or a digit and is unique to the payment, such as an invoice's number."
+        )
+    return text
+
+
+def how_to_settle(order: Order) -> str:
+    """Return the steps by which a person settles an unknown outcome."""
+    where = shlex.quote(order.reference) + (" --kind user" if order.kind == Kind.USER else "")
+    command = "airflow quoine payments"
+    return (
+        f"Look it up at the exchange. If it exists: {command} exists {where} --id ID --why WHY. If it does not: "
+        f"{command} absent {where} --why WHY. Then clear this task."
+    )
 
 
 def _database_time(connection: Connection) -> datetime:
@@ -536,8 +671,8 @@ def _check_pin(at: Transaction, pinned: Head | None) -> None:
 
 def _settled_by_a_person(at: Transaction, order: Order) -> bool:
     mine = and_(EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference)
-    # A late result is written down, and changes nothing.
-    mine = and_(mine, EVENTS.c.event.not_like("late%"))
+    # Late results and notes are written down, and change nothing.
+    mine = and_(mine, EVENTS.c.event.in_(DECIDES))
     last = select(EVENTS.c.event).where(mine).order_by(EVENTS.c.number.desc()).limit(1)
     return str(at.connection.execute(last).scalar_one()) == "exists"
 
@@ -553,6 +688,11 @@ def _refuse_another(found: Payment, order: Order) -> None:
         )
 
 
+def _refuse_unsendable(found: Payment) -> None:
+    if found.step not in SENDABLE | {Step.SENT}:
+        raise PaymentRefusedError(_why_not(found))
+
+
 def _refuse_in_doubt(found: Payment, now: datetime) -> None:
     if found.in_doubt_until is not None and now < found.in_doubt_until:
         seconds = (found.in_doubt_until - now).total_seconds()
@@ -562,13 +702,17 @@ def _refuse_in_doubt(found: Payment, now: datetime) -> None:
 
 
 def _why_not(found: Payment) -> str:
-    reference = found.order.reference
+    order = found.order
     if found.step == Step.SENT:
-        return f"The payment {reference!r} was sent already: it is {found.exchange_id} at the exchange."
+        return f"{order.name} was sent already: it is {found.exchange_id} at the exchange."
     if found.step == Step.HELD:
-        return f"A person holds the payment {reference!r}: {found.reason}. Nothing was sent by this attempt."
-    until = f" (in doubt until {found.in_doubt_until.isoformat()})" if found.in_doubt_until else ""
+        return (
+            f"A person holds {order.name[0].lower()}{order.name[1:]}: {found.reason}. Nothing was sent by this "
+            "attempt. It goes on once it is released (airflow quoine payments release) or recorded as paid (exists)."
+        )
+    until = f" (in doubt until {found.in_doubt_until.isoformat(timespec='seconds')})" if found.in_doubt_until else ""
+    because = f" Why: {found.reason}" if found.reason else ""
     return (
-        f"The payment {reference!r} is {found.step}{until}: it may exist at the exchange. Nothing was sent by this "
-        "attempt. Look it up there, then settle it: airflow quoine payments exists or absent."
+        f"{order.name} is {found.step}{until}: its outcome is unknown, and it may exist at the exchange. Nothing was "
+        f"sent by this attempt. {how_to_settle(order)} It was sent by {found.task}.{because}"
     )

@@ -3,113 +3,224 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
-from airflow_provider_quoine.payments.records import WITHDRAWAL, Entry
-from airflow_provider_quoine.payments.send_once import QuoineMustNotSendError, SendOnce
+from airflow_provider_quoine.hooks.quoine import QuoineHook
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from airflow_provider_quoine.exchange.models import Withdrawal, WithdrawalOrder
-    from airflow_provider_quoine.hooks.quoine import QuoineHook
+    from airflow_provider_quoine.payments.ledger import Order, Transaction
+    from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 
 #: The state of a withdrawal that was checked and not sent.
 DRY_RUN = "dry_run"
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 log = logging.getLogger("airflow.task.hooks.quoine.withdrawals")
 
 
-def open_record(context: Context, *, amount: str | Decimal, address: str) -> tuple[SendOnce, Entry, WithdrawalOrder]:
+class WithdrawalPayment:
     """
-    Open the record of this run's and task's withdrawal, before anything else can fail.
-
-    :param amount: bitcoin, as rendered.
-    :param address: bitcoin address, as rendered.
-    :return: the record, its entry, and the order that the entry describes.
-    :raises QuoineMustNotSendError: if an earlier try may have sent a withdrawal.
-    :raises QuoineInputError: if amount or address is wrong.
-    """
-    from airflow_provider_quoine.exchange.errors import QuoineInputError
-    from airflow_provider_quoine.exchange.models import WithdrawalOrder
-
-    once = SendOnce.for_task(context, WITHDRAWAL)
-    try:
-        order = WithdrawalOrder.parse(amount=amount, address=address)
-    except QuoineInputError:
-        # Without a record, a later try with corrected fields could not know that this one has sent nothing.
-        once.begin({})
-        raise
-    return once, once.begin(order.as_dict()), order
-
-
-def check_policy(*, hook: QuoineHook, order: WithdrawalOrder) -> None:
-    """
-    Check an order against the connection's policy, as it is now.
-
-    :raises QuoineInputError: naming the rule that it breaks.
-    """
-    from airflow_provider_quoine.payments.policy import WithdrawalPolicy
-
-    policy = WithdrawalPolicy.of(hook.settings)
-    policy.check(order)
-    if policy.allows_any_address:
-        log.warning("Connection %s allows withdrawals to any address (*).", hook.quoine_conn_id)
-
-
-def send_withdrawal(*, hook: QuoineHook, once: SendOnce, order: WithdrawalOrder, auth_code: str) -> Withdrawal:
-    """
-    Check the policy and send a withdrawal.
+    One try of a task at a withdrawal.
 
     :param hook: its key signs, the user's own (decisions, Who signs), and its connection holds the policy.
-    :param once: the record, begun by this try.
+    :param reference: the payment reference, as rendered.
+    :param user_id: whose money it is; empty where the operator does not know it.
+    :param amount: bitcoin, as rendered.
+    :param address: bitcoin address, as rendered.
+    :param task: where in Airflow this is, for a person.
+    :param dry_run: begin nothing in the ledger, and send nothing.
+    :raises QuoineInputError: if amount, address or connection is wrong.
+    :raises PaymentRefusedError: if the reference is none.
+    :raises LedgerUnusableError: if there is no ledger that this host may use.
+    :ivar order: amount and address.
+    """
+
+    def __init__(
+        self,
+        *,
+        hook: QuoineHook,
+        reference: str,
+        user_id: str,
+        amount: str | Decimal,
+        address: str,
+        task: str,
+        dry_run: bool,
+    ) -> None:
+        from airflow_provider_quoine.exchange.models import WithdrawalOrder
+        from airflow_provider_quoine.payments.attempt import Attempt
+        from airflow_provider_quoine.payments.configuration import open_ledger
+
+        self.hook = hook
+        self.order = WithdrawalOrder.parse(amount=amount, address=address)
+        self.ledger_order = ledger_order(hook=hook, reference=reference, user_id=user_id, order=self.order)
+        self._ledger = open_ledger()
+        self._attempt = Attempt(ledger=self._ledger, order=self.ledger_order, task=task)
+        self._is_dry_run = dry_run
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether the exchange may have seen the request, and with it the authentication code."""
+        return self._attempt.has_sent
+
+    def begin(self) -> Withdrawal | None:
+        """
+        Find or begin the payment, before anything else can fail.
+
+        :return: the withdrawal, if it was sent before; it is looked up at the exchange.
+        :raises PaymentRefusedError: if it must not be sent.
+        :raises QuoineError: if the exchange does not answer.
+        """
+        from airflow_provider_quoine.payments.schema import Step
+
+        found = self._ledger.look(self.ledger_order) if self._is_dry_run else self._attempt.begin()
+        return self._look_up(str(found.exchange_id)) if found is not None and found.step == Step.SENT else None
+
+    def note(self, event: str, **data: Any) -> None:
+        """Append an event that changes nothing, such as a question to a person; a dry run leaves no trace."""
+        if not self._is_dry_run:
+            self._attempt.note(event, **data)
+
+    def check_policy(self) -> None:
+        """
+        Check the order against the connection's policy, as it is now.
+
+        :raises QuoineInputError: naming the rule that it breaks.
+        """
+        policy = _policy_of(self.hook)
+        policy.check(self.order)
+        if policy.allows_any_address:
+            log.warning("Connection %s allows withdrawals to any address (*).", self.hook.quoine_conn_id)
+
+    def send(self, auth_code: str, *, fence: Callable[[], None]) -> Withdrawal:
+        """
+        Send the withdrawal.
+
+        :param auth_code: the code that the exchange sent to the user.
+        :param fence: raises if Airflow has given the task to another try meanwhile.
+        :return: the withdrawal as the exchange answered it; amount and address are the order's.
+        :raises PaymentRefusedError: if it must not be sent.
+        :raises PaymentInDoubtError: if it may have been carried out and no id is known.
+        :raises QuoineError: if it surely was not carried out.
+        """
+
+        def allow(at: Transaction) -> str:
+            fence()
+            return self._allow(at)
+
+        with self.hook.get_conn(priority=Priority.URGENT) as client:
+            # Before the ledger, because an attempt must send within seconds of writing "sending".
+            slot = client.take_slot()
+            return self._attempt.send(
+                lambda in_time: client.create_withdrawal(
+                    order=self.order, auth_code=auth_code, slot=slot, before_send=in_time
+                ),
+                identify=lambda withdrawal: withdrawal.id,
+                in_flight=timedelta(seconds=client.in_flight_seconds()),
+                allow=allow,
+            )
+
+    def dry_run(self) -> dict[str, Any]:
+        """
+        Do everything but send.
+
+        :return: as :meth:`Withdrawal.as_dict`, with no id and the state :data:`DRY_RUN`.
+        :raises QuoineInputError: as sending would.
+        """
+        self.check_policy()
+        # Opening a client fails if there is no key to sign with.
+        self.hook.get_conn().close()
+        return {"id": None, **self.order.as_dict(), "state": DRY_RUN}
+
+    def _allow(self, at: Transaction) -> str:
+        from airflow_provider_quoine.payments.ledger import PaymentRefusedError
+
+        now = fresh(self.hook)
+        if (exchange_of(now), now.account) != (self.ledger_order.exchange, self.ledger_order.account):
+            raise PaymentRefusedError(
+                f"Connection {now.quoine_conn_id!r} or its key has changed while this task was waiting: it now leads "
+                f"to account {now.account} at {exchange_of(now)}. Nothing was sent. Start again with the connection "
+                "of the payment."
+            )
+        return _policy_of(now).allow(self.order, at)
+
+    def _look_up(self, withdrawal_id: str) -> Withdrawal:
+        from airflow_provider_quoine.payments.ledger import PaymentRefusedError
+
+        withdrawal = look_up(self.hook, withdrawal_id)
+        if difference := differs(withdrawal, self.order):
+            raise PaymentRefusedError(
+                f"The ledger names withdrawal {withdrawal.id}, but {difference}. Nothing was sent by this attempt. "
+                f"Correct the id: airflow quoine payments exists {self.ledger_order.reference} --id ID --why WHY"
+            )
+        log.info("The withdrawal of payment %s is %s, sent before.", self.ledger_order.reference, withdrawal.id)
+        return withdrawal
+
+
+def ledger_order(*, hook: QuoineHook, reference: str, user_id: str, order: WithdrawalOrder) -> Order:
+    """
+    Return what a payment reference stands for.
+
+    :param hook: of the key that signs.
+    :param reference: as rendered.
+    :param user_id: whose money it is; empty where that is not known.
     :param order: amount and address.
-    :param auth_code: the code that the exchange sent to the user.
-    :return: the withdrawal as the exchange answered it.
-    :raises QuoineMustNotSendError: if it may have been carried out and no id is known.
-    :raises QuoineError: if it surely was not carried out.
+    :raises PaymentRefusedError: if the reference is none.
+    :raises QuoineInputError: if the connection is incomplete.
     """
-    check_policy(hook=hook, order=order)
-    with hook.get_conn(priority=Priority.URGENT) as client:
-        # Before the record, because a try must send within seconds of writing "sending".
-        slot = client.take_slot()
-        return once.send(
-            lambda in_time: client.create_withdrawal(order=order, auth_code=auth_code, slot=slot, before_send=in_time),
-            identify=lambda withdrawal: withdrawal.id,
-            in_flight_seconds=client.in_flight_seconds(),
-        )
+    from airflow_provider_quoine.payments.ledger import Order, check_reference
+    from airflow_provider_quoine.payments.schema import Kind
+
+    return Order(
+        exchange=exchange_of(hook),
+        kind=Kind.WITHDRAWAL,
+        reference=check_reference(reference),
+        account=hook.account,
+        user_id=user_id,
+        address=order.address.canonical,
+        amount=order.amount,
+    )
 
 
-def dry_run_withdrawal(*, hook: QuoineHook, order: WithdrawalOrder) -> dict[str, Any]:
+def fresh(hook: QuoineHook) -> QuoineHook:
+    """Return a hook that reads the connection anew: a hook keeps it, and the wait for a slot may take an hour."""
+    return QuoineHook(hook.quoine_conn_id, credentials_variable=hook.credentials_variable)
+
+
+def exchange_of(hook: QuoineHook) -> str:
+    """Return the exchange that a hook speaks to, written in one way only: references are unique there."""
+    parts = urlsplit(hook.settings.base_url)
+    host = parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def look_up(hook: QuoineHook, withdrawal_id: str) -> Withdrawal:
     """
-    Do everything but send.
+    Look up a withdrawal.
 
-    :return: as :meth:`Withdrawal.as_dict`, with no id and the state :data:`DRY_RUN`.
-    :raises QuoineInputError: as sending would.
-    """
-    check_policy(hook=hook, order=order)
-    # Opening a client fails if there is no key to sign with.
-    hook.get_conn().close()
-    return {"id": None, **order.as_dict(), "state": DRY_RUN}
-
-
-def get_sent_withdrawal(*, hook: QuoineHook, withdrawal_id: str, order: WithdrawalOrder) -> Withdrawal:
-    """
-    Look up a withdrawal that the record calls sent, and check that it is the one of the order.
-
-    :param withdrawal_id: the exchange's id, recorded by an earlier try or by a person.
-    :raises QuoineMustNotSendError: if the exchange's withdrawal has another amount or address.
-    :raises QuoineError: if the exchange does not answer.
+    :raises QuoineError: if the exchange does not answer, or does not know it.
     """
     with hook.get_conn(priority=Priority.URGENT) as client:
-        withdrawal = client.get_withdrawal(withdrawal_id=withdrawal_id)
-    if not order.is_paid_by(withdrawal):
-        raise QuoineMustNotSendError(
-            f"The record names withdrawal {withdrawal.id}, but at the exchange that one is {withdrawal.amount} BTC to "
-            f"{withdrawal.address}, and this task's is {order}. Nothing was sent by this try. Correct the id in the "
-            "record."
-        )
-    log.info("This task's withdrawal is %s, sent before.", withdrawal.id)
-    return withdrawal
+        return client.get_withdrawal(withdrawal_id=withdrawal_id)
+
+
+def differs(withdrawal: Withdrawal, order: WithdrawalOrder) -> str:
+    """
+    Compare a withdrawal of the exchange's with an order.
+
+    :return: the difference in words, empty if they are the same.
+    """
+    if order.is_paid_by(withdrawal):
+        return ""
+    return f"at the exchange it is {withdrawal.amount:f} BTC to {withdrawal.address}, while the order is {order}"
+
+
+def _policy_of(hook: QuoineHook) -> WithdrawalPolicy:
+    from airflow_provider_quoine.payments.policy import WithdrawalPolicy
+
+    return WithdrawalPolicy.of(hook.settings)

@@ -95,13 +95,28 @@ def test_capture_order_books(run_dag: RunDag, exchange: SandboxControl, tmp_path
     assert exchange.state()["stream"]["connections_max"] <= 2
 
 
+def new_reference() -> str:
+    """A payment reference of its own."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+def order_of(onboarded: dict[str, Any]) -> dict[str, str]:
+    """A filled-in withdrawal form for the user of a run."""
+    return {
+        "payment_reference": new_reference(),
+        "user_id": str(onboarded["create_user"]),
+        "amount": "0.5",
+        "address": ADDRESS,
+    }
+
+
 def code_of(exchange: SandboxControl) -> Answer:
     """Type the newest code."""
     return lambda question: ("Send", {"one_time_token": exchange.auth_codes()[-1]["code"]})
 
 
 def test_chain(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
-    payout = {"amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
+    payout = {"payment_reference": new_reference(), "amount": "0.25", "withdrawal_address": ADDRESS, "pair": "btcjpy"}
     with person(code_of(exchange)) as asked:
         state, tasks, results = run_dag("quoine_onboard_and_withdraw", form | payout)
     assert (state, set(tasks.values())) == ("success", {"success"})
@@ -119,7 +134,9 @@ def test_chain(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) 
 
 def test_withdraw_bitcoin(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
     _, _, results = run_dag("quoine_onboard_user", form)
-    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS} | {
+        "payment_reference": new_reference()
+    }
     with person(code_of(exchange)):
         state, _, results = run_dag("quoine_withdraw_bitcoin", order)
     assert state == "success"
@@ -128,9 +145,25 @@ def test_withdraw_bitcoin(run_dag: RunDag, exchange: SandboxControl, form: dict[
     assert withdrawal["amount"] == "0.5"
 
 
+def test_a_day_is_paid_once_however_often_its_dag_runs(
+    run_dag: RunDag, exchange: SandboxControl, form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, results = run_dag("quoine_onboard_user", form)
+    payout = order_of(results)
+    monkeypatch.setenv("AIRFLOW_VAR_QUOINE_DAILY_PAYOUT", json.dumps(payout))
+    with person(code_of(exchange)) as asked:
+        first = run_dag("quoine_daily_payout", {})
+        again = run_dag("quoine_daily_payout", {})
+    assert (first[0], again[0]) == ("success", "success")
+    assert first[2]["pay_out"]["id"] == again[2]["pay_out"]["id"]
+    assert (len(asked), len(exchange.state()["withdrawals"])) == (1, 1)
+
+
 def test_person_who_cancels_sends_nothing(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
     _, _, results = run_dag("quoine_onboard_user", form)
-    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS} | {
+        "payment_reference": new_reference()
+    }
     with person(lambda question: ("Cancel", {"one_time_token": ""})):
         _, tasks, _ = run_dag("quoine_withdraw_bitcoin", order)
     assert tasks == {"authorize_withdrawal": "skipped", "wait_for_withdrawal": "skipped"}
@@ -141,7 +174,9 @@ def test_wrong_codes_are_asked_for_again_a_bounded_number_of_times(
     run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]
 ) -> None:
     _, _, results = run_dag("quoine_onboard_user", form)
-    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS} | {
+        "payment_reference": new_reference()
+    }
     with person(lambda question: ("Send", {"one_time_token": "000000000"})) as asked:
         _, tasks, _ = run_dag("quoine_withdraw_bitcoin", order)
     assert tasks["authorize_withdrawal"] == "failed"
@@ -152,7 +187,9 @@ def test_wrong_codes_are_asked_for_again_a_bounded_number_of_times(
 
 def test_second_code_may_be_right(run_dag: RunDag, exchange: SandboxControl, form: dict[str, str]) -> None:
     _, _, results = run_dag("quoine_onboard_user", form)
-    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS}
+    order = {"user_id": str(results["create_user"]), "amount": "0.5", "address": ADDRESS} | {
+        "payment_reference": new_reference()
+    }
     codes = iter(["000000000", "not a code"])
 
     def mistyped_at_first(question: dict[str, Any]) -> tuple[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.exchange.models import check_password
-from airflow_provider_quoine.payments.records import Step
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser, check_password
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.one_task import OneTask, set_connection
@@ -20,7 +22,6 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 
 CREATE = "POST /users/onboarding"
 PASSWORD = "Passw0rd-of-the-test"
-RECORD = "quoine_onboarding_user"
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_wrong_input_fails_at_once_and_nothing_is_sent(
     end = task.step()
     assert (end.state, exchange.state()["requests"]) == ("failed", [])
     assert words in end.words
-    assert task.record(RECORD)["step"] == Step.PREPARED
+    assert task.stands() == Step.PREPARED
 
 
 def test_a_document_of_another_type_is_not_sent(exchange: SandboxControl, form: dict[str, str], tmp_path: Path) -> None:
@@ -113,10 +114,14 @@ def test_the_record_is_in_doubt_for_as_long_as_the_documents_may_be_on_their_way
     exchange: SandboxControl, form: dict[str, str]
 ) -> None:
     Path(form["proof_address"]).write_bytes(b"x" * 1_000_000)
+    exchange.fault("drop_after", CREATE)
     task = create(form)
-    assert task.step().state == "success"
+    assert task.step().state == "failed"
+    payment = task.payment()
+    assert payment is not None
+    assert payment.in_doubt_until is not None
     # 10 s for each of 16 slices of a document of this size, and 120 s for the response.
-    in_doubt = datetime.fromisoformat(task.record(RECORD)["in_doubt_until"]) - datetime.now(UTC)
+    in_doubt = payment.in_doubt_until - datetime.now(UTC)
     assert in_doubt.total_seconds() > 16 * 10 + 120
 
 
@@ -202,7 +207,8 @@ def test_after_a_lost_answer_nothing_is_sent_again(
     task = create(form)
     end = task.step()
     assert end.state == "failed"
-    assert "airflow quoine users exists --id ID" in end.words
+    assert "--kind user --id ID --why WHY" in end.words
+    assert form["email_address"] not in end.words
     for _ in range(2):
         task.clear()
         end = task.step()
@@ -217,7 +223,7 @@ def test_a_user_whom_a_person_found_is_the_result(exchange: SandboxControl, form
     task = create(form)
     task.step()
     (user,) = exchange.state()["users"]
-    task.cli("users", "exists", "--id", str(user["user_id"]))
+    task.cli("exists", "--id", str(user["user_id"]))
     task.clear()
     assert task.step().state == "success"
     assert task.xcom() == str(user["user_id"])
@@ -228,8 +234,8 @@ def test_a_user_whom_a_person_did_not_find_is_created(exchange: SandboxControl, 
     exchange.fault("drop_before", CREATE)
     task = create(form)
     task.step()
-    task.end_in_flight_time(RECORD)
-    task.cli("users", "absent")
+    task.end_in_flight_time()
+    task.cli("absent")
     task.clear()
     assert task.step().state == "success"
     assert len(exchange.state()["users"]) == 1
@@ -239,19 +245,28 @@ def test_a_taken_email_after_doubt_is_probably_ours(exchange: SandboxControl, fo
     exchange.fault("drop_after", CREATE)
     task = create(form)
     task.step()
-    task.end_in_flight_time(RECORD)
+    task.end_in_flight_time()
     # The person looked at the wrong place.
-    task.cli("users", "absent")
+    task.cli("absent")
     task.clear()
     end = task.step()
     assert end.state == "failed"
     assert "probably ours" in end.words
-    assert "airflow quoine users exists --id ID" in end.words
+    assert "--kind user --id ID --why WHY" in end.words
     assert len(exchange.state()["users"]) == 1
 
 
 def test_a_taken_email_without_doubt_is_a_plain_refusal(exchange: SandboxControl, form: dict[str, str]) -> None:
-    create(form).step()
+    document = Document(name="document.pdf", content=b"%PDF-")
+    person = {name: form[name] for name in ("first_name", "last_name", "phone")}
+    with QuoineHook().get_conn() as client:
+        client.create_onboarding_user(
+            user=OnboardingUser(email=form["email_address"], country="JP", **person),
+            password=PASSWORD,
+            id_document=document,
+            proof_address=document,
+            bank_statement=document,
+        )
     task = create(form)
     # The second time nothing is in doubt either: the first try was refused.
     for _ in range(2):
@@ -261,6 +276,24 @@ def test_a_taken_email_without_doubt_is_a_plain_refusal(exchange: SandboxControl
         assert "probably" not in end.words
         task.clear()
     assert len(exchange.state()["users"]) == 1
+
+
+def test_a_second_run_for_the_same_email_finds_the_user(exchange: SandboxControl, form: dict[str, str]) -> None:
+    first = create(form)
+    assert first.step().state == "success"
+    first.delete_run()
+    again = create(form | {"email_address": f" {form['email_address'].upper()} ", "first_name": "Jiro"})
+    assert again.step().state == "success"
+    assert len(exchange.state()["requests"]) == 1
+    (user,) = exchange.state()["users"]
+    assert again.xcom() == str(user["user_id"])
+
+
+def test_no_email_is_in_the_ledger(exchange: SandboxControl, form: dict[str, str]) -> None:
+    create(form).step()
+    text = (Path(os.environ["AIRFLOW_HOME"]) / "quoine" / "ledger.db").read_bytes()
+    log = (Path(os.environ["AIRFLOW_HOME"]) / "quoine" / "ledger.db-wal").read_bytes()
+    assert form["email_address"].encode() not in text + log
 
 
 def test_no_secret_and_no_document_is_in_the_rendered_fields(exchange: SandboxControl, form: dict[str, str]) -> None:

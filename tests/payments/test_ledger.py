@@ -147,5 +147,5 @@ def test_from_a_stop_on_nothing_is_sent(ledger: Ledger) -> None:
     ledger.stop(who="ann", why="a key was stolen")
     with pytest.raises(PaymentRefusedError, match="Payments are stopped: a key was stolen"):
         send(ledger, ORDER, "a")
-    ledger.resume(who="ann")
+    ledger.resume(who="ann", why="the key is new")
     send(ledger, ORDER, "a")

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
+
+from airflow_provider_quoine.payments.ledger import Ledger, Payment
+from airflow_provider_quoine.payments.schema import IN_DOUBT, Kind
+from airflow_provider_quoine.payments.users import user_reference
 
 FOLDER = Path(__file__).parent / "dags"
 BUNDLE = "tests"
@@ -52,10 +56,11 @@ class OneTask:
     A new run of a DAG whose one task is called ``task``.
 
     :param dag_id: of ``tests/support/dags/one_task.py``
-    :param conf: the run's parameters
+    :param run_id: the run's id; by default a new one
+    :param conf: the run's parameters; a withdrawal without a ``payment_reference`` gets one of its own
     """
 
-    def __init__(self, dag_id: str, **conf: Any) -> None:
+    def __init__(self, dag_id: str, *, run_id: str | None = None, **conf: Any) -> None:
         from airflow.models.dagbag import DBDagBag
         from airflow.models.dagrun import DagRun
         from airflow.sdk import timezone
@@ -65,7 +70,10 @@ class OneTask:
 
         self.task = parsed().dags[dag_id].get_task("task")
         self.dag_id, now = dag_id, timezone.utcnow()
-        self.run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=None, run_after=now)
+        self.run_id = run_id or DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=None, run_after=now)
+        if dag_id.startswith(("withdraw", "authorize")):
+            conf = {"payment_reference": f"test-{uuid4().hex}"} | conf
+        self.reference = str(conf.get("payment_reference") or conf.get("email_address"))
         with create_session() as session:
             self.dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
             assert self.dag is not None
@@ -170,40 +178,56 @@ class OneTask:
         with create_session() as session, self.instance() as instance:
             clear_task_instances([session.merge(instance)], session)
 
-    def record(self, key: str) -> dict[str, Any]:
-        """Read the record in the task state store."""
-        from airflow.state import TaskScope, get_state_backend
+    @property
+    def kind(self) -> Kind:
+        """The kind of the task's payment."""
+        return Kind.USER if "user" in self.dag_id else Kind.WITHDRAWAL
 
-        stored = get_state_backend().get(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"), key)
-        record: dict[str, Any] = json.loads(stored or "{}")
-        return record
+    def payment(self) -> Payment | None:
+        """Read the task's payment in the ledger; None if it was not begun."""
+        ledger = ledger_of_tests()
+        reference = user_reference(ledger, self.reference) if self.kind == Kind.USER else self.reference
+        return next(iter(ledger.named(reference, self.kind)), None)
+
+    def stands(self) -> str:
+        """Where the task's payment stands; empty if it was not begun."""
+        found = self.payment()
+        return found.step if found is not None else ""
+
+    def events(self) -> list[str]:
+        """What happened to the payment."""
+        found = self.payment()
+        return [event.event for event in ledger_of_tests().history(found.order)] if found is not None else []
 
     def wipe(self) -> None:
-        """Delete the task's entries in the task state store, as later Airflow versions do when a task is cleared."""
+        """Delete the task's entries in the task state store, as Airflow 3.4 does when a task is cleared."""
         from airflow.state import TaskScope, get_state_backend
 
         get_state_backend().clear(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"))
 
-    def end_in_flight_time(self, key: str) -> None:
+    def delete_run(self) -> None:
+        """Let the run end and delete it, and with it all that Airflow remembers of it."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from airflow.utils.state import DagRunState
+
+        with create_session() as session:
+            run = session.query(DagRun).filter_by(dag_id=self.dag_id, run_id=self.run_id).one()
+            run.state = DagRunState.SUCCESS
+        deleted = api().delete(f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}")
+        assert deleted.status_code == 204, deleted.text
+
+    def end_in_flight_time(self) -> None:
         """Let the time pass in which the lost request may still be in flight."""
-        from airflow.state import TaskScope, get_state_backend
+        found = self.payment()
+        assert found is not None
+        with ledger_of_tests().transaction() as at:
+            assert at.change(found.order, if_step=IN_DOUBT, in_doubt_until="2026-01-01T00:00:00+00:00")
 
-        scope = TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task")
-        past = self.record(key) | {"in_doubt_until": "2026-01-01T00:00:00+00:00"}
-        get_state_backend().set(scope, key, json.dumps(past))
-
-    def cli(self, group: str, command: str, *more: str, **where: str) -> None:
-        """
-        Run ``airflow quoine`` on this task, in this process.
-
-        :param where: values to pass instead of this task's own ``dag_id``, ``run_id`` or ``task_id``
-        """
-        from airflow.cli import cli_parser
-
-        place = {"dag_id": self.dag_id, "run_id": self.run_id, "task_id": "task"} | where
-        named = [word for name, value in place.items() for word in (f"--{name.replace('_', '-')}", value)]
-        told = cli_parser.get_parser().parse_args(["quoine", group, command, *named, *more])
-        told.func(told)
+    def cli(self, command: str, *more: str) -> None:
+        """Run ``airflow quoine payments`` on this task's payment, in this process."""
+        why = () if command == "show" else ("--why", "a test")
+        payments_cli(command, self.reference, "--kind", str(self.kind), *why, *more)
 
     def rendered(self) -> dict[str, Any]:
         """Read the rendered fields that Airflow's page shows."""
@@ -219,6 +243,22 @@ class OneTask:
         """Read an XCom of the task; None if there is none."""
         found = api().get(f"{self._url}/xcomEntries/{key}", params={"stringify": False})
         return found.json()["value"] if found.status_code == 200 else None
+
+
+def payments_cli(*words: str) -> None:
+    """Run ``airflow quoine payments`` in this process."""
+    from airflow.cli import cli_parser
+
+    told = cli_parser.get_parser().parse_args(["quoine", "payments", *words])
+    told.func(told)
+
+
+def ledger_of_tests() -> Ledger:
+    """Open the ledger that the tasks of this process use, outside of a task."""
+    from airflow_provider_quoine.cli.payments import ModelPin
+    from airflow_provider_quoine.payments.configuration import open_ledger
+
+    return open_ledger(pin=ModelPin())
 
 
 @cache

@@ -43,33 +43,42 @@ with DAG("request_code", schedule=None, params={"user_id": ""}):
     QuoineRequestAuthCodeOperator(user_id="{{ params.user_id }}", credentials_variable="user_key", **RETRIED)
 
 ORDER: dict[str, Any] = {
+    "payment_reference": "{{ params.payment_reference }}",
     "amount": "{{ params.amount }}",
     "address": "{{ params.address }}",
     "credentials_variable": "user_key",
     **RETRIED,
 }
+FORM: dict[str, Any] = {"payment_reference": "", "amount": "", "address": ""}
+#: The last one is the first DAG with another name.
 WAYS: dict[str, dict[str, Any]] = {
     "": {},
     "_dry": {"dry_run": True},
     "_waiting": {"wait_for_completion": True, "poke_interval": 0.05},
+    "_copied": {},
 }
 for name, how in WAYS.items():
-    with DAG(f"withdraw{name}", schedule=None, params={"amount": "", "address": ""}):
+    with DAG(f"withdraw{name}", schedule=None, params=FORM):
         QuoineCreateWithdrawalOperator(auth_code_variable="user_code", **ORDER, **how)
-    with DAG(f"authorize{name}", schedule=None, params={"amount": "", "address": "", "user_id": ""}):
+    with DAG(f"authorize{name}", schedule=None, params=FORM | {"user_id": ""}):
         QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER, **how)
 
-with DAG("withdraw_native", schedule=None, params={"amount": 0}, render_template_as_native_obj=True):
+NATIVE: dict[str, Any] = {"params": {"payment_reference": "", "amount": ""}, "render_template_as_native_obj": True}
+with DAG("withdraw_native", schedule=None, **NATIVE):
     QuoineCreateWithdrawalOperator(
         auth_code_variable="user_code",
         **ORDER | {"address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
     )
 
-with DAG("withdraw_native_in_quotes", schedule=None, params={"amount": ""}, render_template_as_native_obj=True):
+with DAG("withdraw_native_in_quotes", schedule=None, **NATIVE):
     QuoineCreateWithdrawalOperator(
         auth_code_variable="user_code",
         **ORDER | {"amount": "'{{ params.amount }}'", "address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"},
     )
 
-with DAG("authorize_by_variable", schedule=None, params={"address": "", "user_id": ""}):
+with DAG("withdraw_by_variable", schedule=None, params=FORM):
+    by_variable = {"payment_reference": "{{ var.value.reference }}", "amount": "{{ var.value.payout }}"}
+    QuoineCreateWithdrawalOperator(auth_code_variable="user_code", **ORDER | by_variable)
+
+with DAG("authorize_by_variable", schedule=None, params=FORM | {"user_id": ""}):
     QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER | {"amount": "{{ var.value.payout }}"})

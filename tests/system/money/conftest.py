@@ -14,7 +14,7 @@ from tests.system.money.runner import Cell
 HERE = Path(__file__).parent
 COLUMNS = {
     "": [(follow_up, False) for follow_up in FollowUp],
-    "... record wiped, then:": [(FollowUp.CLEAR, True), (FollowUp.BOTH, True)],
+    "... task state wiped, then:": [(FollowUp.CLEAR, True), (FollowUp.BOTH, True)],
 }
 
 

@@ -14,7 +14,11 @@ from urllib.parse import quote
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
+from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.ledger import Ledger, Payment
+from airflow_provider_quoine.payments.schema import Kind
 from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.payments.memory import Memory
 from tools.airflow_api import ENDED, wait_for
 from tools.sandbox import ADDRESS, SandboxProcess
 from tools.standalone import Standalone, free_port
@@ -24,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DAGS = Path(__file__).parent / "dags"
 POST = "POST /btc_withdrawals/"
 PASSWORD = "Passw0rd-of-all-users"
-USERS = 90
+USERS = 110
 
 PARALLELISM = 8
 #: Killed workers are noticed soon, and slow ones are not mistaken for them.
@@ -97,7 +101,8 @@ class Environment:
     def trigger(self, dag_id: str, user: User, **conf: Any) -> Run:
         """Start a run."""
         self.airflow.api.unpause(dag_id)
-        return Run(dag_id, self.airflow.api.trigger(dag_id, {"user_id": user.user_id, "amount": user.amount, **conf}))
+        order = {"user_id": user.user_id, "amount": user.amount, "payment_reference": f"payment-{user.user_id}"}
+        return Run(dag_id, self.airflow.api.trigger(dag_id, order | conf))
 
     def ended_runs(self, dag_ids: set[str]) -> set[Run]:
         """List the runs that have ended."""
@@ -129,17 +134,21 @@ class Environment:
         body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False}
         self.airflow.api.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
 
-    def record(self, run: Run) -> dict[str, Any]:
-        """Return the withdrawal's record in the task state store."""
-        value = self.airflow.api.call("GET", f"{self._store(run)}/quoine_withdrawal")["value"]
-        record: dict[str, Any] = json.loads(value) if isinstance(value, str) else value
-        return record
+    def delete_run(self, run: Run) -> None:
+        """Delete a run, and with it all that Airflow remembers of it."""
+        self.airflow.api.call("DELETE", f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}")
+
+    def payment(self, user: User) -> Payment:
+        """Read the user's payment in the ledger."""
+        ledger = Ledger(open_file(self.airflow.home / "quoine" / "ledger.db"), pin=Memory())
+        (payment,) = ledger.named(f"payment-{user.user_id}", Kind.WITHDRAWAL)
+        return payment
 
     def _store(self, run: Run) -> str:
         task = self.task(run)["task_id"]
         return f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances/{task}/state-store"
 
-    def wipe_record(self, run: Run) -> None:
+    def wipe_state(self, run: Run) -> None:
         """Wipe the task state store of a run's task."""
         path = self._store(run)
         assert self.airflow.api.call("GET", path)["total_entries"] > 0

@@ -60,11 +60,6 @@ class Expectation:
         """Return the expected end."""
         return {FollowUp.RETRY: self.retry, FollowUp.CLEAR: self.clear, FollowUp.BOTH: self.both}[follow_up]
 
-    def end_without_record(self, follow_up: FollowUp) -> End:
-        """Return the expected end if the record is wiped before the clear: then the clear adds a try that stops."""
-        withdrawals = self.first if follow_up == FollowUp.CLEAR else self.retry.withdrawals
-        return End("failed", self.end(follow_up).tries, withdrawals)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fault:
@@ -83,10 +78,10 @@ class Fault:
     conf: dict[str, Any] = field(default_factory=dict)
 
 
-ADVICE_TEXT = "airflow quoine withdrawals exists --id ID"
+ADVICE_TEXT = "airflow quoine payments exists payment-"
 
 DONE = Expectation(
-    why="Nothing is left to do: a cleared task finds the id on record and continues with that withdrawal.",
+    why="Nothing is left to do: a cleared task finds the id in the ledger and continues with that withdrawal.",
     first=1,
     retry=End("success", 1, 1),
     clear=End("success", 2, 1),
@@ -136,8 +131,15 @@ def killed(withdrawals: int) -> Expectation:
     )
 
 
+KILLED_BEFORE_SENDING = Expectation(
+    why="Nothing was sent, and the ledger knows it: the next try sends.",
+    first=0,
+    retry=End("success", 2, 1),
+    clear=End("success", 2, 1),
+    both=End("success", 3, 1),
+)
 KILLED_AFTER_RECORD = Expectation(
-    why="The id is on record: the next try continues with that withdrawal.",
+    why="The id is in the ledger: the next try continues with that withdrawal.",
     first=1,
     retry=End("success", 2, 1),
     clear=End("success", 2, 1),
@@ -169,6 +171,7 @@ FAULTS = (
         conf={"code_lasts": True},
     ),
     Fault(name="422 wrong code", expectation=REFUSED, conf={"wrong_code": True}),
+    Fault(name="SIGKILL before sending", expectation=KILLED_BEFORE_SENDING, conf={"moment": Moment.BEFORE_SENDING}),
     Fault(name="SIGKILL before the POST", expectation=killed(0), conf={"moment": Moment.BEFORE_POST}),
     # The exchange carries the request out after the worker was killed.
     Fault(

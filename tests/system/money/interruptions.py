@@ -8,19 +8,20 @@ import signal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.payments.ledger import Ledger
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_quoine.payments.send_once import StateStore
 
 
 class Moment(StrEnum):
     """When the worker is interrupted."""
 
-    BEFORE_POST = "sending is recorded and read back, no byte has left"
+    BEFORE_SENDING = "the payment is prepared, sending is not in the ledger"
+    BEFORE_POST = "sending is in the ledger, no byte has left"
     DURING_POST = "the request has left, its answer has not come"
-    BEFORE_RECORD = "the answer has come, sent is not recorded"
-    AFTER_RECORD = "sent is recorded, the task has not ended"
+    BEFORE_RECORD = "the answer has come, sent is not in the ledger"
+    AFTER_RECORD = "sent is in the ledger, the task has not ended"
 
 
 def send_signal(name: str) -> None:
@@ -33,34 +34,32 @@ def send_signal(name: str) -> None:
         os.kill(process, signal.Signals[name])
 
 
-class InterruptingStore:
+def interrupt_ledger(moment: Moment, name: str) -> None:
     """
-    A task state store that interrupts the task.
+    Have the ledger of this process interrupt it.
 
-    :param store: Airflow's store
     :param moment: when to interrupt
     :param name: name of the signal
     """
+    start_sending, finish = Ledger.start_sending, Ledger.finish
 
-    def __init__(self, store: StateStore, *, moment: Moment, name: str) -> None:
-        self.store = store
-        self.moment = moment
-        self.name = name
+    def start_and_interrupt(self: Ledger, *args: Any, **more: Any) -> None:
+        if moment == Moment.BEFORE_SENDING:
+            send_signal(name)
+        start_sending(self, *args, **more)
+        if moment == Moment.BEFORE_POST:
+            send_signal(name)
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Read, and interrupt if the moment has come."""
-        value = self.store.get(key, default)
-        if self.moment == Moment.BEFORE_POST and value and value["step"] == "sending":
-            send_signal(self.name)
-        return value
+    def finish_and_interrupt(self: Ledger, *args: Any, **more: Any) -> bool:
+        if moment == Moment.BEFORE_RECORD:
+            send_signal(name)
+        wrote = finish(self, *args, **more)
+        if moment == Moment.AFTER_RECORD:
+            send_signal(name)
+        return wrote
 
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
-        """Write, and interrupt if the moment has come."""
-        if self.moment == Moment.BEFORE_RECORD and value["step"] == "sent":
-            send_signal(self.name)
-        self.store.set(key, value, retention=retention)
-        if self.moment == Moment.AFTER_RECORD and value["step"] == "sent":
-            send_signal(self.name)
+    Ledger.start_sending = start_and_interrupt  # type: ignore[method-assign]  # in this process, which ends with the task
+    Ledger.finish = finish_and_interrupt  # type: ignore[method-assign]  # as above
 
 
 def interrupt_first_try(context: Context) -> Context:
@@ -71,6 +70,5 @@ def interrupt_first_try(context: Context) -> Context:
         if moment == Moment.DURING_POST:
             # Nothing else in this process speaks HTTP before the withdrawal is sent.
             http.client.HTTPConnection.getresponse = lambda *_: send_signal(params["signal"])  # type: ignore[assignment,method-assign]
-        store: Any = InterruptingStore(context["task_state_store"], moment=moment, name=params["signal"])
-        context["task_state_store"] = store
+        interrupt_ledger(moment, params["signal"])
     return context

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import re
 import shlex
 import subprocess
@@ -40,18 +39,25 @@ def refusal(environment: Environment, command: list[str]) -> str:
     return str(failed.value.stderr)
 
 
+def filled_in(command: list[str], identifier: str = "") -> list[str]:
+    """Replace the words that a person fills in."""
+    return [{"ID": identifier, "WHY": "looked it up"}.get(word, word) for word in command]
+
+
 def test_a_withdrawal_that_exists_is_gone_on_with(environment: Environment) -> None:
     user, run, commands = stopped_run(environment, "drop_after")
     (found,) = environment.withdrawals(user)
-    written = environment.airflow.run(*[str(found["id"]) if word == "ID" else word for word in commands["exists"]])
+    reference = f"payment-{user.user_id}"
+    key = ("--conn-id", "money", "--credentials-variable", f"money_key_{user.user_id}")
+    written = environment.airflow.run(*filled_in(commands["exists"], str(found["id"])), *key)
+    assert "Amount and address are the same at the exchange" in written
     assert "Clear the task" in written
 
-    shown = environment.airflow.run(*["show" if word == "exists" else word for word in _without_id(commands["exists"])])
-    record = json.loads(shown)
-    assert record | {"step": "sent", "id": str(found["id"]), "decision": "exists"} == record
-    assert record["decided_by"] == getpass.getuser()
-    assert abs(datetime.now(UTC) - datetime.fromisoformat(record["decided_at"])).total_seconds() < 120
-    assert environment.record(run) == record
+    shown = environment.airflow.run("airflow", "quoine", "payments", "show", reference)
+    for told in ("sent", str(found["id"]), "exists", f"by {getpass.getuser()}", "looked it up"):
+        assert told in shown
+    payment = environment.payment(user)
+    assert (payment.step, payment.exchange_id) == ("sent", str(found["id"]))
 
     environment.clear(run)
     wait_for("the run to end", lambda: run in environment.ended_runs({run.dag_id}) or None, timeout=120)
@@ -62,18 +68,18 @@ def test_a_withdrawal_that_exists_is_gone_on_with(environment: Environment) -> N
 
 def test_a_withdrawal_that_does_not_exist_is_sent(environment: Environment) -> None:
     user, run, commands = stopped_run(environment, "drop_before")
+    absent = filled_in(commands["absent"])
     assert environment.withdrawals(user) == []
     # Too early: the request may still be in flight.
-    assert re.search(
-        r"may still be on its way. Look at the exchange again in \d+ s", refusal(environment, commands["absent"])
-    )
-    assert environment.record(run)["step"] == "unknown"
+    assert re.search(r"may still be on its way. Look at the exchange again in \d+ s", refusal(environment, absent))
+    payment = environment.payment(user)
+    assert payment.step == "unknown"
 
-    until = datetime.fromisoformat(environment.record(run)["in_doubt_until"])
+    until = payment.in_doubt_until
+    assert until is not None
     wait_for("the doubt to end", lambda: datetime.now(UTC) > until or None, timeout=120)
-    assert "Clear the task" in environment.airflow.run(*commands["absent"])
-    record = environment.record(run)
-    assert (record["step"], record["decision"], record["decided_by"]) == ("prepared", "absent", getpass.getuser())
+    assert "Clear the task" in environment.airflow.run(*absent)
+    assert environment.payment(user).step == "prepared"
 
     environment.clear(run)
     wait_for("the run to end", lambda: run in environment.ended_runs({run.dag_id}) or None, timeout=120)
@@ -81,8 +87,34 @@ def test_a_withdrawal_that_does_not_exist_is_sent(environment: Environment) -> N
     (sent,) = environment.withdrawals(user)
     assert environment.airflow.api.xcom(run.dag_id, run.run_id, "withdraw")["id"] == str(sent["id"])
     # Now it cannot be recorded as never sent.
-    assert "which the exchange has carried out" in refusal(environment, commands["absent"])
+    assert "no doubt to settle" in refusal(environment, absent)
 
 
-def _without_id(command: list[str]) -> list[str]:
-    return [word for word in command if word not in ("--id", "ID")]
+def test_a_withdrawal_that_is_paid_by_hand_is_held_first(environment: Environment) -> None:
+    user, run, _ = stopped_run(environment, "drop_before")
+    command = ["airflow", "quoine", "payments"]
+    which = [f"payment-{user.user_id}", "--why", "the user is waiting"]
+    until = environment.payment(user).in_doubt_until
+    assert until is not None
+    wait_for("the doubt to end", lambda: datetime.now(UTC) > until or None, timeout=120)
+    environment.airflow.run(*command, "hold", *which)
+    environment.clear(run)
+    environment.wait(run, "failed")
+    assert "A person holds the payment" in environment.log(run, 2)
+    environment.airflow.run(*command, "exists", *which, "--id", "77")
+    assert environment.withdrawals(user) == []
+
+
+def test_a_deleted_run_whose_id_is_taken_again_pays_nothing(environment: Environment) -> None:
+    """Findings, M6."""
+    user = environment.next_user()
+    run = environment.trigger("withdraw_0", user)
+    environment.wait(run, "success")
+    (sent,) = environment.withdrawals(user)
+    wait_for("the run to end", lambda: run in environment.ended_runs({run.dag_id}) or None, timeout=120)
+    environment.delete_run(run)
+    body = {"user_id": user.user_id, "amount": user.amount, "payment_reference": f"payment-{user.user_id}"}
+    path = f"dags/{run.dag_id}/dagRuns"
+    environment.airflow.api.call("POST", path, {"logical_date": None, "dag_run_id": run.run_id, "conf": body})
+    environment.wait(run, "success")
+    assert environment.withdrawals(user) == [sent]

@@ -9,10 +9,11 @@ from airflow.sdk import DAG
 
 from tests.system.money.operators import Authorize, Withdraw
 
-PARAMS = {"user_id": "", "amount": "", "conn": "money", "moment": "", "signal": "SIGKILL"}
+PARAMS = {"payment_reference": "", "user_id": "", "amount": "", "conn": "money", "moment": "", "signal": "SIGKILL"}
 CODES = {"code_lasts": False, "wrong_code": False}
 ORDER: dict[str, Any] = {
     "task_id": "withdraw",
+    "payment_reference": "{{ params.payment_reference }}",
     "amount": "{{ params.amount }}",
     "address": "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
     "credentials_variable": "money_key_{{ params.user_id }}",

@@ -1,0 +1,247 @@
+"""
+The commands that show and settle payments in the ledger.
+
+They run on a host with Airflow's configuration that reaches Airflow's database, because Airflow's memory of the ledger
+is there, and connections may be.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow.models.variable import Variable
+from sqlalchemy.exc import SQLAlchemyError
+
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
+from airflow_provider_quoine.exchange.models import WithdrawalOrder
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.configuration import PIN, open_ledger, read_pin, write_pin
+from airflow_provider_quoine.payments.ledger import Head, Ledger, Order, Payment, PaymentError
+from airflow_provider_quoine.payments.schema import Kind
+from airflow_provider_quoine.payments.users import user_reference
+from airflow_provider_quoine.payments.withdrawals import differs, exchange_of, ledger_order, look_up
+
+WRITTEN = "Written. Clear the task and it goes on from there."
+
+
+class ModelPin:
+    """Airflow's memory of the ledger, read and written in Airflow's database."""
+
+    def read(self) -> Head | None:
+        """Return the ledger's last event that Airflow has seen; None before the first."""
+        return read_pin(Variable.get(PIN, default_var=None))
+
+    def write(self, head: Head) -> None:
+        """Remember a ledger's last event."""
+        Variable.set(PIN, write_pin(head), description="The ledger of payments, as this Airflow has seen it last.")
+
+
+def list_(args: Namespace) -> None:
+    """Print the payments that are not final, the oldest first; with ``--all`` the others too."""
+    with _ledger() as ledger:
+        payments = ledger.all() if args.all else ledger.unfinished()
+    for payment in payments:
+        _say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}")
+    _say(f"{len(payments)} payments." if len(payments) != 1 else "1 payment.")
+
+
+def show_(args: Namespace) -> None:
+    """
+    Print a payment and its events.
+
+    :raises SystemExit: if there is none.
+    """
+    with _ledger() as ledger:
+        payment = _find(ledger, args)
+        history = ledger.history(payment.order)
+    order, until = payment.order, payment.in_doubt_until
+    lines = {
+        "reference": order.reference,
+        "kind": order.kind,
+        "exchange": order.exchange,
+        **order.details,
+        "step": payment.step,
+        "why": payment.reason,
+        "id": payment.exchange_id,
+        "in doubt until": until.isoformat(timespec="seconds") if until else None,
+        "task": payment.task,
+    }
+    for name, value in lines.items():
+        if value:
+            _say(f"{name:15} {value}")
+    for event in history:
+        data = json.dumps({name: value for name, value in event.data.items() if value}, ensure_ascii=False)
+        _say(f"{event.number:>6}  {event.at.isoformat(timespec='seconds')}  {event.event}  by {event.actor}  {data}")
+
+
+def hold_(args: Namespace) -> None:
+    """
+    Take a payment out of every task's hands, also one that no task has begun.
+
+    :raises SystemExit: as :meth:`.Ledger.hold` refuses.
+    """
+    with _ledger() as ledger:
+        is_new = not ledger.named(_reference(ledger, args), Kind(args.kind)) and args.kind == Kind.WITHDRAWAL
+        order = _new_order(args) if is_new else _find(ledger, args).order
+        ledger.hold(order, who=getpass.getuser(), why=args.why)
+    _say(
+        "Held. No task sends it. Pay it elsewhere, then record it: airflow quoine payments exists. Or give it back: "
+        "airflow quoine payments release."
+    )
+
+
+def release_(args: Namespace) -> None:
+    """
+    Give a held payment back to its task.
+
+    :raises SystemExit: as :meth:`.Ledger.release` refuses.
+    """
+    with _ledger() as ledger:
+        ledger.release(_find(ledger, args).order, who=getpass.getuser(), why=args.why)
+    _say(WRITTEN)
+
+
+def exists_(args: Namespace) -> None:
+    """
+    Record that the exchange carried a payment out; amount and address are compared if a connection is given.
+
+    :raises SystemExit: if they differ, or as :meth:`.Ledger.exists` refuses.
+    """
+    with _ledger() as ledger:
+        order = _find(ledger, args).order
+        said = _compare(order, args)
+        ledger.exists(order, exchange_id=args.identifier, who=getpass.getuser(), why=args.why)
+    _say(said)
+    _say(WRITTEN)
+
+
+def absent_(args: Namespace) -> None:
+    """
+    Record that the exchange did not carry a payment out.
+
+    :raises SystemExit: as :meth:`.Ledger.absent` refuses.
+    """
+    with _ledger() as ledger:
+        ledger.absent(_find(ledger, args).order, who=getpass.getuser(), why=args.why)
+    _say(WRITTEN)
+
+
+def stop_(args: Namespace) -> None:
+    """Stop all payments."""
+    with _ledger() as ledger:
+        ledger.stop(who=getpass.getuser(), why=args.why)
+    _say("Stopped. Nothing is sent from now on. Requests that had left are not called back.")
+
+
+def resume_(args: Namespace) -> None:
+    """Let payments go on."""
+    with _ledger() as ledger:
+        ledger.resume(who=getpass.getuser(), why=args.why)
+    _say("Payments go on. Clear the tasks that were stopped.")
+
+
+def verify_(args: Namespace) -> None:
+    """
+    Check the chain of events.
+
+    :raises SystemExit: if an event was edited, removed, added or moved.
+    """
+    with _ledger() as ledger:
+        faults = ledger.faults()
+    for fault in faults:
+        _say(fault)
+    if faults:
+        raise SystemExit(f"{len(faults)} faults: the ledger was changed by other means than this provider.")
+    _say("The chain of events is whole.")
+
+
+@contextmanager
+def _ledger() -> Iterator[Ledger]:
+    before = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
+    # Without it, a command finds no connection and no Variable that is in Airflow's database.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    try:
+        yield open_ledger(pin=ModelPin())
+    except (PaymentError, QuoineError) as refusal:
+        raise SystemExit(str(refusal)) from None
+    except SQLAlchemyError as error:
+        raise SystemExit(f"A database cannot be used, so nothing was changed: {error}") from None
+    finally:
+        os.environ.pop("_AIRFLOW_PROCESS_CONTEXT")
+        if before is not None:
+            os.environ["_AIRFLOW_PROCESS_CONTEXT"] = before
+
+
+def _reference(ledger: Ledger, args: Namespace) -> str:
+    reference = str(args.reference).strip()
+    return user_reference(ledger, reference) if args.kind == Kind.USER and "@" in reference else reference
+
+
+def _find(ledger: Ledger, args: Namespace) -> Payment:
+    reference = _reference(ledger, args)
+    found = [
+        payment
+        for payment in ledger.named(reference, Kind(args.kind))
+        if args.exchange in (None, payment.order.exchange)
+    ]
+    if not found:
+        raise SystemExit(
+            f"There is no payment {reference!r} of kind {args.kind} in the ledger. Nothing was changed. See: airflow "
+            "quoine payments list --all"
+        )
+    if len(found) > 1:
+        exchanges = ", ".join(payment.order.exchange for payment in found)
+        raise SystemExit(f"Several exchanges have it: {exchanges}. Nothing was changed. Name one with --exchange.")
+    return found[0]
+
+
+def _new_order(args: Namespace) -> Order:
+    if not (args.conn_id and args.amount and args.address):
+        raise SystemExit(
+            f"No task has begun {args.reference!r}. Nothing was changed. To hold it all the same, give --conn-id, "
+            "--amount and --address, and --credentials-variable and --user-id if its task has them."
+        )
+    return ledger_order(
+        hook=QuoineHook(args.conn_id, credentials_variable=args.credentials_variable),
+        reference=args.reference,
+        user_id=args.user_id,
+        order=WithdrawalOrder.parse(amount=args.amount, address=args.address),
+    )
+
+
+def _compare(order: Order, args: Namespace) -> str:
+    """Return what was compared, for the person."""
+    if order.kind != Kind.WITHDRAWAL or not args.conn_id:
+        return "It was not compared with the exchange; a withdrawal's task does so before it goes on."
+    hook = QuoineHook(args.conn_id, credentials_variable=args.credentials_variable)
+    if exchange_of(hook) != order.exchange:
+        raise SystemExit(f"Connection {args.conn_id!r} leads to {exchange_of(hook)}, not to {order.exchange}.")
+    try:
+        withdrawal = look_up(hook, args.identifier)
+    except QuoineNotFoundError as error:
+        raise SystemExit(f"{error} Nothing was changed. Without --conn-id the id is recorded as it is.") from None
+    except QuoineError as error:
+        return f"It could not be compared with the exchange: {error}"
+    if difference := differs(withdrawal, WithdrawalOrder.parse(amount=order.amount, address=order.address)):
+        raise SystemExit(f"This is another withdrawal: {difference}. Nothing was changed.")
+    return "Amount and address are the same at the exchange."
+
+
+def _details(order: Order) -> str:
+    if order.kind == Kind.USER:
+        return order.reference
+    details = order.details
+    return f"{order.reference}: {details['amount']} BTC to {details['address']}, account {details['account']}"
+
+
+def _found_in(payment: Payment) -> str:
+    return f"({payment.exchange_id or payment.reason or payment.task})"
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - the command's answer

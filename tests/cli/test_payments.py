@@ -1,0 +1,166 @@
+"""``airflow quoine payments``: the decisions that a person may record, and those that are refused."""
+
+from __future__ import annotations
+
+import getpass
+import uuid
+
+import pytest
+
+from airflow_provider_quoine.payments.schema import Step
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.support.one_task import OneTask, ledger_of_tests, payments_cli
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+POST = "POST /btc_withdrawals/"
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+KEY = ("--conn-id", "quoine_default", "--credentials-variable", "user_key")
+
+
+@pytest.fixture
+def task(exchange: SandboxControl, payer: str) -> OneTask:
+    """A withdrawal that waits for its code."""
+    task = OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS)
+    task.step()
+    return task
+
+
+@pytest.fixture
+def lost(exchange: SandboxControl, payer: str, task: OneTask) -> OneTask:
+    """A withdrawal that the exchange has, and whose answer was lost."""
+    exchange.fault("drop_after", POST)
+    assert task.answer("Send", exchange.latest_code(payer)).state == "failed"
+    return task
+
+
+def found_id(exchange: SandboxControl) -> str:
+    (withdrawal,) = exchange.state()["withdrawals"]
+    return str(withdrawal["id"])
+
+
+def refused(task: OneTask, *command: str) -> str:
+    """Return the refusal of a command; the payment must not have changed."""
+    before = task.payment()
+    with pytest.raises(SystemExit) as refusal:
+        task.cli(*command)
+    assert task.payment() == before
+    return str(refusal.value)
+
+
+def test_a_payment_is_shown_with_all_that_happened(lost: OneTask, capsys: pytest.CaptureFixture[str]) -> None:
+    lost.cli("show")
+    shown = capsys.readouterr().out
+    for told in (lost.reference, "unknown", "0.5", ADDRESS, lost.run_id, "asked", "answered", "sending"):
+        assert told in shown
+
+
+def test_what_is_not_final_is_listed(lost: OneTask, capsys: pytest.CaptureFixture[str]) -> None:
+    payments_cli("list")
+    assert lost.reference in capsys.readouterr().out
+    lost.end_in_flight_time()
+    lost.cli("hold")
+    lost.cli("exists", "--id", "77")
+    capsys.readouterr()
+    payments_cli("list")
+    assert lost.reference not in capsys.readouterr().out
+    payments_cli("list", "--all")
+    assert lost.reference in capsys.readouterr().out
+
+
+def test_what_a_person_found_is_written_with_who_and_why(lost: OneTask, exchange: SandboxControl) -> None:
+    lost.cli("exists", "--id", found_id(exchange))
+    payment = lost.payment()
+    assert payment is not None
+    assert (payment.step, payment.exchange_id) == (Step.SENT, found_id(exchange))
+    last = ledger_of_tests().history(payment.order)[-1]
+    assert (last.event, last.actor, last.data["why"]) == ("exists", getpass.getuser(), "a test")
+    lost.clear()
+    assert lost.step().state == "success"
+    assert lost.xcom()["id"] == found_id(exchange)
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_the_id_is_compared_with_the_exchange_at_once(
+    lost: OneTask, exchange: SandboxControl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Without --conn-id the id is recorded as it is" in refused(lost, "exists", "--id", "4999", *KEY)
+    lost.cli("exists", "--id", found_id(exchange), *KEY)
+    assert "Amount and address are the same at the exchange" in capsys.readouterr().out
+
+
+def test_a_comparison_that_failed_is_told(
+    lost: OneTask, exchange: SandboxControl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exchange.fault("status", "GET /btc_withdrawals/:id", status=503, body="down", times=4)
+    lost.cli("exists", "--id", found_id(exchange), *KEY)
+    assert "It could not be compared with the exchange" in capsys.readouterr().out
+
+
+def test_a_mistyped_id_stops_the_task_and_can_be_corrected(lost: OneTask, exchange: SandboxControl) -> None:
+    lost.cli("exists", "--id", "4999")
+    lost.clear()
+    assert lost.step().state == "failed"
+    lost.cli("exists", "--id", found_id(exchange))
+    lost.clear()
+    assert lost.step().state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+
+
+def test_an_id_that_the_exchange_gave_is_never_overwritten(exchange: SandboxControl, payer: str, task: OneTask) -> None:
+    task.answer("Send", exchange.latest_code(payer))
+    assert "The exchange itself answered with id" in refused(task, "exists", "--id", "4999")
+    assert "there is no doubt to settle" in refused(task, "absent")
+
+
+@pytest.mark.parametrize("identifier", ["5001/../1", "0", "x1"])
+def test_what_is_no_id_is_refused(lost: OneTask, identifier: str) -> None:
+    assert "is no id of the exchange" in refused(lost, "exists", "--id", identifier)
+
+
+@pytest.mark.parametrize("command", ["absent", "hold"])
+def test_absence_is_not_believed_while_the_request_may_be_on_its_way(lost: OneTask, command: str) -> None:
+    assert "may still be on its way. Look at the exchange again in" in refused(lost, command)
+
+
+def test_a_payment_that_is_held_is_paid_by_no_task(exchange: SandboxControl, payer: str, task: OneTask) -> None:
+    task.cli("hold")
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert (end.state, exchange.state()["withdrawals"]) == ("failed", [])
+    assert "A person holds the payment" in end.words
+    task.cli("release")
+    task.clear()
+    assert task.step().state == "awaiting_input"
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+
+
+def test_a_payment_that_no_task_has_begun_can_be_held(exchange: SandboxControl, payer: str) -> None:
+    task = OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS)
+    assert "No task has begun" in refused(task, "hold")
+    task.cli("hold", *KEY, "--user-id", payer, "--amount", "0.50", "--address", ADDRESS.upper())
+    end = task.step()
+    assert end.state == "failed"
+    assert "A person holds the payment" in end.words
+
+
+def test_from_a_stop_on_nothing_is_sent(exchange: SandboxControl, payer: str, task: OneTask) -> None:
+    payments_cli("stop", "--why", "a key was stolen")
+    try:
+        end = task.answer("Send", exchange.latest_code(payer))
+    finally:
+        payments_cli("resume", "--why", "it was found")
+    assert (end.state, exchange.state()["withdrawals"]) == ("failed", [])
+    assert "Payments are stopped: a key was stolen" in end.words
+
+
+@pytest.mark.parametrize("command", [("show",), ("exists", "--id", "5001"), ("absent",), ("release",)])
+def test_a_payment_that_there_is_not_is_named_as_such(airflow_database: None, command: tuple[str, ...]) -> None:
+    words = [command[0], f"test-{uuid.uuid4().hex}", *command[1:], *(() if command[0] == "show" else ("--why", "x"))]
+    with pytest.raises(SystemExit, match="There is no payment 'test-"):
+        payments_cli(*words)
+
+
+def test_the_chain_is_verified(lost: OneTask, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    payments_cli("verify")
+    assert "The chain of events is whole" in capsys.readouterr().out
