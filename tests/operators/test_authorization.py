@@ -18,7 +18,7 @@ from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.leaks import cells, contents, find
-from tests.support.one_task import End, OneTask, set_connection
+from tests.support.one_task import End, OneTask, ledger_of_tests, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -41,7 +41,7 @@ def test_the_person_sees_amount_address_and_connection_before_the_code_is_typed(
     task = authorize(payer)
     assert task.step().state == "awaiting_input"
     question = task.question()
-    for told in ("0.5 BTC", ADDRESS, "quoine_default", f"user {payer}", "Email token was sent"):
+    for told in (task.reference, "0.5 BTC", ADDRESS, "quoine_default", f"user {payer}", "Email token was sent"):
         assert told in question["body"]
     assert question["subject"] == "Withdraw 0.5 BTC?"
     # Nothing answers by itself.
@@ -134,6 +134,68 @@ def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(
     # The ledger keeps what a reference stands for, and stops first.
     assert "stands for a payment with amount 0.5; this one has amount 5" in str(end)
     assert exchange.state()["withdrawals"] == []
+
+
+@pytest.fixture
+def two_connections(monkeypatch: pytest.MonkeyPatch, exchange: SandboxControl) -> None:
+    """Another connection to the same exchange, and a Variable that names the first one."""
+    monkeypatch.setenv("AIRFLOW_CONN_QUOINE_OTHER", os.environ["AIRFLOW_CONN_QUOINE_DEFAULT"])
+    monkeypatch.setenv("AIRFLOW_VAR_CONNECTION", "quoine_default")
+
+
+@pytest.mark.usefixtures("two_connections")
+def test_an_answer_counts_for_the_connection_that_the_person_was_asked_about(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = OneTask("authorize_over_variable", user_id=payer, amount="0.5", address=ADDRESS)
+    task.step()
+    monkeypatch.setenv("AIRFLOW_VAR_CONNECTION", "quoine_other")
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert (end.state, exchange.state()["withdrawals"]) == ("failed", [])
+    assert f"A person was asked about payment: **{task.reference}**" in end.words
+    assert "connection: **quoine_other**" in end.words
+
+
+@pytest.mark.usefixtures("two_connections")
+def test_an_old_question_is_not_shown_for_something_else_even_if_airflow_forgot_the_task(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = OneTask("authorize_over_variable", user_id=payer, amount="0.5", address=ADDRESS)
+    task.step()
+    monkeypatch.setenv("AIRFLOW_VAR_CONNECTION", "quoine_other")
+    task.wipe()
+    task.clear()
+    end = task.step()
+    assert end.state == "failed"
+    assert "Start a new run" in end.words
+
+
+def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one(exchange: SandboxControl, payer: str) -> None:
+    """Findings, M10: the task is marked failed after the answer, and a person has taken the payment."""
+    task = authorize(payer)
+    task.step()
+    code = exchange.latest_code(payer)
+    task.type_in("Send", code)
+    with task.instance() as instance:
+        instance.state = "failed"
+    task.cli("hold")
+    task.clear()
+    assert "A person holds the payment" in task.step().words
+    assert find({"code": code}, cells(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")) == set()
+
+
+def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    task.answer("Send", exchange.latest_code(payer))
+    payment = task.payment()
+    assert payment is not None
+    asked, answered = [
+        event for event in ledger_of_tests().history(payment.order) if event.event in ("asked", "answered")
+    ]
+    for told in (task.reference, "0.5 BTC", ADDRESS, f"user {payer}", "quoine_default", f"account {payer}"):
+        assert told in asked.data["about"]
+    assert answered.data == {"by": "Anonymous", "chose": "Send"}
 
 
 def test_who_answered_is_in_the_log(exchange: SandboxControl, payer: str, airflow_log: io.StringIO) -> None:

@@ -82,3 +82,8 @@ with DAG("withdraw_by_variable", schedule=None, params=FORM):
 
 with DAG("authorize_by_variable", schedule=None, params=FORM | {"user_id": ""}):
     QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER | {"amount": "{{ var.value.payout }}"})
+
+with DAG("authorize_over_variable", schedule=None, params=FORM | {"user_id": ""}):
+    QuoineAuthorizeWithdrawalOperator(
+        user_id="{{ params.user_id }}", quoine_conn_id="{{ var.value.connection }}", **ORDER
+    )
