@@ -2,7 +2,7 @@
 The commands that show and settle payments in the ledger.
 
 They run on a host with Airflow's configuration that reaches Airflow's database, because Airflow's memory of the ledger
-is there, and connections may be.
+is there, and connections may be. Each of them wipes codes that were typed for tasks which could not take them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from airflow.models.variable import Variable
 from sqlalchemy.exc import SQLAlchemyError
 
+from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
@@ -166,6 +167,7 @@ def _ledger() -> Iterator[Ledger]:
     # Without it, a command finds no connection and no Variable that is in Airflow's database.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     try:
+        wipe_typed_codes()
         yield open_ledger(pin=ModelPin())
     except (PaymentError, QuoineError) as refusal:
         raise SystemExit(str(refusal)) from None

@@ -170,7 +170,14 @@ def test_an_old_question_is_not_shown_for_something_else_even_if_airflow_forgot_
     assert "Start a new run" in end.words
 
 
-def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one(exchange: SandboxControl, payer: str) -> None:
+def traces(code: str) -> set[str]:
+    """The columns of Airflow's tables that have a code."""
+    return {place for _, place in find({"code": code}, cells(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"))}
+
+
+def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one_and_by_a_command(
+    exchange: SandboxControl, payer: str
+) -> None:
     """Findings, M10: the task is marked failed after the answer, and a person has taken the payment."""
     task = authorize(payer)
     task.step()
@@ -178,10 +185,21 @@ def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one(exchange: Sandbo
     task.type_in("Send", code)
     with task.instance() as instance:
         instance.state = "failed"
-    task.cli("hold")
+    assert "hitl_detail.params_input" in traces(code)
     task.clear()
-    assert "A person holds the payment" in task.step().words
-    assert find({"code": code}, cells(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")) == set()
+    assert task.step().state == "awaiting_input"
+    # Airflow has copied it into the history of the task's tries.
+    assert traces(code) == {"task_instance_history.next_kwargs", "hitl_detail_history.params_input"}
+    task.cli("show")
+    assert traces(code) == set()
+
+
+def test_a_code_that_waits_for_its_task_is_left_there(exchange: SandboxControl, payer: str) -> None:
+    task = authorize(payer)
+    task.step()
+    task.type_in("Send", exchange.latest_code(payer))
+    task.cli("show")
+    assert task.step().state == "success"
 
 
 def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: SandboxControl, payer: str) -> None:
