@@ -22,7 +22,7 @@ from airflow_provider_quoine.payments.ledger import (
 from airflow_provider_quoine.payments.schema import Kind, Step
 
 SEND_WITHIN = timedelta(seconds=5)
-"""Between ``sending`` in the ledger and the first byte of the request (decided)."""
+"""Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""
 
 Answer = TypeVar("Answer")
 
