@@ -58,8 +58,8 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
 
     The task holds no worker slot while it waits. The typed code is wiped from Airflow's tables before it is used. It
     is used inside this task and returned nowhere. If the person does not answer in time, the task fails; there is no
-    default answer. The other
-    parameters are those of :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
+    default answer. The other parameters are those of
+    :class:`~airflow_provider_quoine.operators.withdrawal_task.WithdrawalTask`.
 
     :param user_id: the exchange's id of the user, who gets the code.
     :param code_attempts: number of codes that may be typed before the task fails.
