@@ -15,7 +15,7 @@ from airflow_provider_quoine.payments.ledger import LedgerUnusableError
 from airflow_provider_quoine.payments.schema import LEDGER, SCHEMA_VERSION, metadata
 
 BUSY_SECONDS = 30
-"""How long a writer waits for others (decided: a payment is written within milliseconds)."""
+"""How long a writer waits for others (decisions, Payments)."""
 
 
 def open_file(path: Path) -> Engine:
