@@ -89,8 +89,8 @@ bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet m
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.streams
 
 lock: $(READY) ## Write the locked requirements anew (UPGRADE=--upgrade: with the newest versions)
-	$(LOCK) setup.cfg requirements-dev.in --extra sandbox --extra redis --extra parquet --output-file requirements-dev.txt
-	$(LOCK) setup.cfg benchmarks/requirements.in --extra sandbox --extra redis --output-file benchmarks/requirements.txt
+	$(LOCK) setup.cfg requirements-dev.in --extra sandbox --extra redis --extra postgres --extra parquet --output-file requirements-dev.txt
+	$(LOCK) setup.cfg benchmarks/requirements.in --extra sandbox --extra redis --extra postgres --output-file benchmarks/requirements.txt
 
 clean: ## Remove all that was made, the environments included
 	rm -rf $(VENV) $(BENCH_VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .coverage* \
