@@ -6,4 +6,4 @@ entrance for withdrawals, and :class:`.attempt.Attempt` for anything else.
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["attempt", "configuration", "database", "ledger", "policy", "schema", "users", "withdrawals"]
+__all__ = ["attempt", "chain", "configuration", "database", "ledger", "policy", "schema", "users", "withdrawals"]

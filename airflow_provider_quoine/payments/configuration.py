@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from airflow.sdk import BaseHook, Variable, conf
+from airflow.sdk.exceptions import AirflowNotFoundException
+from sqlalchemy import URL
 
 from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
 from airflow_provider_quoine.payments.database import open_file, open_server
@@ -12,6 +14,9 @@ from airflow_provider_quoine.payments.ledger import Head, Ledger, LedgerUnusable
 
 PIN = "quoine_ledger"
 """Name of the Airflow Variable that remembers the ledger. It holds no secret."""
+
+POSTGRES = frozenset({"postgres", "postgresql"})
+"""Connection types of PostgreSQL: Airflow reads the second out of a URL."""
 
 ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor"})
 """Executors whose tasks all run on the scheduler's host, and so share a file."""
@@ -60,7 +65,7 @@ def open_ledger(*, pin: Pin | None = None) -> Ledger:
     """
     conn_id = conf.get(SECTION, "ledger_conn_id", fallback="")
     if conn_id:
-        return Ledger(open_server(BaseHook.get_connection(conn_id).get_uri()), pin=pin or VariablePin())
+        return Ledger(open_server(_server_url(conn_id)), pin=pin or VariablePin())
     executors = {name.strip().rpartition(".")[2].rpartition(":")[2] for name in conf.get("core", "executor").split(",")}
     if executors - ONE_HOST:
         raise LedgerUnusableError(
@@ -68,3 +73,28 @@ def open_ledger(*, pin: Pin | None = None) -> Ledger:
             f"tasks on others. Nothing was sent. Name a connection to PostgreSQL in [{SECTION}] ledger_conn_id."
         )
     return Ledger(open_file(airflow_home() / "quoine" / "ledger.db"), pin=pin or VariablePin())
+
+
+def _server_url(conn_id: str) -> URL:
+    """Make a URL of a connection's fields. Its extra fields are libpq's parameters, such as ``sslmode``."""
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise LedgerUnusableError(
+            f"[{SECTION}] ledger_conn_id names the connection {conn_id!r}, and there is none. Nothing was sent. Create "
+            "it (type Postgres), or correct the setting."
+        ) from None
+    if connection.conn_type not in POSTGRES:
+        raise LedgerUnusableError(
+            f"[{SECTION}] ledger_conn_id names the connection {conn_id!r}, which is of type {connection.conn_type}. "
+            "Nothing was sent. The ledger needs one of type Postgres."
+        )
+    return URL.create(
+        "postgresql+psycopg",
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query={name: str(value) for name, value in connection.extra_dejson.items()},
+    )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import tempfile
 import uuid
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from airflow_provider_quoine.payments.chain import FIRST_HASH
@@ -17,6 +21,21 @@ from airflow_provider_quoine.payments.schema import LEDGER, SCHEMA_VERSION, meta
 BUSY_SECONDS = 30
 """How long a writer waits for others (decisions, Payments)."""
 
+CREATION_LOCK = int.from_bytes(b"quoine")
+"""PostgreSQL's advisory lock that a process holds while it makes the tables."""
+
+CONNECT_ARGS = {
+    "connect_timeout": BUSY_SECONDS,
+    # A host that dies in a transaction, or a server that does, must be noticed.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": BUSY_SECONDS * 1000,
+    # PgBouncer gives each transaction another session, which knows no statements of the one before.
+    "prepare_threshold": None,
+}
+"""Of psycopg and libpq."""
+
 
 def open_file(path: Path) -> Engine:
     """
@@ -24,10 +43,31 @@ def open_file(path: Path) -> Engine:
 
     :raises LedgerUnusableError: if the file cannot be used.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Made first, since SQLite would make it readable for others, and takes its mode for the files beside it.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    return open_sqlite(create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool))
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _make_file(path)
+    except OSError as error:
+        raise LedgerUnusableError.unreachable(engine.url, error) from error
+    return open_sqlite(engine)
+
+
+def _make_file(path: Path) -> None:
+    """
+    Make an empty file that nobody but its owner may read; SQLite takes its mode for the files beside it.
+
+    It gets its name after it was closed: to close a file drops all locks that this process has on it, and with them
+    those of SQLite in other threads.
+    """
+    descriptor, unnamed = tempfile.mkstemp(dir=path.parent)
+    os.close(descriptor)
+    with closing(sqlite3.connect(unnamed)) as connection:
+        # Before others can open it: of several that switch to WAL at once, some fail at once instead of waiting.
+        connection.execute("PRAGMA journal_mode=WAL").close()
+    with suppress(FileExistsError):
+        os.link(unnamed, path)
+    os.unlink(unnamed)
 
 
 def open_sqlite(engine: Engine) -> Engine:
@@ -38,14 +78,22 @@ def open_sqlite(engine: Engine) -> Engine:
     return _with_tables(engine)
 
 
-def open_server(url: str) -> Engine:
+def open_server(url: URL) -> Engine:
     """
     Open a ledger in PostgreSQL, and make it on first use.
 
-    :param url: SQLAlchemy's.
-    :raises LedgerUnusableError: if it cannot be reached.
+    :param url: of a database, with psycopg as the driver.
+    :raises LedgerUnusableError: if it cannot be reached or used.
     """
-    return _with_tables(create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": BUSY_SECONDS}))
+    try:
+        engine = create_engine(url, poolclass=NullPool, isolation_level="READ COMMITTED", connect_args=CONNECT_ARGS)
+    except ModuleNotFoundError:
+        raise LedgerUnusableError(
+            "The ledger of payments is in PostgreSQL, and its driver is not installed. Nothing was sent. Install "
+            "airflow-provider-quoine[postgres] on this host."
+        ) from None
+    event.listen(engine, "begin", _set_limits)
+    return _with_tables(engine)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -58,17 +106,36 @@ def _begin_at_once(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _set_limits(connection: Connection) -> None:
+    # In the transaction and not at the connection's start, which PgBouncer would refuse.
+    connection.exec_driver_sql(
+        f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; SET LOCAL synchronous_commit = on; "
+        f"SET LOCAL idle_in_transaction_session_timeout = '{BUSY_SECONDS}s'"
+    )
+
+
 def _with_tables(engine: Engine) -> Engine:
-    with engine.begin() as connection:
-        if not inspect(connection).has_table(LEDGER.name):
-            metadata.create_all(connection)
-        if connection.execute(select(LEDGER)).first() is None:
-            new = {"identity": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "head": 0, "head_hash": FIRST_HASH}
-            connection.execute(insert(LEDGER).values(new))
-        version = connection.execute(select(LEDGER.c.schema_version)).scalar_one()
-    if version > SCHEMA_VERSION:
+    try:
+        with engine.begin() as connection:
+            _make_tables(connection)
+    except SQLAlchemyError as error:
+        raise LedgerUnusableError.unreachable(engine.url, error) from error
+    return engine
+
+
+def _make_tables(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # On first use several processes make the tables at once. SQLite's transaction locks the whole file already.
+        connection.execute(select(func.pg_advisory_xact_lock(CREATION_LOCK)))
+    version = None
+    if inspect(connection).has_table(LEDGER.name):
+        version = connection.execute(select(LEDGER.c.schema_version)).scalar_one_or_none()
+    if version is None:
+        metadata.create_all(connection)
+        new = {"identity": str(uuid.uuid4()), "schema_version": SCHEMA_VERSION, "head": 0, "head_hash": FIRST_HASH}
+        connection.execute(insert(LEDGER).values(new))
+    elif version > SCHEMA_VERSION:
         raise LedgerUnusableError(
             f"The ledger was written by a newer version of airflow-provider-quoine (its schema is {version}, this one "
             f"knows {SCHEMA_VERSION}). Nothing was sent. Upgrade this host."
         )
-    return engine

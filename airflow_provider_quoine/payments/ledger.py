@@ -25,7 +25,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, RowMapping, and_, func, insert, select, text, update
+from sqlalchemy import URL, Connection, Engine, RowMapping, and_, func, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
 from airflow_provider_quoine.payments.chain import faults, hash_of
@@ -48,6 +49,20 @@ DECIDES = frozenset({*Step, "exists", "absent", "released"})
 """Events that say where a payment stands."""
 
 _REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
+
+    @classmethod
+    def unreachable(cls, url: URL, error: Exception) -> LedgerUnusableError:
+        """
+        Say that a database cannot be reached, or failed.
+
+        :param url: of the database; its password is not shown.
+        """
+        words = str(getattr(error, "orig", None) or error).strip()
+        return cls(
+            f"The ledger of payments in {url.render_as_string()} cannot be reached, or it failed. Nothing is sent "
+            "without it; a request that was under way before stays in doubt. Once the database answers, clear the "
+            f"task. The database's own words: {words}"
+        )
 
 
 class PaymentError(Exception):
@@ -319,9 +334,12 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[Transaction]:
-        with self._engine.begin() as connection:
-            head = connection.execute(select(LEDGER).with_for_update()).mappings().one()
-            yield Transaction(connection, head, self._clock(connection))
+        try:
+            with self._engine.begin() as connection:
+                head = connection.execute(select(LEDGER).with_for_update()).mappings().one()
+                yield Transaction(connection, head, self._clock(connection))
+        except SQLAlchemyError as error:
+            raise LedgerUnusableError.unreachable(self._engine.url, error) from error
 
     def prepare(self, order: Order, *, actor: str) -> Payment:
         """
@@ -555,7 +573,9 @@ class Ledger:
         """Name every event that was edited, removed, added or put elsewhere."""
         with self._engine.connect() as connection:
             head = connection.execute(select(LEDGER)).mappings().one()
-            events = connection.execute(select(EVENTS).order_by(EVENTS.c.number)).mappings()
+            # A year's events do not fit into memory at once.
+            in_parts = connection.execution_options(yield_per=1000)
+            events = in_parts.execute(select(EVENTS).order_by(EVENTS.c.number)).mappings()
             return list(faults(map(dict, events), head=head["head"], head_hash=head["head_hash"]))
 
 
@@ -664,8 +684,8 @@ def _check_pin(at: Transaction, pinned: Head | None) -> None:
     if not at.has(pinned):
         raise LedgerUnusableError(
             f"This ledger is older than what Airflow has seen: event {pinned.number} is missing or another. It was "
-            "restored from a backup, so payments made since are not in it. Nothing was sent. Restore a newer one, "
-            "or reconcile it with the exchange."
+            "restored from a backup, so payments made since are not in it. Nothing was sent. Restore a newer one, or "
+            "follow 'A ledger from a backup' in the documentation of payments."
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,6 +14,7 @@ from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger, Order, PaymentRefusedError, Transaction
 from airflow_provider_quoine.payments.schema import Kind, Step
 from tests.payments.memory import Memory
+from tests.payments.processes import Processes, become_sender
 
 ORDER = Order(
     exchange="https://exchange",
@@ -25,12 +25,6 @@ ORDER = Order(
     address="1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj",
     amount=Decimal("0.5"),
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """An empty ledger in a file."""
-    return Ledger(open_file(tmp_path / "quoine" / "ledger.db"), pin=Memory())
 
 
 def allow(_: Transaction) -> str:
@@ -88,19 +82,8 @@ def test_the_same_amount_written_otherwise_is_the_same(ledger: Ledger) -> None:
     assert ledger.prepare(replace(ORDER, amount=Decimal("0.50")), actor="task").step == Step.PREPARED
 
 
-def test_of_many_attempts_one_sends(tmp_path: Path) -> None:
-    ledger = Ledger(open_file(tmp_path / "ledger.db"), pin=Memory())
-    ledger.prepare(ORDER, actor="task")
-
-    def try_to(number: int) -> bool:
-        try:
-            send(Ledger(open_file(tmp_path / "ledger.db"), pin=Memory()), ORDER, f"attempt-{number}")
-        except PaymentRefusedError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(16) as threads:
-        assert sum(threads.map(try_to, range(64))) == 1
+def test_of_64_attempts_of_4_processes_one_sends(where: str, processes: Processes) -> None:
+    assert len(processes.run(become_sender, where)) == 1
 
 
 def test_a_result_that_comes_after_a_person_has_settled_changes_nothing(ledger: Ledger) -> None:
