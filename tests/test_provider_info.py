@@ -93,6 +93,8 @@ def test_a_field_is_explained_and_its_schema_takes_its_default(name: str) -> Non
         ("read_timeout", 601),
         ("max_document_mb", -1),
         ("withdrawal_max", "1e3"),
+        ("withdrawal_max_24h", "Unlimited"),
+        ("withdrawal_count_day", "1.5"),
         ("bitcoin_network", "moon"),
         ("withdrawal_link", "javascript:alert('{id}')"),
         ("pusher_port", 65536),

@@ -53,6 +53,11 @@ class SandboxProcess:
                 "pusher_port": self._port,
                 "pusher_tls": False,
                 "withdrawal_addresses": ADDRESS,
+                "withdrawal_max": "unlimited",
+                "withdrawal_max_24h": "unlimited",
+                "withdrawal_count_24h": "unlimited",
+                "withdrawal_max_day": "unlimited",
+                "withdrawal_count_day": "unlimited",
                 "withdrawal_link": f"{self.url}/#withdrawal-{{id}}",
             },
         }

@@ -20,7 +20,10 @@ PRODUCTION_URL = "https://api.quoine.com"
 #: Pusher's hosted service answers at this name for a cluster (Channels documentation, "Clusters").
 HOSTED_PUSHER = "ws-{cluster}.pusher.com"
 #: Plain digits: an amount is never a JSON number, which would be a float on its way.
-AMOUNT_PATTERN = r"^[0-9]+(\.[0-9]{1,8})?$"
+BOUND_PATTERN = r"^([0-9]+(\.[0-9]{1,8})?|unlimited)$"
+COUNT_PATTERN = r"^([0-9]{1,9}|unlimited)$"
+#: Under a bound that must be stated, with an example.
+STATED = "A number such as {}, or unlimited. Nothing may be withdrawn when empty."
 
 
 class ConnectionExtras(BaseModel):
@@ -74,14 +77,43 @@ class ConnectionExtras(BaseModel):
     withdrawal_max: str | None = Field(
         default=None,
         title="Largest withdrawal (BTC)",
-        description="A larger withdrawal is refused before anything is sent. No bound when empty.",
-        json_schema_extra={"pattern": AMOUNT_PATTERN},
+        description=f"A larger withdrawal is refused before anything is sent. {STATED.format('0.5')}",
+        json_schema_extra={"pattern": BOUND_PATTERN},
     )
     withdrawal_min: str | None = Field(
         default=None,
         title="Smallest withdrawal (BTC)",
         description="A smaller withdrawal is refused before anything is sent. No bound when empty.",
-        json_schema_extra={"pattern": AMOUNT_PATTERN},
+        json_schema_extra={"pattern": BOUND_PATTERN},
+    )
+    withdrawal_max_24h: str | None = Field(
+        default=None,
+        title="Most in 24 hours (BTC)",
+        description=f"Bitcoin that one key may withdraw in any 24 hours, over all DAGs. {STATED.format('2')}",
+        json_schema_extra={"pattern": BOUND_PATTERN},
+    )
+    withdrawal_count_24h: str | None = Field(
+        default=None,
+        title="Withdrawals in 24 hours",
+        description=f"Withdrawals that one key may make in any 24 hours, over all DAGs. {STATED.format('10')}",
+        json_schema_extra={"pattern": COUNT_PATTERN},
+    )
+    withdrawal_max_day: str | None = Field(
+        default=None,
+        title="Most per day (BTC)",
+        description=f"Bitcoin that one key may withdraw on a calendar day, over all DAGs. {STATED.format('2')}",
+        json_schema_extra={"pattern": BOUND_PATTERN},
+    )
+    withdrawal_count_day: str | None = Field(
+        default=None,
+        title="Withdrawals per day",
+        description=f"Withdrawals that one key may make on a calendar day, over all DAGs. {STATED.format('10')}",
+        json_schema_extra={"pattern": COUNT_PATTERN},
+    )
+    withdrawal_timezone: str = Field(
+        default="UTC",
+        title="Time zone of the day",
+        description="The calendar day of the caps begins at this zone's midnight. A name such as Asia/Tokyo.",
     )
     bitcoin_network: Literal["main", "test"] = Field(
         default="main",

@@ -223,4 +223,4 @@ def differs(withdrawal: Withdrawal, order: WithdrawalOrder) -> str:
 def _policy_of(hook: QuoineHook) -> WithdrawalPolicy:
     from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 
-    return WithdrawalPolicy.of(hook.settings)
+    return WithdrawalPolicy.of(hook.settings, account=hook.account)

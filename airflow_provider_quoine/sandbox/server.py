@@ -124,8 +124,13 @@ class ForegroundServer(uvicorn.Server):
                     "pusher_host": self.settings.host,
                     "pusher_port": self.port,
                     "pusher_tls": False,
-                    # Any address, since there is no money here. For the real exchange, addresses are listed one by one.
+                    # Any address and amount: there is no money here. For the real exchange, each bound is a number.
                     "withdrawal_addresses": "*",
+                    "withdrawal_max": "unlimited",
+                    "withdrawal_max_24h": "unlimited",
+                    "withdrawal_count_24h": "unlimited",
+                    "withdrawal_max_day": "unlimited",
+                    "withdrawal_count_day": "unlimited",
                     "withdrawal_link": f"{self.url}/?withdrawal={{id}}#withdrawals",
                     "request_limit": self.settings.limit,
                     "request_window": self.settings.window,

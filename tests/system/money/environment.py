@@ -245,6 +245,11 @@ def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict
                     "connect_timeout": timeouts[name][0],
                     "read_timeout": timeouts[name][1],
                     "withdrawal_addresses": ADDRESS,
+                    "withdrawal_max": "unlimited",
+                    "withdrawal_max_24h": "unlimited",
+                    "withdrawal_count_24h": "unlimited",
+                    "withdrawal_max_day": "unlimited",
+                    "withdrawal_count_day": "unlimited",
                 },
             }
         )
