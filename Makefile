@@ -56,7 +56,7 @@ test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and tri
 test-alone: $(READY) ## Run the tests that need a quiet machine, one by one
 	$(PYTEST) -m alone
 
-test-cluster: $(READY) ## Run the tests of the budget over Redis (needs redis-server)
+test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-server and PostgreSQL)
 	$(PYTEST) -m cluster
 
 test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients that are not ours (needs node and npm)
@@ -82,11 +82,12 @@ build: $(READY) ## Make wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet machine (needs redis-server)
+bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet machine (needs redis-server and PostgreSQL)
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.budget
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.poller
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.captures --minutes 60
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.streams
+	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.ledger --payments 100000
 
 lock: $(READY) ## Write the locked requirements anew (UPGRADE=--upgrade: with the newest versions)
 	$(LOCK) setup.cfg requirements-dev.in --extra sandbox --extra redis --extra postgres --extra parquet --output-file requirements-dev.txt
