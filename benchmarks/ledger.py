@@ -41,6 +41,7 @@ from tools.postgres_server import PostgresServer
 WITHDRAWALS = 50
 """Of each run."""
 
+YEAR = timedelta(days=365)
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
 CAP = Cap(amount=Amount("1000000"), number=1_000_000)
 POLICY = WithdrawalPolicy(
@@ -136,14 +137,16 @@ def answer_of_sandbox(_: int) -> Figures:
 
 
 def fill(open_engine: Open, payments: int) -> Figures:
-    """Put many sent payments of today into a ledger, each with its three events, faster than by its own steps."""
+    """Put many sent payments of a year into a ledger, each with three events, faster than by its own steps."""
     engine = open_engine()
     with Ledger(engine, pin=Forgetful()).transaction() as at:
-        head, now = at.head, at.now.isoformat(timespec="microseconds")
+        head, end = at.head, at.now
     number, before = head.number, head.hash
     for start in range(0, payments, 1000):
         rows, events = [], []
-        for reference in (f"invoice-{each}" for each in range(start, min(start + 1000, payments))):
+        for each in range(start, min(start + 1000, payments)):
+            reference = f"invoice-{each}"
+            now = (end - YEAR * (payments - each) / payments).isoformat(timespec="microseconds")
             rows.append(_row(reference, now))
             for step in (Step.PREPARED, Step.SENDING, Step.SENT):
                 number += 1
