@@ -14,8 +14,8 @@ from airflow_provider_quoine.payments.ledger import (
     Ledger,
     Order,
     Payment,
-    PaymentError,
     PaymentInDoubtError,
+    PaymentRefusedError,
     Transaction,
     how_to_settle,
 )
@@ -109,7 +109,7 @@ class Attempt:
             self._ledger.start_sending(
                 self._order, attempt=self.name, task=self._task, in_flight=SEND_WITHIN + in_flight, allow=allow
             )
-        except (PaymentError, QuoineError):
+        except (PaymentRefusedError, QuoineError):
             # Refused, so nothing was written.
             raise
         except BaseException as error:

@@ -50,6 +50,14 @@ DECIDES = frozenset({*Step, "exists", "absent", "released"})
 
 _REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
 
+
+class PaymentError(Exception):
+    """A payment cannot go on by itself; the text says why and what to do. It is never retried."""
+
+
+class LedgerUnusableError(PaymentError):
+    """The ledger cannot be used, so nothing is sent."""
+
     @classmethod
     def unreachable(cls, url: URL, error: Exception) -> LedgerUnusableError:
         """
@@ -63,14 +71,6 @@ _REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
             "without it; a request that was under way before stays in doubt. Once the database answers, clear the "
             f"task. The database's own words: {words}"
         )
-
-
-class PaymentError(Exception):
-    """A payment cannot go on by itself; the text says why and what to do. It is never retried."""
-
-
-class LedgerUnusableError(PaymentError):
-    """The ledger cannot be used, so nothing is sent."""
 
 
 class PaymentRefusedError(PaymentError):

@@ -71,7 +71,7 @@ def refused(ledger: Ledger) -> str:
     with pytest.raises(LedgerUnusableError) as caught:
         attempt.begin()
     with pytest.raises(LedgerUnusableError):
-        attempt.send(lambda _: sent.append("request"), in_flight=timedelta(0), allow=lambda _: "policy")
+        attempt.send(lambda _: sent.append("request"), identify=str, in_flight=timedelta(0), allow=lambda _: "policy")
     assert sent == []
     return str(caught.value)
 
