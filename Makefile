@@ -44,7 +44,7 @@ else
 test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
 	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients"
 	$(SIDE_BY_SIDE) -m system
-	$(PYTEST) -m alone
+	$(PYTEST) -m "alone and not cluster"
 endif
 
 test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process
@@ -54,7 +54,7 @@ test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and tri
 	$(SIDE_BY_SIDE) -m system
 
 test-alone: $(READY) ## Run the tests that need a quiet machine, one by one
-	$(PYTEST) -m alone
+	$(PYTEST) -m "alone and not cluster"
 
 test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-server and PostgreSQL)
 	$(PYTEST) -m cluster
@@ -67,7 +67,7 @@ test-captures: $(READY) ## Capture for 10 minutes over a bad network, through tw
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
 	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients" --cov --cov-report=
-	$(PYTEST) -m alone --cov --cov-append --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "alone and not cluster" --cov --cov-append --cov-report=term-missing:skip-covered
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check

@@ -63,6 +63,7 @@ def run(takers: list[Taker], seconds: float, *, meanwhile: Callable[[], None] | 
     return sorted(time_ for taker in takers for time_ in taker.taken)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("priority", [NORMAL, POLLING])
 def test_processes_keep_the_limit_use_it_and_share_it_fairly(where: str, priority: Priority) -> None:
     takers = [Taker(where, RULES, priority=priority) for _ in range(4)]
@@ -76,6 +77,7 @@ def test_processes_keep_the_limit_use_it_and_share_it_fairly(where: str, priorit
         assert max(counts) / min(counts) <= 1.5
 
 
+@pytest.mark.alone
 def test_a_killed_process_holds_nobody_up(where: str) -> None:
     takers = [Taker(where, RULES, priority=POLLING) for _ in range(4)]
 
