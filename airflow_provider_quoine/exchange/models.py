@@ -151,14 +151,22 @@ class AuthCodeRequest:
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalOrder:
     """
-    A bitcoin withdrawal to be sent (api-reference 2.1). Both values are checked by their types.
+    A bitcoin withdrawal to be sent (api-reference 2.1).
 
     :param amount: bitcoin.
     :param address: pays to this address; it is sent as it was given.
+    :raises QuoineInputError: a value of another type, which nothing has checked.
     """
 
     amount: Amount
     address: BitcoinAddress
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.amount, Amount) or not isinstance(self.address, BitcoinAddress):
+            raise QuoineInputError(
+                "A withdrawal is made of a checked amount and a checked address. Nothing was sent. Make the order by "
+                "WithdrawalOrder.parse(amount=..., address=...)."
+            )
 
     @classmethod
     def parse(cls, *, amount: str | Decimal, address: str) -> Self:

@@ -97,7 +97,7 @@ class QuoineWaitSensor(BaseSensorOperator):
         End with the trigger's observation.
 
         :raises QuoineError: if the exchange refused.
-        :raises AirflowException: if no trigger of this version sends such an event.
+        :raises QuoineForeignEventError: if no trigger of this version sends such an event.
         """
         seen = read_observation(event)
         if self.must_query_again(seen):

@@ -9,6 +9,8 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_quoine.exchange.errors import QuoineError
+
 EVENT_VERSION = 1
 """Raise it when an event changes its meaning: a task that an older version deferred then ends in a clear error."""
 
@@ -60,19 +62,28 @@ class Outcome:
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
+class QuoineForeignEventError(QuoineError):
+    """
+    An event is of another version.
+
+    It is no AirflowException: a sensor's ``soft_fail`` would turn that into skipped, whatever has become of the wait.
+    """
+
+
 def read_event(event: dict[str, Any] | None, *, sender: str) -> Outcome:
     """
     Read a trigger's event.
 
     :param sender: the trigger, at the beginning of a sentence.
-    :raises AirflowException: if no trigger of this version sends such an event.
+    :raises QuoineForeignEventError: if no trigger of this version sends such an event.
     """
     match event:
         case {"version": version, "status": str(status), "result": dict(result), "message": str(message)} if (
             version == EVENT_VERSION and status in list(Status)
         ):
             return Outcome(status=Status(status), result=result, message=message)
-    raise AirflowException(
+    raise QuoineForeignEventError(
         f"{sender} sent {event!r:.200}, which this version does not understand. Scheduler, triggerer and workers must "
-        "run the same version of airflow-provider-quoine; a task that was deferred before an upgrade has to be cleared."
+        "run the same version of airflow-provider-quoine; a task that was deferred before an upgrade has to be cleared. A "
+        "withdrawal that was sent is not sent again by that."
     )

@@ -114,7 +114,7 @@ def read_observation(event: dict[str, Any] | None) -> Observation:
 
     :raises QuoineError: with the exchange's words if it refused. It is no AirflowException, because a sensor's
         ``soft_fail`` turns those into skipped, and poke mode does not skip a refusal.
-    :raises AirflowException: if no trigger of this version sends such an event.
+    :raises QuoineForeignEventError: if no trigger of this version sends such an event.
     """
     outcome = read_event(event, sender="The trigger of the wait")
     if outcome.status not in _PROGRESS:

@@ -16,6 +16,7 @@ from airflow_provider_quoine.operators.capture import (
     QuoineCaptureOrderBookOperator,
     QuoineCaptureProductOperator,
 )
+from airflow_provider_quoine.triggers.events import QuoineForeignEventError
 from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
@@ -151,6 +152,6 @@ def test_the_triggers_words_are_the_failure(status: str, again: bool, kept: bool
 )
 def test_an_event_that_is_none_of_the_triggers_is_never_a_success(event: dict[str, Any] | None) -> None:
     context = context_of(Store(quoine_capture={"began_at": "2026-01-02T03:04:05+00:00"}))
-    with pytest.raises(AirflowException, match="does not understand"):
+    with pytest.raises(QuoineForeignEventError, match="does not understand"):
         book_of().execute_complete(context, event)
     assert context["task_state_store"]

@@ -13,6 +13,7 @@ from airflow_provider_quoine.operators.market_data import (
     QuoineProductSnapshotOperator,
     SnapshotOperator,
 )
+from airflow_provider_quoine.triggers.events import QuoineForeignEventError
 from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
@@ -98,5 +99,5 @@ def test_the_triggers_words_are_the_failure_and_may_be_retried(status: str) -> N
     [None, {}, {"status": "success"}, {"status": "success", "snapshot": {}}, event_of("success") | {"version": 0}],
 )
 def test_an_event_that_is_none_of_the_triggers_is_never_a_success(event: dict[str, Any] | None) -> None:
-    with pytest.raises(AirflowException, match="does not understand"):
+    with pytest.raises(QuoineForeignEventError, match="does not understand"):
         make_operator().execute_complete({}, event)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -270,6 +271,8 @@ class Histories(RuleBasedStateMachine):
         assert len(self.exchange.carried) == 1
 
 
+@pytest.mark.alone
+@pytest.mark.timeout(1800)
 def test_no_history_pays_twice_or_is_stuck() -> None:
     run_state_machine_as_test(
         Histories,

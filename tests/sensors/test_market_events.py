@@ -21,7 +21,7 @@ from airflow_provider_quoine.sensors.market_events import (
     QuoineSilentBookSensor,
     QuoineSpreadSensor,
 )
-from airflow_provider_quoine.triggers.events import Status
+from airflow_provider_quoine.triggers.events import QuoineForeignEventError, Status
 from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
@@ -91,22 +91,28 @@ def test_the_market_event_is_the_result() -> None:
     assert resume(make(), event_of(Status.SUCCESS, result=seen)) == seen
 
 
+def test_a_stream_that_cannot_be_read_fails_and_may_be_retried_or_is_skipped() -> None:
+    event = event_of(Status.ERROR, message="why")
+    with pytest.raises(AirflowException, match="why") as caught:
+        resume(make(), event)
+    assert not isinstance(caught.value, AirflowFailException)
+    with pytest.raises(AirflowSkipException):
+        resume(make(level="600", soft_fail=True), event)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (event_of(Status.ERROR, message="why"), "why"),
         (None, "The market trigger sent None, which this version does not understand"),
         ({"status": "success"}, "does not understand"),
         ({"status": "success", "seen": {"event": "price_crossed"}}, "does not understand"),
         (event_of(Status.SUCCESS) | {"version": 0}, "does not understand"),
     ],
 )
-def test_any_other_event_fails_and_may_be_retried_or_is_skipped(event: Any, words: str) -> None:
-    with pytest.raises(AirflowException, match=words) as caught:
-        resume(make(), event)
-    assert not isinstance(caught.value, AirflowFailException)
-    with pytest.raises(AirflowSkipException):
-        resume(make(level="600", soft_fail=True), event)
+def test_an_event_of_another_version_fails_also_softly(event: Any, words: str, soft_fail: bool) -> None:
+    with pytest.raises(QuoineForeignEventError, match=words):
+        resume(make(level="600", soft_fail=soft_fail), event)
 
 
 def test_a_timeout_is_that_of_a_sensor() -> None:

@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.errors import QuoineError
-from airflow_provider_quoine.triggers.events import Outcome, Status
+from airflow_provider_quoine.triggers.events import Outcome, QuoineForeignEventError, Status
 from airflow_provider_quoine.triggers.polling import (
     QuoineOnboardingStatusTrigger,
     QuoineWithdrawalTrigger,
@@ -60,5 +60,5 @@ def test_a_refusal_is_no_error_that_soft_fail_would_skip() -> None:
 
 @pytest.mark.parametrize("event", [None, {}, {"progress": "done", "state": "processed", "answer": {}}])
 def test_the_event_of_another_version_ends_in_a_clear_error(event: dict[str, Any] | None) -> None:
-    with pytest.raises(AirflowException, match="must run the same version"):
+    with pytest.raises(QuoineForeignEventError, match="must run the same version"):
         read_observation(event)
