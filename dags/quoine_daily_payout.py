@@ -5,7 +5,8 @@ Every morning at 09:00 in Tokyo, a payment falls due. Its reference is `payout-<
 most once: a retry, a cleared task, a second run on the same day, a backfill or a copy of this DAG finds the day's
 payment and pays nothing again.
 
-A person types the code under *Required Actions*, until the evening.
+A person types the code under *Required Actions*, until the evening. When you switch this DAG on, Airflow starts the
+newest run that is due at once.
 
 **Before you run:** as for `quoine_withdraw_bitcoin`, and the Variable `quoine_daily_payout` says what is paid:
 `{"user_id": "25", "amount": "0.5", "address": "bc1q..."}`.

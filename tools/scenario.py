@@ -47,7 +47,7 @@ class Run:
     :param dag_id: the DAG
     :param conf: its params; an empty ``user_id`` is replaced by the user of the preceding run
     :param after: DAG whose run has to succeed first
-    :param variable: Variable that gets the ``conf`` as JSON, for a DAG without params
+    :param variable: Variable that gets the ``conf`` as JSON, for a DAG without params that its schedule starts
     :param users: number of users that the run creates at the exchange
     :param withdrawals: amounts that the run withdraws
     :param run_id: None until the run is started
@@ -117,6 +117,7 @@ class Scenario:
         self.api = airflow.api
         self.sandbox = sandbox
         self.runs = runs
+        self._variables: set[str] = set()
 
     def first_run(self, dag_id: str) -> Run:
         """Return the first run of a DAG."""
@@ -167,10 +168,20 @@ class Scenario:
             if "user_id" in run.conf:
                 run.conf["user_id"] = self._user_id(predecessor)
         if run.variable:
-            self.api.call("POST", "variables", {"key": run.variable, "value": json.dumps(run.conf)})
+            self._start_by_schedule(run, run.variable)
+            return
         self.api.unpause(run.dag_id)
-        run.run_id = self.api.trigger(run.dag_id, {} if run.variable else run.conf)
+        run.run_id = self.api.trigger(run.dag_id, run.conf)
         run.state = "queued"
+
+    def _start_by_schedule(self, run: Run, variable: str) -> None:
+        """Switch a DAG on, whose newest run is due; take that run once it is there."""
+        if variable not in self._variables:
+            self._variables.add(variable)
+            self.api.call("POST", "variables", {"key": variable, "value": json.dumps(run.conf)})
+            self.api.unpause(run.dag_id)
+        for started in self.api.call("GET", f"dags/{run.dag_id}/dagRuns")["dag_runs"]:
+            run.run_id, run.state = started["dag_run_id"], "queued"
 
     def _user_id(self, run: Run) -> str:
         assert run.run_id is not None

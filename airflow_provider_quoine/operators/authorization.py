@@ -16,7 +16,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
-from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
+from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -97,7 +97,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
             # Airflow would take a default as the answer when the person's time is over.
             defaults=None,
             params={CODE_FIELD: code},
-            response_timeout=response_timeout,
+            response_timeout=as_timedelta(response_timeout),
             **kwargs,
         )
         self.user_id = user_id

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import Withdrawal
 
 
+def as_timedelta(duration: timedelta) -> timedelta:
+    """Make a plain timedelta of a pendulum duration: a task that waits cannot hand Airflow a subclass."""
+    return timedelta(seconds=duration.total_seconds())
+
+
 class WithdrawalTask(BaseOperator):
     """
     A task that sends a payment at most once, whatever is retried, cleared, deleted or copied.
@@ -72,7 +77,7 @@ class WithdrawalTask(BaseOperator):
         self.credentials_variable = credentials_variable
         self.wait_for_completion = wait_for_completion
         self.poke_interval = poke_interval
-        self.completion_timeout = completion_timeout
+        self.completion_timeout = as_timedelta(completion_timeout)
         # Not dry_run, which is a method of every operator.
         self.is_dry_run = dry_run
         self.quoine_conn_id = quoine_conn_id

@@ -6,14 +6,17 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import pytest
 
 from airflow_provider_quoine.exchange import addresses
 from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
@@ -212,6 +215,21 @@ def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: San
     for told in (task.reference, "0.5 BTC", ADDRESS, f"user {payer}", "quoine_default", f"account {payer}"):
         assert told in asked.data["about"]
     assert answered.data == {"by": "Anonymous", "chose": "Send"}
+
+
+def test_durations_may_be_pendulums(airflow_database: None) -> None:
+    # A real supervisor refuses a subclass of timedelta; the one in this process takes it.
+    task = QuoineAuthorizeWithdrawalOperator(
+        task_id="task",
+        payment_reference="invoice-1",
+        user_id="25",
+        amount="0.5",
+        address=ADDRESS,
+        response_timeout=pendulum.duration(hours=9),
+        completion_timeout=pendulum.duration(days=2),
+    )
+    assert (type(task.response_timeout), task.response_timeout) == (timedelta, timedelta(hours=9))
+    assert (type(task.completion_timeout), task.completion_timeout) == (timedelta, timedelta(days=2))
 
 
 def test_who_answered_is_in_the_log(exchange: SandboxControl, payer: str, airflow_log: io.StringIO) -> None:
