@@ -84,6 +84,6 @@ def read_event(event: dict[str, Any] | None, *, sender: str) -> Outcome:
             return Outcome(status=Status(status), result=result, message=message)
     raise QuoineForeignEventError(
         f"{sender} sent {event!r:.200}, which this version does not understand. Scheduler, triggerer and workers must "
-        "run the same version of airflow-provider-quoine; a task that was deferred before an upgrade has to be cleared. "
+        "run the same version of airflow-provider-quoine; a task that was deferred before an upgrade must be cleared. "
         "A withdrawal that was sent is not sent again by that."
     )
