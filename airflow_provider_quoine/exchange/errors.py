@@ -90,7 +90,7 @@ class QuoineRefusedError(QuoineResponseError):
     The exchange refused: surely not carried out.
 
     For a write, only an answer in a shape on record is one
-    (:data:`~airflow_provider_quoine.exchange.rest.refusals.REFUSALS`).
+    (``REFUSALS`` of ``exchange/rest/refusals.py``).
     """
 
     advice = "The exchange refused, so nothing was done. Correct what it names, then try again."
