@@ -97,8 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [name for name in ("fastapi", "uvicorn", "multipart", "websockets") if not importlib.util.find_spec(name)]
     if missing:
         return _fail(f"{', '.join(missing)} not installed: pip install 'airflow-provider-quoine[sandbox]'")
-    from airflow_provider_quoine.sandbox.server import ForegroundServer
-
     vendor_secret, pusher_secret = os.environ.get(SECRET_VARIABLE), os.environ.get(PUSHER_SECRET_VARIABLE)
     try:
         settings = SandboxSettings(
@@ -108,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             vendor_secret=vendor_secret or new_api_secret(),
             pusher_secret=pusher_secret or new_pusher_secret(),
         )
+        # Not before the settings are right: FastAPI takes most of a second to import.
+        from airflow_provider_quoine.sandbox.server import ForegroundServer
+
         server = ForegroundServer(settings)
     except (ValueError, OverflowError) as error:
         return _fail(str(error))

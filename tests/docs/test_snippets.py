@@ -59,12 +59,14 @@ def read_dag(source: str, folder: Path) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.airflow
 def test_the_ten_lines_of_the_readme_are_a_dag(tmp_path: Path) -> None:
     (source,) = blocks(README, "python")
     assert read_dag(source, tmp_path) == "onboard_and_withdraw create wait withdraw"
     assert len(source.partition("\n\n")[2].splitlines()) == 10
 
 
+@pytest.mark.airflow
 def test_the_dags_of_the_quickstart_run(tmp_path: Path) -> None:
     assert [read_dag(source, tmp_path).split()[0] for source in blocks(QUICKSTART, "python")] == [
         "buyers_at_nine",
@@ -81,6 +83,7 @@ def commands() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
+@pytest.mark.airflow
 def test_a_line_of_shell_works(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
     match program:
