@@ -89,8 +89,7 @@ class QuoineRefusedError(QuoineResponseError):
     """
     The exchange refused: surely not carried out.
 
-    For a write, only an answer in a shape on record is one
-    (``REFUSALS`` of ``exchange/rest/refusals.py``).
+    For a write, only an answer in a shape on record is one (``exchange/rest/refusals.py``).
     """
 
     advice = "The exchange refused, so nothing was done. Correct what it names, then try again."

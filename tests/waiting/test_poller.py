@@ -333,6 +333,7 @@ async def test_onboarding_waits_end_and_carry_no_key(three: Waiting, monkeypatch
     assert await outcome_of(trigger) == expected
 
 
+@pytest.mark.alone
 async def test_the_log_of_each_task_says_where_it_stands(
     three: Waiting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
