@@ -43,7 +43,7 @@ test: $(READY)
 else
 test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
 	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients"
-	$(SIDE_BY_SIDE) -m system
+	$(SIDE_BY_SIDE) -m "system and not alone"
 	$(PYTEST) -m "alone and not cluster"
 endif
 
@@ -51,7 +51,7 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 	$(SIDE_BY_SIDE) -m airflow
 
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
-	$(SIDE_BY_SIDE) -m system
+	$(SIDE_BY_SIDE) -m "system and not alone"
 
 test-alone: $(READY) ## Run the tests that need a quiet machine, one by one
 	$(PYTEST) -m "alone and not cluster"
