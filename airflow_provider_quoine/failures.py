@@ -17,7 +17,7 @@ def without_retry() -> Iterator[None]:
     request limit and a failed connection are transient: they keep their error, and Airflow retries.
     """
     from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineRateLimitedError, QuoineRefusedError
-    from airflow_provider_quoine.payments.ledger import PaymentError
+    from airflow_provider_quoine.payments.refusals import PaymentError
 
     try:
         yield

@@ -32,8 +32,9 @@ from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.database import open_file, open_server
-from airflow_provider_quoine.payments.ledger import Head, Ledger, Order
+from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy
+from airflow_provider_quoine.payments.records import Head, Order
 from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, Kind, Step
 from benchmarks.figures import Figures, tell
 from tools.postgres_server import PostgresServer

@@ -22,7 +22,9 @@ from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundE
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.configuration import PIN, open_ledger, read_pin, write_pin
-from airflow_provider_quoine.payments.ledger import Head, Ledger, Order, Payment, PaymentError
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Head, Order, Payment
+from airflow_provider_quoine.payments.refusals import PaymentError
 from airflow_provider_quoine.payments.schema import Kind
 from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.payments.withdrawals import differs, exchange_of, ledger_order, look_up

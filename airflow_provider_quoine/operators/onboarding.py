@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_quoine.exchange.models import Document, OnboardingUser
     from airflow_provider_quoine.payments.attempt import Attempt
-    from airflow_provider_quoine.payments.ledger import Order, Transaction
+    from airflow_provider_quoine.payments.records import Order
+    from airflow_provider_quoine.payments.transaction import Transaction
 
 
 class QuoineCreateOnboardingUserOperator(BaseOperator):
@@ -115,7 +116,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         from airflow_provider_quoine.exchange.errors import QuoineRefusedError
         from airflow_provider_quoine.payments.attempt import Attempt
         from airflow_provider_quoine.payments.configuration import open_ledger
-        from airflow_provider_quoine.payments.ledger import how_to_settle
+        from airflow_provider_quoine.payments.refusals import how_to_settle
         from airflow_provider_quoine.payments.schema import Step
         from airflow_provider_quoine.payments.users import user_order
 

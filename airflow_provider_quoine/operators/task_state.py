@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
-    from airflow_provider_quoine.payments.ledger import Order
+    from airflow_provider_quoine.payments.records import Order
 
 PAYMENT = "quoine_payment"
 """Key of the copy that leads a person from the task's page to the payment."""

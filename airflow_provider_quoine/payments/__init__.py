@@ -6,4 +6,17 @@ entrance for withdrawals, and :class:`.attempt.Attempt` for anything else.
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["attempt", "chain", "configuration", "database", "ledger", "policy", "schema", "users", "withdrawals"]
+__all__ = [
+    "attempt",
+    "chain",
+    "configuration",
+    "database",
+    "ledger",
+    "policy",
+    "records",
+    "refusals",
+    "schema",
+    "transaction",
+    "users",
+    "withdrawals",
+]

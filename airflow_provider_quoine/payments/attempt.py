@@ -10,16 +10,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
-from airflow_provider_quoine.payments.ledger import (
-    Ledger,
-    Order,
-    Payment,
-    PaymentInDoubtError,
-    PaymentRefusedError,
-    Transaction,
-    how_to_settle,
-)
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.refusals import PaymentInDoubtError, PaymentRefusedError, how_to_settle
 from airflow_provider_quoine.payments.schema import Kind, Step
+from airflow_provider_quoine.payments.transaction import Transaction
 
 SEND_WITHIN = timedelta(seconds=5)
 """Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""

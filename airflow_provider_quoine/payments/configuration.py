@@ -10,7 +10,9 @@ from sqlalchemy import URL
 
 from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
 from airflow_provider_quoine.payments.database import open_file, open_server
-from airflow_provider_quoine.payments.ledger import Head, Ledger, LedgerUnusableError, Pin
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Head, Pin
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError
 
 PIN = "quoine_ledger"
 """Name of the Airflow Variable that remembers the ledger. It holds no secret."""

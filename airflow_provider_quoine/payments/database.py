@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from airflow_provider_quoine.payments.chain import FIRST_HASH
-from airflow_provider_quoine.payments.ledger import LedgerUnusableError
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError
 from airflow_provider_quoine.payments.schema import LEDGER, SCHEMA_VERSION, metadata
 
 BUSY_SECONDS = 30

@@ -20,7 +20,7 @@ from airflow_provider_quoine.exchange.exact_json import plain_number
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import WithdrawalOrder
     from airflow_provider_quoine.hooks.connection import ConnectionExtras, ConnectionSettings
-    from airflow_provider_quoine.payments.ledger import Transaction
+    from airflow_provider_quoine.payments.transaction import Transaction
 
 #: The explicit choice to allow every address.
 ANY_ADDRESS = "*"

@@ -14,8 +14,9 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import Withdrawal, WithdrawalOrder
-    from airflow_provider_quoine.payments.ledger import Order, Transaction
     from airflow_provider_quoine.payments.policy import WithdrawalPolicy
+    from airflow_provider_quoine.payments.records import Order
+    from airflow_provider_quoine.payments.transaction import Transaction
 
 #: The state of a withdrawal that was checked and not sent.
 DRY_RUN = "dry_run"
@@ -138,19 +139,10 @@ class WithdrawalPayment:
         return {"id": None, **self.order.as_dict(), "state": DRY_RUN}
 
     def _allow(self, at: Transaction) -> str:
-        from airflow_provider_quoine.payments.ledger import PaymentRefusedError
-
-        now = fresh(self.hook)
-        if (exchange_of(now), now.account) != (self.ledger_order.exchange, self.ledger_order.account):
-            raise PaymentRefusedError(
-                f"Connection {now.quoine_conn_id!r} or its key has changed while this task was waiting: it now leads "
-                f"to account {now.account} at {exchange_of(now)}. Nothing was sent. Start again with the connection "
-                "of the payment."
-            )
-        return _policy_of(now).allow(self.order, at)
+        return _policy_of(fresh(self.hook, self.ledger_order)).allow(self.order, at)
 
     def _look_up(self, withdrawal_id: str) -> Withdrawal:
-        from airflow_provider_quoine.payments.ledger import PaymentRefusedError
+        from airflow_provider_quoine.payments.refusals import PaymentRefusedError
 
         withdrawal = look_up(self.hook, withdrawal_id)
         if difference := differs(withdrawal, self.order):
@@ -173,7 +165,8 @@ def ledger_order(*, hook: QuoineHook, reference: str, user_id: str, order: Withd
     :raises PaymentRefusedError: if the reference is none.
     :raises QuoineInputError: if the connection is incomplete.
     """
-    from airflow_provider_quoine.payments.ledger import Order, check_reference
+    from airflow_provider_quoine.payments.records import Order
+    from airflow_provider_quoine.payments.refusals import check_reference
     from airflow_provider_quoine.payments.schema import Kind
 
     return Order(
@@ -187,9 +180,22 @@ def ledger_order(*, hook: QuoineHook, reference: str, user_id: str, order: Withd
     )
 
 
-def fresh(hook: QuoineHook) -> QuoineHook:
-    """Return a hook that reads the connection anew: a hook keeps it, and the wait for a slot may take an hour."""
-    return QuoineHook(hook.quoine_conn_id, credentials_variable=hook.credentials_variable)
+def fresh(hook: QuoineHook, order: Order) -> QuoineHook:
+    """
+    Return a hook that reads the connection anew: a hook keeps it, and the wait for a slot may take an hour.
+
+    :raises PaymentRefusedError: if the connection does not lead any more to where the order is for.
+    """
+    from airflow_provider_quoine.payments.refusals import PaymentRefusedError
+
+    now = QuoineHook(hook.quoine_conn_id, credentials_variable=hook.credentials_variable)
+    if (exchange_of(now), now.account) != (order.exchange, order.account):
+        raise PaymentRefusedError(
+            f"Connection {now.quoine_conn_id!r} or its key has changed while this task was waiting: it now leads to "
+            f"account {now.account} at {exchange_of(now)}. Nothing was sent. Start again with the connection of the "
+            "payment."
+        )
+    return now
 
 
 def exchange_of(hook: QuoineHook) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_quoine.payments.ledger import Head
+from airflow_provider_quoine.payments.records import Head
 
 
 @dataclass

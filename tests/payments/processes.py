@@ -20,8 +20,10 @@ from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.payments.database import open_file, open_server
-from airflow_provider_quoine.payments.ledger import Ledger, LedgerUnusableError, Order, PaymentRefusedError
+from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy
+from airflow_provider_quoine.payments.records import Order
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
 from tests.payments.memory import Memory
 

@@ -20,15 +20,9 @@ from airflow_provider_quoine.exchange.errors import (
 )
 from airflow_provider_quoine.payments.attempt import SEND_WITHIN, Attempt, QuoineTooLateError
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import (
-    Head,
-    Ledger,
-    LedgerUnusableError,
-    Order,
-    Payment,
-    PaymentInDoubtError,
-    PaymentRefusedError,
-)
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Head, Order, Payment
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentInDoubtError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
 from tests.payments.memory import Memory
 

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger, Order, PaymentRefusedError, Transaction
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Order
+from airflow_provider_quoine.payments.refusals import PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
+from airflow_provider_quoine.payments.transaction import Transaction
 from tests.payments.memory import Memory
 from tests.payments.processes import Processes, become_sender
 

@@ -19,7 +19,8 @@ from sqlalchemy import URL, update
 from airflow_provider_quoine.payments import configuration
 from airflow_provider_quoine.payments.attempt import Attempt
 from airflow_provider_quoine.payments.database import open_file, open_server
-from airflow_provider_quoine.payments.ledger import Ledger, LedgerUnusableError
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError
 from airflow_provider_quoine.payments.schema import IN_DOUBT, LEDGER, SCHEMA_VERSION, Step
 from tests.payments.memory import Memory
 from tests.payments.processes import Processes, identities, open_engine, open_ledger, pay_on, payment

@@ -24,7 +24,9 @@ from sqlalchemy.pool import StaticPool
 
 from airflow_provider_quoine.payments.attempt import Attempt, QuoineTooLateError, step_after
 from airflow_provider_quoine.payments.database import open_sqlite
-from airflow_provider_quoine.payments.ledger import Ledger, LedgerUnusableError, Order, PaymentRefusedError
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Order
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from tests.payments.memory import Memory
 

@@ -18,8 +18,9 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.connection import ConnectionSettings
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger, Order
+from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy, start_of_day
+from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.schema import Kind, Step
 from tests.payments.memory import Memory
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from airflow_provider_quoine.payments.ledger import Ledger, Payment
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import IN_DOUBT, Kind
 from airflow_provider_quoine.payments.users import user_reference
 

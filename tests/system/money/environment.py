@@ -15,7 +15,8 @@ from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger, Payment
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import Kind
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.payments.memory import Memory

@@ -1,0 +1,117 @@
+"""Why a payment does not go on: the errors, and the sentences that say what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import URL
+
+from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.schema import SENDABLE, Kind, Step
+
+_REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
+
+
+class PaymentError(Exception):
+    """A payment cannot go on by itself; the text says why and what to do. It is never retried."""
+
+
+class LedgerUnusableError(PaymentError):
+    """The ledger cannot be used, so nothing is sent."""
+
+    @classmethod
+    def unreachable(cls, url: URL, error: Exception) -> LedgerUnusableError:
+        """
+        Say that a database cannot be reached, or failed.
+
+        :param url: of the database; its password is not shown.
+        """
+        words = str(getattr(error, "orig", None) or error).strip()
+        return cls(
+            f"The ledger of payments in {url.render_as_string()} cannot be reached, or it failed. Nothing is sent "
+            "without it; a request that was under way before stays in doubt. Once the database answers, clear the "
+            f"task. The database's own words: {words}"
+        )
+
+
+class PaymentRefusedError(PaymentError):
+    """The ledger does not allow it. Nothing was sent and nothing was changed."""
+
+
+class PaymentInDoubtError(PaymentError):
+    """It was sent, and the exchange may have carried it out."""
+
+
+def check_reference(reference: Any) -> str:
+    """
+    Check a payment reference, as a template has rendered it.
+
+    :return: the reference, without blanks around it.
+    :raises PaymentRefusedError: if it is no text, is empty, is too long or cannot be typed as an argument.
+    """
+    text = reference.strip() if isinstance(reference, str) else ""
+    # "None" is what a template makes of a value that is missing.
+    if text == "None" or not _REFERENCE.fullmatch(text):
+        raise PaymentRefusedError(
+            f"{reference!r:.80} is no payment reference, so nothing was sent. Give text of at most 200 characters that "
+            "begins with a letter or a digit and is unique to the payment, such as an invoice's number."
+        )
+    return text
+
+
+def how_to_settle(order: Order) -> str:
+    """Return the steps by which a person settles an unknown outcome."""
+    where = shlex.quote(order.reference) + (" --kind user" if order.kind == Kind.USER else "")
+    command = "airflow quoine payments"
+    return (
+        f"Look it up at the exchange. If it exists: {command} exists {where} --id ID --why WHY. If it does not: "
+        f"{command} absent {where} --why WHY. Then clear this task."
+    )
+
+
+def refuse_another(found: Payment, order: Order) -> None:
+    """Refuse an order whose reference stands for another payment."""
+    changed = [name for name, value in order.details.items() if found.order.details[name] != value]
+    if changed:
+        first = ", ".join(f"{name} {found.order.details[name] or 'none'}" for name in changed)
+        now = ", ".join(f"{name} {order.details[name] or 'none'}" for name in changed)
+        raise PaymentRefusedError(
+            f"The payment reference {order.reference!r} stands for a payment with {first}; this one has {now}. Nothing "
+            "was sent. Give another payment another reference."
+        )
+
+
+def refuse_unsendable(found: Payment) -> None:
+    """Refuse a payment that may neither be sent nor was sent."""
+    if found.step not in SENDABLE | {Step.SENT}:
+        raise PaymentRefusedError(why_not(found))
+
+
+def refuse_in_doubt(found: Payment, now: datetime) -> None:
+    """Refuse a decision about a payment whose request may still be on its way."""
+    if found.in_doubt_until is not None and now < found.in_doubt_until:
+        seconds = (found.in_doubt_until - now).total_seconds()
+        raise PaymentRefusedError(
+            f"Its request may still be on its way. Look at the exchange again in {seconds:.0f} s. Nothing was changed."
+        )
+
+
+def why_not(found: Payment) -> str:
+    """Say why a payment is not sent."""
+    order = found.order
+    if found.step == Step.SENT:
+        return f"{order.name} was sent already: it is {found.exchange_id} at the exchange."
+    if found.step == Step.HELD:
+        return (
+            f"A person holds {order.name[0].lower()}{order.name[1:]}: {found.reason}. Nothing was sent by this "
+            "attempt. It goes on once it is released (airflow quoine payments release) or recorded as paid (exists)."
+        )
+    until = f" (in doubt until {found.in_doubt_until.isoformat(timespec='seconds')})" if found.in_doubt_until else ""
+    because = f" Why: {found.reason}" if found.reason else ""
+    return (
+        f"{order.name} is {found.step}{until}: its outcome is unknown, and it may exist at the exchange. Nothing was "
+        f"sent by this attempt. {how_to_settle(order)} It was sent by {found.task}.{because}"
+    )

@@ -1,0 +1,243 @@
+"""One locked look at the ledger, and how its rows become records."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, func, insert, select, text, update
+
+from airflow_provider_quoine.payments.chain import hash_of
+from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, Order, Payment
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
+from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Step
+
+DECIDES = frozenset({*Step, "exists", "absent", "released"})
+"""Events that say where a payment stands."""
+
+
+class Transaction:
+    """
+    One locked look at the ledger; everything in it happens at once or not at all.
+
+    :ivar now: the database's time, UTC.
+    :ivar identity: which ledger this is.
+    :ivar stopped_why: why payments are stopped; None if they are not.
+    """
+
+    def __init__(self, connection: Connection, head: RowMapping, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.identity = str(head["identity"])
+        self._head = head["head"]
+        self._head_hash = head["head_hash"]
+        self.stopped_why: str | None = head["stopped_why"] if head["stopped_at"] else None
+
+    @property
+    def head(self) -> Head:
+        """The last event."""
+        return Head(identity=self.identity, number=self._head, hash=self._head_hash)
+
+    def has(self, head: Head) -> bool:
+        """Whether this ledger has an event that was its last one once."""
+        if not head.number:
+            return head.identity == self.identity
+        known = select(EVENTS.c.hash).where(EVENTS.c.number == head.number)
+        return head.identity == self.identity and self.connection.execute(known).scalar() == head.hash
+
+    def check(self, pinned: Head | None) -> None:
+        """
+        Check that this is the ledger that Airflow remembers.
+
+        :param pinned: what Airflow remembers.
+        :raises LedgerUnusableError: if it is another one, or an older state of it.
+        """
+        if pinned is None:
+            return
+        if pinned.identity != self.identity:
+            raise LedgerUnusableError(
+                f"This ledger ({self.identity}) is not the one that this Airflow's payments are in "
+                f"({pinned.identity}). Nothing was sent. Configure the right one in [quoine] ledger_conn_id, or "
+                "restore it."
+            )
+        if not self.has(pinned):
+            raise LedgerUnusableError(
+                f"This ledger is older than what Airflow has seen: event {pinned.number} is missing or another. It "
+                "was restored from a backup, so payments made since are not in it. Nothing was sent. Restore a newer "
+                "one, or follow 'A ledger from a backup' in the documentation of payments."
+            )
+
+    def find(self, order: Order) -> Payment | None:
+        """Return the payment of an order's reference."""
+        row = self.connection.execute(select(PAYMENTS).where(is_for(order))).mappings().one_or_none()
+        return None if row is None else payment_of(row)
+
+    def get(self, order: Order) -> Payment:
+        """
+        Return the payment of an order's reference.
+
+        :raises PaymentRefusedError: if there is none.
+        """
+        found = self.find(order)
+        if found is None:
+            raise PaymentRefusedError(f"There is no payment {order.reference!r} in the ledger.")
+        return found
+
+    def find_or_add(self, order: Order, *, actor: str) -> Payment:
+        """
+        Return the payment of an order's reference; a new one is ``prepared``.
+
+        :raises PaymentRefusedError: if the reference stands for another payment.
+        """
+        found = self.find(order)
+        if found is None:
+            self.connection.execute(insert(PAYMENTS).values(_new(order, self.now, actor)))
+            self.append(order, Step.PREPARED, actor=actor, **order.details)
+            return self.get(order)
+        refuse_another(found, order)
+        return found
+
+    def is_settled_by_a_person(self, order: Order) -> bool:
+        """Whether the last decision about a payment was a person's, that it exists."""
+        # Late results and notes are written down, and change nothing.
+        mine = and_(of_order(order), EVENTS.c.event.in_(DECIDES))
+        last = select(EVENTS.c.event).where(mine).order_by(EVENTS.c.number.desc()).limit(1)
+        return str(self.connection.execute(last).scalar_one()) == "exists"
+
+    def reserved(self, *, account: str, since: datetime) -> tuple[int, Decimal]:
+        """
+        Count what was paid, or may have been, from an account.
+
+        :param since: UTC.
+        :return: how many withdrawals, and bitcoin in all.
+        """
+        counted = and_(
+            PAYMENTS.c.kind == Kind.WITHDRAWAL,
+            PAYMENTS.c.account == account,
+            PAYMENTS.c.step.in_(RESERVED),
+            PAYMENTS.c.reserved_at >= as_text(since),
+        )
+        number, satoshis = self.connection.execute(
+            select(func.count(), func.coalesce(func.sum(PAYMENTS.c.satoshis), 0)).where(counted)
+        ).one()
+        return int(number), Decimal(int(satoshis)) / SATOSHIS
+
+    def change(self, order: Order, *, if_step: frozenset[Step], if_owner: str | None = None, **values: Any) -> bool:
+        """
+        Change a payment if it stands where it has to.
+
+        :param if_owner: the attempt whose ``sending`` it must be.
+        :return: whether it did.
+        """
+        condition = and_(is_for(order), PAYMENTS.c.step.in_(if_step))
+        if if_owner is not None:
+            condition = and_(condition, PAYMENTS.c.owner == if_owner)
+        changed = self.connection.execute(
+            update(PAYMENTS).where(condition).values(changed_at=as_text(self.now), **values)
+        ).rowcount
+        return bool(changed == 1)
+
+    def append(self, order: Order | None, event: str, *, actor: str, **data: Any) -> None:
+        """
+        Append an event to the chain; nothing secret and nothing personal.
+
+        :param order: which payment it is about; None for the ledger itself.
+        :param actor: the person or the task.
+        """
+        row = {
+            "number": self._head + 1,
+            "at": as_text(self.now),
+            "exchange": order.exchange if order else "",
+            "kind": str(order.kind) if order else "",
+            "reference": order.reference if order else "",
+            "event": event,
+            "actor": actor,
+            "data": json.dumps(data, sort_keys=True, ensure_ascii=False),
+            "hash_before": self._head_hash,
+        }
+        row["hash"] = hash_of(row)
+        self.connection.execute(insert(EVENTS).values(row))
+        self._head, self._head_hash = row["number"], row["hash"]
+        self.connection.execute(update(LEDGER).values(head=self._head, head_hash=self._head_hash))
+
+
+def database_time(connection: Connection) -> datetime:
+    """Return the database's time, UTC."""
+    # SQLite's file is on this host, so its time is this host's; a server has one of its own.
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now.astimezone(UTC)
+
+
+def as_text(moment: datetime) -> str:
+    """Return a time as the tables have it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def is_for(order: Order) -> Any:
+    """Return the condition by which a payment's row is found."""
+    return and_(
+        PAYMENTS.c.exchange == order.exchange,
+        PAYMENTS.c.kind == order.kind,
+        PAYMENTS.c.reference == order.reference,
+    )
+
+
+def of_order(order: Order) -> Any:
+    """Return the condition by which a payment's events are found."""
+    return and_(EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference)
+
+
+def _new(order: Order, now: datetime, task: str) -> dict[str, Any]:
+    return {
+        "exchange": order.exchange,
+        "kind": str(order.kind),
+        "reference": order.reference,
+        "step": str(Step.PREPARED),
+        "account": order.account,
+        "user_id": order.user_id,
+        "address": order.address,
+        "satoshis": order.satoshis,
+        "reason": "",
+        "task": task,
+        "created_at": as_text(now),
+        "changed_at": as_text(now),
+    }
+
+
+def payment_of(row: RowMapping) -> Payment:
+    """Return the payment in a row."""
+    order = Order(
+        exchange=row["exchange"],
+        kind=Kind(row["kind"]),
+        reference=row["reference"],
+        account=row["account"],
+        user_id=row["user_id"],
+        address=row["address"],
+        amount=Decimal(row["satoshis"]) / SATOSHIS,
+    )
+    until = row["in_doubt_until"]
+    return Payment(
+        order=order,
+        step=row["step"],
+        owner=row["owner"],
+        exchange_id=row["exchange_id"],
+        in_doubt_until=datetime.fromisoformat(until) if until else None,
+        policy=row["policy"],
+        reason=row["reason"],
+        task=row["task"],
+    )
+
+
+def event_of(row: RowMapping) -> Event:
+    """Return the event in a row."""
+    return Event(
+        number=row["number"],
+        at=datetime.fromisoformat(row["at"]),
+        event=row["event"],
+        actor=row["actor"],
+        data=json.loads(row["data"]),
+    )
