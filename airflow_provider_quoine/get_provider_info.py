@@ -74,7 +74,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks", "quoine"),
-        "operators": _modules("operators", "onboarding", "withdrawals", "authorization", "market_data", "capture"),
+        "operators": _modules(
+            "operators", "onboarding", "withdrawals", "approval", "authorization", "market_data", "capture"
+        ),
         "sensors": _modules("sensors", "onboarding", "withdrawals", "market_events"),
         "triggers": _modules("triggers", "polling", "market_data", "market_events", "capture"),
         "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],

@@ -55,6 +55,7 @@ POLICY = WithdrawalPolicy(
     per_day=CAP,
     timezone="Asia/Tokyo",
     network=Network.MAIN,
+    approvals=0,
 )
 PAYMENT = Order(
     exchange="https://exchange",

@@ -5,7 +5,8 @@ Every morning at 09:00 in Tokyo, a payment falls due. Its reference is `payout-<
 most once: a retry, a cleared task, a second run on the same day, a backfill or a copy of this DAG finds the day's
 payment and pays nothing again.
 
-A person types the code under *Required Actions*, until the evening. When you switch this DAG on, Airflow starts the
+If the connection wants approvals, up to two people are asked for them. A person types the code under *Required
+Actions*, until the evening. When you switch this DAG on, Airflow starts the
 newest run that is due at once.
 
 **Before you run:** as for `quoine_withdraw_bitcoin`, and the Variable `quoine_daily_payout` says what is paid:
@@ -15,10 +16,12 @@ newest run that is due at once.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pendulum
-from airflow.sdk import DAG
+from airflow.sdk import DAG, chain
 
+from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 
 # [START daily_payout]
@@ -41,15 +44,15 @@ with DAG(
     user_defined_macros={"day_in_tokyo": day_in_tokyo},
     tags=["quoine", "example"],
 ):
-    QuoineAuthorizeWithdrawalOperator(
-        task_id="pay_out",
-        payment_reference="payout-{{ day_in_tokyo(dag_run.run_after) }}",
-        user_id="{{ var.json.quoine_daily_payout.user_id }}",
-        amount="{{ var.json.quoine_daily_payout.amount }}",
-        address="{{ var.json.quoine_daily_payout.address }}",
-        credentials_variable="quoine_user_{{ var.json.quoine_daily_payout.user_id }}_api_secret",
-        response_timeout=pendulum.duration(hours=9),
-        wait_for_completion=True,
-        retries=2,
-    )
+    payment: dict[str, Any] = {
+        "payment_reference": "payout-{{ day_in_tokyo(dag_run.run_after) }}",
+        "user_id": "{{ var.json.quoine_daily_payout.user_id }}",
+        "amount": "{{ var.json.quoine_daily_payout.amount }}",
+        "address": "{{ var.json.quoine_daily_payout.address }}",
+        "credentials_variable": "quoine_user_{{ var.json.quoine_daily_payout.user_id }}_api_secret",
+        "response_timeout": pendulum.duration(hours=9),
+        "retries": 2,
+    }
+    approvals = [QuoineApproveWithdrawalOperator(task_id=f"approve_{n}", **payment) for n in (1, 2)]
+    chain(*approvals, QuoineAuthorizeWithdrawalOperator(task_id="pay_out", wait_for_completion=True, **payment))
 # [END daily_payout]

@@ -1,8 +1,9 @@
 """
 ### From a new user to a withdrawal
 
-The whole chain: create the user, wait for APPROVED, keep the user's key, look at the order book, have the exchange
-send a code, ask a person for it, withdraw, and wait until the exchange has paid. Nobody copies a key.
+The whole chain: create the user, wait for APPROVED, keep the user's key, look at the order book, ask other people if
+the connection wants approvals, have the exchange send a code, ask a person for it, withdraw, and wait until the
+exchange has paid. Nobody copies a key.
 
 When `authorize_withdrawal` waits, its question is under *Required Actions*.
 
@@ -12,10 +13,13 @@ workers can read.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pendulum
-from airflow.sdk import DAG
+from airflow.sdk import DAG, chain
 
 from airflow_provider_quoine.forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, PAYMENT_REFERENCE, text
+from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
@@ -58,15 +62,17 @@ with DAG(
 
     snapshot = QuoineOrderBookSnapshotOperator(task_id="snapshot", pair="{{ params.pair }}")
 
-    authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(
-        task_id="authorize_withdrawal",
-        payment_reference="{{ params.payment_reference }}",
-        user_id=user_id,
-        amount="{{ params.amount }}",
-        address="{{ params.withdrawal_address }}",
-        credentials_variable=user_key,
-        retries=2,
-    )
+    payment: dict[str, Any] = {
+        "payment_reference": "{{ params.payment_reference }}",
+        "user_id": user_id,
+        "amount": "{{ params.amount }}",
+        "address": "{{ params.withdrawal_address }}",
+        "credentials_variable": user_key,
+        "retries": 2,
+    }
+    approvals = [QuoineApproveWithdrawalOperator(task_id=f"approve_{n}", **payment) for n in (1, 2)]
+
+    authorize_withdrawal = QuoineAuthorizeWithdrawalOperator(task_id="authorize_withdrawal", **payment)
 
     wait_for_withdrawal = QuoineWithdrawalSensor(
         task_id="wait_for_withdrawal",
@@ -77,5 +83,5 @@ with DAG(
         timeout=pendulum.duration(days=1),
     )
 
-    wait_for_approval >> snapshot >> authorize_withdrawal >> wait_for_withdrawal
+    chain(wait_for_approval, snapshot, *approvals, authorize_withdrawal, wait_for_withdrawal)
     # [END chain]

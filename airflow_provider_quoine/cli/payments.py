@@ -7,9 +7,9 @@ is there, and connections may be. Each of them wipes codes that were typed for t
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,7 +91,7 @@ def hold_(args: Namespace) -> None:
     with _ledger() as ledger:
         is_new = not ledger.named(_reference(ledger, args), Kind(args.kind)) and args.kind == Kind.WITHDRAWAL
         order = _new_order(args) if is_new else _find(ledger, args).order
-        ledger.hold(order, who=getpass.getuser(), why=args.why)
+        ledger.hold(order, who=_person(), why=args.why)
     _say(
         "Held. No task sends it. Pay it elsewhere, then record it: airflow quoine payments exists. Or give it back: "
         "airflow quoine payments release."
@@ -105,7 +105,7 @@ def release_(args: Namespace) -> None:
     :raises SystemExit: as :meth:`.Ledger.release` refuses.
     """
     with _ledger() as ledger:
-        ledger.release(_find(ledger, args).order, who=getpass.getuser(), why=args.why)
+        ledger.release(_find(ledger, args).order, who=_person(), why=args.why)
     _say(WRITTEN)
 
 
@@ -118,7 +118,7 @@ def exists_(args: Namespace) -> None:
     with _ledger() as ledger:
         order = _find(ledger, args).order
         said = _compare(order, args)
-        ledger.exists(order, exchange_id=args.identifier, who=getpass.getuser(), why=args.why)
+        ledger.exists(order, exchange_id=args.identifier, who=_person(), why=args.why)
     _say(said)
     _say(WRITTEN)
 
@@ -130,21 +130,25 @@ def absent_(args: Namespace) -> None:
     :raises SystemExit: as :meth:`.Ledger.absent` refuses.
     """
     with _ledger() as ledger:
-        ledger.absent(_find(ledger, args).order, who=getpass.getuser(), why=args.why)
-    _say(WRITTEN)
+        is_settled = ledger.absent(_find(ledger, args).order, who=_person(), why=args.why)
+    _say(
+        WRITTEN
+        if is_settled
+        else "Noted. People have approved this payment, so a second person has to give the same command."
+    )
 
 
 def stop_(args: Namespace) -> None:
     """Stop all payments."""
     with _ledger() as ledger:
-        ledger.stop(who=getpass.getuser(), why=args.why)
+        ledger.stop(who=_person(), why=args.why)
     _say("Stopped. Nothing is sent from now on. Requests that had left are not called back.")
 
 
 def resume_(args: Namespace) -> None:
     """Let payments go on."""
     with _ledger() as ledger:
-        ledger.resume(who=getpass.getuser(), why=args.why)
+        ledger.resume(who=_person(), why=args.why)
     _say("Payments go on. Clear the tasks that were stopped.")
 
 
@@ -179,6 +183,17 @@ def _ledger() -> Iterator[Ledger]:
         os.environ.pop("_AIRFLOW_PROCESS_CONTEXT")
         if before is not None:
             os.environ["_AIRFLOW_PROCESS_CONTEXT"] = before
+
+
+def _person() -> str:
+    """Return who gives the command: the account, and who has become it with sudo."""
+    try:
+        account = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container may run as a number that has no name.
+        account = str(os.getuid())
+    before = os.environ.get("SUDO_USER")
+    return f"{before} as {account}" if before else account
 
 
 def _reference(ledger: Ledger, args: Namespace) -> str:

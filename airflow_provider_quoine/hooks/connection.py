@@ -115,6 +115,14 @@ class ConnectionExtras(BaseModel):
         title="Time zone of the day",
         description="The calendar day of the caps begins at this zone's midnight. A name such as Asia/Tokyo.",
     )
+    withdrawal_approvals: int | None = Field(
+        default=None,
+        ge=0,
+        le=9,
+        title="Approvals",
+        description="How many people must approve each withdrawal on Airflow's page, none of them the one who started "
+        "the run. None when empty.",
+    )
     bitcoin_network: Literal["main", "test"] = Field(
         default="main",
         title="Bitcoin network",

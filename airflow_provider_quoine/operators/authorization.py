@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import NEVER_EXPIRE, Param  # type: ignore[attr-defined]  # there, but not in its stub
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.operators.payment_question import PaymentQuestion
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
 
 if TYPE_CHECKING:
@@ -32,14 +31,6 @@ CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
 CODE_STATE = "quoine_code"
 """Key in the task state store: when a code was requested, and how many were refused. It has no authority."""
 
-#: Exactly what is sent. A person's answer counts for this and for nothing else.
-ABOUT = """\
-- payment: **{reference}**
-- amount: **{amount} BTC**
-- address: `{address}`
-- for user {user_id}
-- connection: **{connection}**, account {account}
-"""
 BODY = """\
 You are asked to let this withdrawal be sent:
 
@@ -52,7 +43,7 @@ exchange's words are in the task's log.
 """
 
 
-class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
+class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
     """
     Have the exchange send a code, ask a person for it on Airflow's page, and withdraw with it (api-reference 2.1).
 
@@ -108,21 +99,22 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         """Request a code unless one is on its way, then ask a person for it."""
         if self._state(context).get("asked"):
             # A code that was typed for an earlier try may be there still, if that try could not take it.
-            self._put_question(context)
+            self.put_question(context)
         with without_retry():
-            payment = self.payment(context, user_id=str(self.user_id))
+            payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
                 return self.go_on(context, sent)
             return self._ask(context, payment)
 
     def _ask(self, context: Context, payment: WithdrawalPayment) -> Any:
         payment.check_policy()
-        about = self._about(payment)
+        payment.approvals.check()
+        about = self.about(payment)
         request = self._request_code(context, payment)
         self.subject = f"Withdraw {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, request=request, send=SEND, cancel=CANCEL, attempts=self.code_attempts)
         self._keep(context, asked=True)
-        self._refuse_another_question(self._put_question(context), payment)
+        self.refuse_another_question(self.put_question(context), payment)
         payment.note("asked", about=about)
         return HITLOperator.execute(self, context)
 
@@ -133,14 +125,14 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)
-        question = self._put_question(context)
+        question = self.put_question(context)
         by = self._check_answer(context, {**event, "params_input": {}})
         # The fields are rendered again by now, and the policy may have changed: both are checked again.
         with without_retry():
-            payment = self.payment(context, user_id=str(self.user_id))
+            payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
                 return self.go_on(context, sent)
-            self._refuse_another_question(question, payment)
+            self.refuse_another_question(question, payment)
             payment.note("answered", by=by, chose=SEND)
             if not CODE.fullmatch(code):
                 return self._ask_again(context, payment, "That is no authentication code.")
@@ -159,33 +151,7 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
                 raise
             finally:
                 # Wiping had opened the question again, so it may have been answered a second time.
-                self._put_question(context)
-
-    def _about(self, payment: WithdrawalPayment) -> str:
-        return ABOUT.format(
-            reference=payment.ledger_order.reference,
-            amount=payment.order.amount,
-            address=payment.order.address,
-            user_id=self.user_id,
-            connection=self.quoine_conn_id,
-            account=payment.ledger_order.account,
-        )
-
-    def _refuse_another_question(self, question: str, payment: WithdrawalPayment) -> None:
-        """
-        Stop if the question on Airflow's page is about another withdrawal than this.
-
-        Templates are rendered again after the answer. Airflow keeps the text of a task's first question when the
-        task asks again, in later tries too.
-        """
-        about = self._about(payment)
-        if about not in question:
-            asked = "; ".join(line.removeprefix("- ") for line in question.splitlines() if line.startswith("- "))
-            now = "; ".join(line.removeprefix("- ") for line in about.splitlines())
-            raise AirflowFailException(
-                f"A person was asked about {asked or 'something else'}, and now this task is about {now}: a template, "
-                "the connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
-            )
+                self.put_question(context)
 
     def _request_code(self, context: Context, payment: WithdrawalPayment) -> str:
         """Return the sentence about the code for the person."""
@@ -232,41 +198,12 @@ class QuoineAuthorizeWithdrawalOperator(WithdrawalTask, HITLOperator):
         """Keep something about the code for the next try; nothing secret, the store is in clear."""
         context["task_state_store"].set(CODE_STATE, {**self._state(context), **state}, retention=NEVER_EXPIRE)
 
-    def _put_question(self, context: Context) -> str:
-        """
-        Put the question on Airflow's page. If it is there already, this deletes the typed code from Airflow's tables.
-
-        :return: the question as it stands there.
-        """
-        from airflow.sdk.api.datamodels._generated import HITLUser
-        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
-
-        # Not upsert_hitl_detail, which drops the answer.
-        question: Any = SUPERVISOR_COMMS.send(
-            CreateHITLDetailPayload(
-                ti_id=context["ti"].id,
-                options=self.options,
-                subject=self.subject,
-                body=self.body,
-                defaults=self.defaults,
-                multiple=self.multiple,
-                params=self.serialized_params,
-                assigned_users=[HITLUser(id=user["id"], name=user["name"]) for user in self.assigned_users or []],
-            )
-        )
-        return str(getattr(question, "body", None) or "")
-
     def _check_answer(self, context: Context, event: dict[str, Any]) -> str:
         """Return who chose to send."""
-        try:
-            answer = HITLOperator.execute_complete(self, context, event)
-        except HITLTimeoutError:
-            raise AirflowFailException(
-                f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
-            ) from None
-        by = str((answer.get("responded_by_user") or {}).get("name", "Somebody"))
-        if answer["chosen_options"] != [SEND]:
-            raise AirflowSkipException(f"{by} chose {CANCEL}: nothing was sent.")
+        option, person = self.answered(context, event)
+        by = str(person.get("name", "Somebody"))
+        if option != SEND:
+            self.skip(by, CANCEL)
         self.log.info("%s chose %s.", by, SEND)
         return by
 

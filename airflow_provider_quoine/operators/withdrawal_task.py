@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
-from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
-from airflow_provider_quoine.operators.task_state import name_payment, task_name
-from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
+from airflow_provider_quoine.operators.payment_task import PaymentTask
+from airflow_provider_quoine.operators.task_state import name_payment
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress
 
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_quoine.exchange.models import Withdrawal
+    from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
 
 
 def as_timedelta(duration: timedelta) -> timedelta:
@@ -28,82 +26,37 @@ def as_timedelta(duration: timedelta) -> timedelta:
     return timedelta(seconds=duration.total_seconds())
 
 
-class WithdrawalTask(BaseOperator):
+class WithdrawalTask(PaymentTask):
     """
     A task that sends a payment at most once, whatever is retried, cleared, deleted or copied.
 
-    :param payment_reference: what makes this payment the only one of its kind at the exchange, such as an invoice's
-        number. Whatever run, task or DAG has the same reference finds this payment. It must name nobody.
-    :param amount: bitcoin as a string such as ``"0.5"``; at most 8 decimals.
-    :param address: bitcoin address that the connection's policy allows.
-    :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
-        out if the connection itself holds that key.
+    The other parameters are those of :class:`~airflow_provider_quoine.operators.payment_task.PaymentTask`.
+
     :param wait_for_completion: wait for the final state in the same task, deferred. Cancelled, declined and
         reverted fail, and nothing is sent again.
     :param poke_interval: seconds between two queries while it waits.
     :param completion_timeout: longest wait.
     :param dry_run: do everything but send; the result's ``id`` is None and its state ``dry_run``.
-    :param quoine_conn_id: connection; its policy holds the allowed addresses and the bounds.
     """
 
-    template_fields: Sequence[str] = (
-        "quoine_conn_id",
-        "payment_reference",
-        "amount",
-        "address",
-        "credentials_variable",
-    )
     operator_extra_links = (QuoineWithdrawalLink(),)
     ui_color = "#fde68a"
 
     def __init__(
         self,
         *,
-        payment_reference: str,
-        amount: str,
-        address: str,
-        credentials_variable: str | None = None,
         wait_for_completion: bool = False,
         poke_interval: float = 60,
         completion_timeout: timedelta = timedelta(days=1),
         dry_run: bool = False,
-        quoine_conn_id: str = "quoine_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.payment_reference = payment_reference
-        self.amount = amount
-        self.address = address
-        self.credentials_variable = credentials_variable
         self.wait_for_completion = wait_for_completion
         self.poke_interval = poke_interval
         self.completion_timeout = as_timedelta(completion_timeout)
         # Not dry_run, which is a method of every operator.
         self.is_dry_run = dry_run
-        self.quoine_conn_id = quoine_conn_id
-
-    @property
-    def hook(self) -> QuoineHook:
-        """The hook that signs with the user's own key."""
-        return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
-
-    def payment(self, context: Context, *, user_id: str = "") -> WithdrawalPayment:
-        """
-        Make the payment from the rendered fields; nothing is begun yet.
-
-        :param user_id: whose money it is; empty where the operator does not know it.
-        """
-        payment = WithdrawalPayment(
-            hook=self.hook,
-            reference=self.payment_reference,
-            user_id=user_id,
-            amount=self.amount,
-            address=self.address,
-            task=task_name(context),
-            dry_run=self.is_dry_run,
-        )
-        name_payment(context, payment.ledger_order)
-        return payment
 
     def send(self, context: Context, payment: WithdrawalPayment, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""

@@ -88,10 +88,11 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
     def execute(self, context: Context) -> Any:
         """Send at most once."""
         with without_retry():
-            payment = self.payment(context)
+            payment = self.payment(context, dry_run=self.is_dry_run)
             if sent := payment.begin():
                 return self.go_on(context, sent)
             payment.check_policy()
+            payment.approvals.check()
             try:
                 return self.send(context, payment, read_secret_variable(self.auth_code_variable))
             finally:

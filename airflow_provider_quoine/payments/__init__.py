@@ -7,6 +7,7 @@ entrance for withdrawals, and :class:`.attempt.Attempt` for anything else.
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
 __all__ = [
+    "approvals",
     "attempt",
     "chain",
     "configuration",

@@ -34,7 +34,7 @@ from airflow_provider_quoine.payments.refusals import (
     refuse_unsendable,
     why_not,
 )
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LEDGER, PAYMENTS, SENDABLE, Kind, Step
+from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LEDGER, PAYMENTS, SENDABLE, Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import (
     Transaction,
     as_text,
@@ -243,10 +243,13 @@ class Ledger:
             )
             at.append(order, "exists", actor=who, exchange_id=exchange_id, before=found.exchange_id, why=why)
 
-    def absent(self, order: Order, *, who: str, why: str) -> None:
+    def absent(self, order: Order, *, who: str, why: str) -> bool:
         """
         Record that the exchange did not carry a payment out, so that its task may send it.
 
+        A payment that people have approved needs two people to say so.
+
+        :return: whether it is settled; if not, a second person has to say the same.
         :raises PaymentRefusedError: if it is not in doubt, or its request may still be under way.
         """
         with self._remembered() as at:
@@ -256,8 +259,12 @@ class Ledger:
                     f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
                 )
             refuse_in_doubt(found, at.now)
+            if at.needs_second_person(order, who):
+                at.append(order, Note.ABSENT_ASKED, actor=who, why=why)
+                return False
             at.change(order, if_step=IN_DOUBT, step=Step.PREPARED, reason=why, in_doubt_until=None)
             at.append(order, "absent", actor=who, why=why)
+            return True
 
     def stop(self, *, who: str, why: str) -> None:
         """Stop all payments: from this commit on nobody starts to send."""

@@ -57,6 +57,7 @@ class WithdrawalPolicy:
     :param per_day: cap for a calendar day.
     :param timezone: IANA name of the zone whose midnight begins the day.
     :param network: every address must belong to it.
+    :param approvals: how many people must approve a withdrawal, none of them the one who started the run.
     """
 
     conn_id: str
@@ -68,6 +69,7 @@ class WithdrawalPolicy:
     per_day: Cap
     timezone: str
     network: Network
+    approvals: int
 
     @classmethod
     def of(cls, connection: ConnectionSettings, *, account: str) -> WithdrawalPolicy:
@@ -93,6 +95,7 @@ class WithdrawalPolicy:
             ),
             timezone=fields.timezone("withdrawal_timezone"),
             network=Network(connection.extras.bitcoin_network),
+            approvals=connection.extras.withdrawal_approvals or 0,
         )
 
     @property
@@ -104,7 +107,7 @@ class WithdrawalPolicy:
     def fingerprint(self) -> str:
         """A hash of all rules, by which the ledger says under which policy a payment was sent."""
         caps = [[str(cap.amount), cap.number] for cap in (self.in_24_hours, self.per_day)]
-        bounds = [str(self.largest), str(self.smallest), *caps, self.timezone, str(self.network)]
+        bounds = [str(self.largest), str(self.smallest), *caps, self.timezone, str(self.network), self.approvals]
         return hashlib.sha256(json.dumps([sorted(self.addresses), *bounds]).encode()).hexdigest()
 
     def check(self, order: WithdrawalOrder) -> None:

@@ -84,6 +84,16 @@ class Kind(StrEnum):
     USER = "user"
 
 
+class Note(StrEnum):
+    """An event that says what people did, and changes no step."""
+
+    APPROVAL_ASKED = "approval_asked"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    ABSENT_ASKED = "absent_asked"
+    """One person says that the payment does not exist, and a second one has to say so as well."""
+
+
 SENDABLE = frozenset({Step.PREPARED, Step.REFUSED})
 """From any other step, and from a word that is none of these, nothing is sent."""
 

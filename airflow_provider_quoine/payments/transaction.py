@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, and_, func, insert, select, text,
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
-from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Step
+from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
 
 DECIDES = frozenset({*Step, "exists", "absent", "released"})
 """Events that say where a payment stands."""
@@ -99,12 +99,26 @@ class Transaction:
         refuse_another(found, order)
         return found
 
+    def history(self, order: Order) -> list[Event]:
+        """Return the events of a payment, the oldest first."""
+        query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
+        return [event_of(row) for row in self.connection.execute(query).mappings()]
+
     def is_settled_by_a_person(self, order: Order) -> bool:
         """Whether the last decision about a payment was a person's, that it exists."""
         # Late results and notes are written down, and change nothing.
         mine = and_(of_order(order), EVENTS.c.event.in_(DECIDES))
         last = select(EVENTS.c.event).where(mine).order_by(EVENTS.c.number.desc()).limit(1)
         return str(self.connection.execute(last).scalar_one()) == "exists"
+
+    def needs_second_person(self, order: Order, who: str) -> bool:
+        """Whether a second person has to say that an approved payment does not exist."""
+        events = self.history(order)
+        if not any(event.event == Note.APPROVED for event in events):
+            return False
+        sent = max(event.number for event in events if event.event == Step.SENDING)
+        said = [event for event in events if event.event == Note.ABSENT_ASKED and event.number > sent]
+        return all(event.actor == who for event in said)
 
     def reserved(self, *, account: str, since: datetime) -> tuple[int, Decimal]:
         """

@@ -35,11 +35,13 @@ class WithdrawalPayment:
     :param amount: bitcoin, as rendered.
     :param address: bitcoin address, as rendered.
     :param task: where in Airflow this is, for a person.
+    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event.
     :param dry_run: begin nothing in the ledger, and send nothing.
     :raises QuoineInputError: if amount, address or connection is wrong.
     :raises PaymentRefusedError: if the reference is none.
     :raises LedgerUnusableError: if there is no ledger that this host may use.
     :ivar order: amount and address.
+    :ivar approvals: of people who allow it.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class WithdrawalPayment:
         amount: str | Decimal,
         address: str,
         task: str,
-        dry_run: bool,
+        started_by: str = "",
+        dry_run: bool = False,
     ) -> None:
         from airflow_provider_quoine.exchange.models import WithdrawalOrder
+        from airflow_provider_quoine.payments.approvals import Approvals
         from airflow_provider_quoine.payments.attempt import Attempt
         from airflow_provider_quoine.payments.configuration import open_ledger
 
@@ -63,6 +67,14 @@ class WithdrawalPayment:
         self._ledger = open_ledger()
         self._attempt = Attempt(ledger=self._ledger, order=self.ledger_order, task=task)
         self._is_dry_run = dry_run
+        self.approvals = Approvals(
+            ledger=self._ledger,
+            order=self.ledger_order,
+            connection=hook.quoine_conn_id,
+            policy=self._policy_now,
+            started_by=started_by,
+            task=task,
+        )
 
     @property
     def has_sent(self) -> bool:
@@ -77,10 +89,20 @@ class WithdrawalPayment:
         :raises PaymentRefusedError: if it must not be sent.
         :raises QuoineError: if the exchange does not answer.
         """
+        sent = self.prepare()
+        return self._look_up(sent) if sent else None
+
+    def prepare(self) -> str:
+        """
+        Do as :meth:`begin`, without the exchange.
+
+        :return: the withdrawal's id, if it was sent before; else empty.
+        :raises PaymentRefusedError: if it must not be sent.
+        """
         from airflow_provider_quoine.payments.schema import Step
 
         found = self._ledger.look(self.ledger_order) if self._is_dry_run else self._attempt.begin()
-        return self._look_up(str(found.exchange_id)) if found is not None and found.step == Step.SENT else None
+        return str(found.exchange_id) if found is not None and found.step == Step.SENT else ""
 
     def note(self, event: str, **data: Any) -> None:
         """Append an event that changes nothing, such as a question to a person; a dry run leaves no trace."""
@@ -134,12 +156,18 @@ class WithdrawalPayment:
         :raises QuoineInputError: as sending would.
         """
         self.check_policy()
+        self.approvals.check()
         # Opening a client fails if there is no key to sign with.
         self.hook.get_conn().close()
         return {"id": None, **self.order.as_dict(), "state": DRY_RUN}
 
+    def _policy_now(self) -> WithdrawalPolicy:
+        return _policy_of(fresh(self.hook, self.ledger_order))
+
     def _allow(self, at: Transaction) -> str:
-        return _policy_of(fresh(self.hook, self.ledger_order)).allow(self.order, at)
+        policy = self._policy_now()
+        self.approvals.check_in(at, policy)
+        return policy.allow(self.order, at)
 
     def _look_up(self, withdrawal_id: str) -> Withdrawal:
         from airflow_provider_quoine.payments.refusals import PaymentRefusedError

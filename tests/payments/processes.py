@@ -113,6 +113,7 @@ def capped(largest: str) -> WithdrawalPolicy:
         per_day=Cap(amount=Amount(largest), number=None),
         timezone="Asia/Tokyo",
         network=Network.MAIN,
+        approvals=0,
     )
 
 

@@ -50,6 +50,7 @@ def policy(*addresses: str, largest: str | None = None, smallest: str | None = N
         per_day=OPEN,
         timezone="UTC",
         network=Network.MAIN,
+        approvals=0,
     )
 
 

@@ -58,10 +58,11 @@ class OneTask:
 
     :param dag_id: of ``tests/support/dags/one_task.py``
     :param run_id: the run's id; by default a new one
+    :param started_by: who started the run; nobody if empty
     :param conf: the run's parameters; a withdrawal without a ``payment_reference`` gets one of its own
     """
 
-    def __init__(self, dag_id: str, *, run_id: str | None = None, **conf: Any) -> None:
+    def __init__(self, dag_id: str, *, run_id: str | None = None, started_by: str = "", **conf: Any) -> None:
         from airflow.models.dagbag import DBDagBag
         from airflow.models.dagrun import DagRun
         from airflow.sdk import timezone
@@ -72,7 +73,7 @@ class OneTask:
         self.task = parsed().dags[dag_id].get_task("task")
         self.dag_id, now = dag_id, timezone.utcnow()
         self.run_id = run_id or DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=None, run_after=now)
-        if dag_id.startswith(("withdraw", "authorize")):
+        if dag_id.startswith(("withdraw", "authorize", "approve")):
             conf = {"payment_reference": f"test-{uuid4().hex}"} | conf
         self.reference = str(conf.get("payment_reference") or conf.get("email_address"))
         with create_session() as session:
@@ -86,6 +87,7 @@ class OneTask:
                 run_type=DagRunType.MANUAL,
                 state=DagRunState.RUNNING,
                 triggered_by=DagRunTriggeredByType.TEST,
+                triggering_user_name=started_by or None,
                 start_date=now,
                 session=session,
             )
@@ -151,15 +153,21 @@ class OneTask:
         Trigger.submit_event(row.id, event)
         return self.step()
 
-    def answer(self, option: str, code: str = "") -> End:
+    def answer(self, option: str, code: str = "", *, person: str = "") -> End:
         """Answer the task's question, and resume the task."""
-        self.type_in(option, code)
+        self.type_in(option, code, person=person)
         return self.step()
 
-    def type_in(self, option: str, code: str) -> None:
-        """Answer the task's question as a person does, over Airflow's API."""
-        body = {"chosen_options": [option], "params_input": {"one_time_token": code}}
-        answered = api().patch(f"{self._url}/-1/hitlDetails", json=body)
+    def type_in(self, option: str, code: str, *, person: str = "") -> None:
+        """
+        Answer the task's question as a person does, over Airflow's API.
+
+        :param code: typed where the question asks for one
+        :param person: who answers; by default the user that is logged in
+        """
+        body = {"chosen_options": [option], "params_input": {} if person else {"one_time_token": code}}
+        headers = {"Authorization": f"Bearer {token_of(person)}"} if person else {}
+        answered = api().patch(f"{self._url}/-1/hitlDetails", json=body, headers=headers)
         assert answered.status_code == 200, answered.text
 
     def question(self) -> dict[str, Any]:
@@ -272,6 +280,14 @@ def api() -> Any:
     token = client.get("/auth/token").json()["access_token"]
     client.headers["Authorization"] = f"Bearer {token}"
     return client
+
+
+def token_of(person: str) -> str:
+    """Log a user in."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=person, role="ADMIN")))
 
 
 def set_connection(monkeypatch: Any, **fields: Any) -> None:

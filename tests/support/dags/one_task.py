@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator, QuoineRequestAuthCodeOperator
@@ -62,6 +63,15 @@ for name, how in WAYS.items():
         QuoineCreateWithdrawalOperator(auth_code_variable="user_code", **ORDER, **how)
     with DAG(f"authorize{name}", schedule=None, params=FORM | {"user_id": ""}):
         QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER, **how)
+
+for whose, users in {"": None, "_by_carol": [{"id": "carol", "name": "carol"}]}.items():
+    with DAG(f"approve{whose}", schedule=None, params=FORM | {"user_id": ""}):
+        QuoineApproveWithdrawalOperator(
+            user_id="{{ params.user_id }}",
+            assigned_users=users,
+            quoine_conn_id="{{ var.value.get('connection', 'quoine_default') }}",
+            **ORDER,
+        )
 
 NATIVE: dict[str, Any] = {"params": {"payment_reference": "", "amount": ""}, "render_template_as_native_obj": True}
 with DAG("withdraw_native", schedule=None, **NATIVE):

@@ -1,0 +1,108 @@
+"""The base of the operators that ask a person about a payment on Airflow's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.exceptions import HITLTimeoutError
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+
+from airflow_provider_quoine.operators.payment_task import PaymentTask
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
+
+#: Exactly what is sent. A person's answer counts for this and for nothing else.
+ABOUT = """\
+- payment: **{reference}**
+- amount: **{amount} BTC**
+- address: `{address}`
+- for user {user_id}
+- connection: **{connection}**, account {account}
+"""
+
+
+class PaymentQuestion(PaymentTask, HITLOperator):
+    """A task that asks about one payment. There is no default answer: without one the task fails."""
+
+    template_fields: Sequence[str] = PaymentTask.template_fields
+
+    #: Whose money it is.
+    user_id: Any
+
+    def about(self, payment: WithdrawalPayment) -> str:
+        """Return the lines of the question that say what is sent."""
+        return ABOUT.format(
+            reference=payment.ledger_order.reference,
+            amount=payment.order.amount,
+            address=payment.order.address,
+            user_id=self.user_id or "(the key's owner)",
+            connection=self.quoine_conn_id,
+            account=payment.ledger_order.account,
+        )
+
+    def put_question(self, context: Context) -> str:
+        """
+        Put the question on Airflow's page. If it is there already, this deletes the answer from Airflow's tables.
+
+        :return: the question as it stands there.
+        """
+        from airflow.sdk.api.datamodels._generated import HITLUser
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        # Not upsert_hitl_detail, which drops Airflow's answer.
+        question: Any = SUPERVISOR_COMMS.send(
+            CreateHITLDetailPayload(
+                ti_id=context["ti"].id,
+                options=self.options,
+                subject=self.subject,
+                body=self.body,
+                defaults=self.defaults,
+                multiple=self.multiple,
+                params=self.serialized_params,
+                assigned_users=[HITLUser(id=user["id"], name=user["name"]) for user in self.assigned_users or []],
+            )
+        )
+        return str(getattr(question, "body", None) or "")
+
+    def refuse_another_question(self, question: str, payment: WithdrawalPayment) -> None:
+        """
+        Stop if the question on Airflow's page is about another withdrawal than this.
+
+        Templates are rendered again after the answer. Airflow keeps the text of a task's first question when the
+        task asks again, in later tries too.
+
+        :param question: as it stands on the page.
+        """
+        about = self.about(payment)
+        if about not in question:
+            asked = "; ".join(line.removeprefix("- ") for line in question.splitlines() if line.startswith("- "))
+            now = "; ".join(line.removeprefix("- ") for line in about.splitlines())
+            raise AirflowFailException(
+                f"A person was asked about {asked or 'something else'}, and now this task is about {now}: a template, "
+                "the connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
+            )
+
+    def answered(self, context: Context, event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """
+        Return which option was chosen, and by whom.
+
+        :raises AirflowFailException: if nobody answered in time.
+        """
+        try:
+            answer = HITLOperator.execute_complete(self, context, event)
+        except HITLTimeoutError:
+            raise AirflowFailException(
+                f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
+            ) from None
+        (option,) = answer["chosen_options"]
+        return option, dict(answer.get("responded_by_user") or {})
+
+    def skip(self, by: str, option: str) -> None:
+        """Skip what comes after this task, because a person wants it."""
+        raise AirflowSkipException(f"{by} chose {option}: nothing was sent.")

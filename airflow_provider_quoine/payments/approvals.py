@@ -1,0 +1,176 @@
+"""Approvals: people who allow a withdrawal before its code is requested, none of them the one who started the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.policy import WithdrawalPolicy
+from airflow_provider_quoine.payments.records import Event, Order
+from airflow_provider_quoine.payments.refusals import PaymentRefusedError
+from airflow_provider_quoine.payments.schema import Note
+from airflow_provider_quoine.payments.transaction import Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """
+    A user of Airflow's, as its page knows the one who answered.
+
+    :param user_id: Airflow's id of the user.
+    :param name: the name by which Airflow also says who started a run.
+    """
+
+    user_id: str
+    name: str
+
+    def is_one_of(self, names: Iterable[str]) -> bool:
+        """Whether one of the names is this person's, in any case."""
+        return self.name.casefold() in {name.casefold() for name in names}
+
+
+class Approvals:
+    """
+    The approvals of one withdrawal, as the ledger has them.
+
+    An approval counts for the payment, the connection and the policy that it was given for. It counts no more once
+    one of them has changed, or somebody has rejected the payment.
+
+    :param ledger: where they are written.
+    :param order: the payment.
+    :param connection: id of the connection.
+    :param policy: reads the connection's policy anew.
+    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event.
+    :param task: where in Airflow this is, for a person.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        order: Order,
+        connection: str,
+        policy: Callable[[], WithdrawalPolicy],
+        started_by: str,
+        task: str,
+    ) -> None:
+        self._ledger = ledger
+        self._order = order
+        self._connection = connection
+        self._policy = policy
+        self._started_by = started_by
+        self._task = task
+
+    @property
+    def started_by(self) -> str:
+        """Who started the run; empty for a schedule or an event."""
+        return self._started_by
+
+    def missing(self) -> int:
+        """
+        Count the approvals that are missing under the policy as it is now.
+
+        :raises QuoineInputError: if the connection's policy is incomplete.
+        """
+        policy = self._policy()
+        with self._ledger.transaction() as at:
+            return max(0, policy.approvals - len(self._given(at, policy)))
+
+    def check(self) -> None:
+        """
+        Refuse the payment if approvals are missing.
+
+        :raises PaymentRefusedError: naming how many there are.
+        """
+        policy = self._policy()
+        with self._ledger.transaction() as at:
+            self.check_in(at, policy)
+
+    def check_in(self, at: Transaction, policy: WithdrawalPolicy) -> None:
+        """
+        Do as :meth:`check`, in a transaction.
+
+        :param policy: as it is now.
+        """
+        given = self._given(at, policy)
+        if len(given) < policy.approvals:
+            named = f" (by {', '.join(given)})" if given else ""
+            raise PaymentRefusedError(
+                f"{self._order.name} needs {policy.approvals} approvals of people who did not start the run, and has "
+                f"{len(given)}{named} for the connection and its policy as they are now. Nothing was sent. Put as many "
+                "QuoineApproveWithdrawalOperator tasks before this one, or clear those that there are, and have it "
+                "approved."
+            )
+
+    def ask(self, about: str) -> None:
+        """
+        Write down what a person is asked about.
+
+        :param about: the question's lines about the payment.
+        """
+        self._ledger.note(self._order, Note.APPROVAL_ASKED, actor=self._task, about=about)
+
+    def was_asked(self, about: str) -> bool:
+        """Whether this task has asked about exactly this."""
+        asked = [event for event in self._ledger.history(self._order) if event.event == Note.APPROVAL_ASKED]
+        mine = [event for event in asked if event.actor == self._task]
+        return bool(mine) and mine[-1].data["about"] == about
+
+    def approve(self, person: Person) -> str:
+        """
+        Write an approval down.
+
+        :return: why it does not count; empty if it does.
+        :raises QuoineInputError: if the connection's policy is incomplete.
+        """
+        policy = self._policy()
+        with self._ledger.transaction() as at:
+            events = at.history(self._order)
+            if person.is_one_of(self._starters(events)):
+                return f"{person.name} started the run, so somebody else has to approve."
+            if any(is_same(event, person) for event in self._counting(events, policy)):
+                return f"{person.name} has approved it already, so somebody else has to."
+            at.append(
+                self._order,
+                Note.APPROVED,
+                actor=person.name,
+                user_id=person.user_id,
+                connection=self._connection,
+                policy=policy.fingerprint,
+                started_by=self._started_by,
+                task=self._task,
+            )
+            return ""
+
+    def reject(self, person: Person) -> None:
+        """Write a rejection down: the approvals given so far count no more."""
+        self._ledger.note(self._order, Note.REJECTED, actor=person.name, user_id=person.user_id, task=self._task)
+
+    def _given(self, at: Transaction, policy: WithdrawalPolicy) -> list[str]:
+        """Return the names of those whose approvals count."""
+        events = at.history(self._order)
+        starters = {name.casefold() for name in self._starters(events)}
+        return [event.actor for event in self._counting(events, policy) if event.actor.casefold() not in starters]
+
+    def _starters(self, events: list[Event]) -> list[str]:
+        """Return who started this run, and the runs in which others approved."""
+        return [name for name in (self._started_by, *(event.data.get("started_by", "") for event in events)) if name]
+
+    def _counting(self, events: list[Event], policy: WithdrawalPolicy) -> list[Event]:
+        counting: list[Event] = []
+        for event in events:
+            if event.event == Note.REJECTED:
+                counting.clear()
+            elif (
+                event.event == Note.APPROVED
+                and event.data["connection"] == self._connection
+                and event.data["policy"] == policy.fingerprint
+            ):
+                counting.append(event)
+        return counting
+
+
+def is_same(event: Event, person: Person) -> bool:
+    """Whether a person gave an approval."""
+    return event.data["user_id"] == person.user_id or person.is_one_of([event.actor])
