@@ -41,7 +41,7 @@ COMMANDS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
     ("absent", "Record that a payment does not exist: once cleared, its task sends", (*WHICH, WHY)),
     ("stop", "Stop all payments: from now on nothing is sent", (WHY,)),
     ("resume", "Let payments go on", (WHY,)),
-    ("verify", "Name every event of the ledger that was edited, removed or moved", ()),
+    ("verify", "Name every event and payment of the ledger that was edited, removed or moved", ()),
 )
 
 

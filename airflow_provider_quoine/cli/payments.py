@@ -164,7 +164,7 @@ def verify_(args: Namespace) -> None:
         _say(fault)
     if faults:
         raise SystemExit(f"{len(faults)} faults: the ledger was changed by other means than this provider.")
-    _say("The chain of events is whole.")
+    _say("The chain of events is whole, and every payment follows from it.")
 
 
 @contextmanager

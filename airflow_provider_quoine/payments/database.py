@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from airflow_provider_quoine.payments.chain import FIRST_HASH
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError
-from airflow_provider_quoine.payments.schema import LEDGER, SCHEMA_VERSION, metadata
+from airflow_provider_quoine.payments.schema import LEDGER, READING, SCHEMA_VERSION, metadata
 
 BUSY_SECONDS = 30
 """How long a writer waits for others (decisions, Payments)."""
@@ -103,10 +103,18 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_at_once(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # A reader sees one state of the ledger, and holds nobody up.
+    connection.exec_driver_sql("BEGIN" if _is_reading(connection) else "BEGIN IMMEDIATE")
+
+
+def _is_reading(connection: Connection) -> bool:
+    """Whether a connection was opened to read only."""
+    return bool(connection.get_execution_options().get(READING))
 
 
 def _set_limits(connection: Connection) -> None:
+    if _is_reading(connection):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     # In the transaction and not at the connection's start, which PgBouncer would refuse.
     connection.exec_driver_sql(
         f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'; SET LOCAL synchronous_commit = on; "

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
-from airflow_provider_quoine.payments.chain import faults
+from airflow_provider_quoine.payments.chain import faults as chain_faults
 from airflow_provider_quoine.payments.records import Event, Order, Payment, Pin
 from airflow_provider_quoine.payments.refusals import (
     LedgerUnusableError,
@@ -34,7 +34,18 @@ from airflow_provider_quoine.payments.refusals import (
     refuse_unsendable,
     why_not,
 )
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LEDGER, PAYMENTS, SENDABLE, Kind, Note, Step
+from airflow_provider_quoine.payments.replay import payment_faults
+from airflow_provider_quoine.payments.schema import (
+    EVENTS,
+    IN_DOUBT,
+    LEDGER,
+    PAYMENTS,
+    READING,
+    SENDABLE,
+    Kind,
+    Note,
+    Step,
+)
 from airflow_provider_quoine.payments.transaction import (
     Transaction,
     as_text,
@@ -187,6 +198,16 @@ class Ledger:
             at.append(order, event, actor=attempt, exchange_id=exchange_id, reason=reason)
             return wrote
 
+    def confirm(self, order: Order, *, task: str) -> None:
+        """
+        Write down that a task goes on with the id that a person has recorded: it can be corrected no more.
+
+        :param task: where in Airflow it is, for a person.
+        """
+        with self.transaction() as at:
+            if at.is_settled_by_a_person(order) and not at.confirmed_by(order):
+                at.append(order, Note.CONFIRMED, actor=task, exchange_id=at.get(order).exchange_id)
+
     def hold(self, order: Order, *, who: str, why: str) -> None:
         """
         Take a payment out of every task's hands, before somebody pays it elsewhere. No task need know it yet.
@@ -218,7 +239,8 @@ class Ledger:
         Record that the exchange carried a payment out, or that it was paid by hand while it was held.
 
         :param exchange_id: positive whole number.
-        :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before.
+        :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before; or if a task has gone
+            on with the id.
         """
         if not is_issued_id(exchange_id):
             raise PaymentRefusedError(f"{exchange_id!r:.80} is no id of the exchange. Nothing was changed.")
@@ -227,6 +249,10 @@ class Ledger:
             if found.step == Step.SENT and not at.is_settled_by_a_person(order):
                 raise PaymentRefusedError(
                     f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
+                )
+            if task := at.confirmed_by(order):
+                raise PaymentRefusedError(
+                    f"{order.name} is {found.exchange_id}, and {task} has gone on with that. Nothing was changed."
                 )
             if found.step not in IN_DOUBT | {Step.HELD, Step.SENT}:
                 raise PaymentRefusedError(
@@ -280,7 +306,7 @@ class Ledger:
 
     def find(self, order: Order) -> Payment | None:
         """Return the payment of an order's reference, without locking."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             row = connection.execute(select(PAYMENTS).where(is_for(order))).mappings().one_or_none()
         return None if row is None else payment_of(row)
 
@@ -298,26 +324,38 @@ class Ledger:
 
     def _payments(self, *conditions: Any) -> list[Payment]:
         query = select(PAYMENTS).where(*conditions).order_by(PAYMENTS.c.changed_at)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [payment_of(row) for row in connection.execute(query).mappings()]
 
     def history(self, order: Order) -> list[Event]:
         """Return the events of a payment, the oldest first."""
         query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [event_of(row) for row in connection.execute(query).mappings()]
 
     @property
     def identity(self) -> str:
         """Which ledger this is."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return str(connection.execute(select(LEDGER.c.identity)).scalar_one())
 
     def faults(self) -> list[str]:
-        """Name every event that was edited, removed, added or put elsewhere."""
-        with self._engine.connect() as connection:
+        """
+        Name every event that was edited, removed, added or put elsewhere, and every payment that does not follow from
+        its events.
+        """
+        with self._reading() as connection:
             head = connection.execute(select(LEDGER)).mappings().one()
             # A year's events do not fit into memory at once.
             in_parts = connection.execution_options(yield_per=1000)
             events = in_parts.execute(select(EVENTS).order_by(EVENTS.c.number)).mappings()
-            return list(faults(map(dict, events), head=head["head"], head_hash=head["head_hash"]))
+            of_chain = chain_faults(map(dict, events), head=head["head"], head_hash=head["head_hash"])
+            return [*of_chain, *payment_faults(in_parts)]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.execution_options(**{READING: True}).connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise LedgerUnusableError.unreachable(self._engine.url, error) from error

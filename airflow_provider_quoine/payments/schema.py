@@ -65,6 +65,10 @@ EVENTS = Table(
 )
 
 
+READING = "quoine_reading"
+"""Execution option of a connection that only reads."""
+
+
 class Step(StrEnum):
     """Where a payment stands. Only ``prepared`` and ``refused`` may become ``sending``."""
 
@@ -90,6 +94,9 @@ class Note(StrEnum):
     APPROVAL_ASKED = "approval_asked"
     APPROVED = "approved"
     REJECTED = "rejected"
+    CONFIRMED = "confirmed"
+    """A task has gone on with an id that a person has recorded."""
+
     ABSENT_ASKED = "absent_asked"
     """One person says that the payment does not exist, and a second one has to say so as well."""
 

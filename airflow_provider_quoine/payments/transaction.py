@@ -111,6 +111,10 @@ class Transaction:
         last = select(EVENTS.c.event).where(mine).order_by(EVENTS.c.number.desc()).limit(1)
         return str(self.connection.execute(last).scalar_one()) == "exists"
 
+    def confirmed_by(self, order: Order) -> str:
+        """Return the task that has gone on with an id that a person has recorded; empty if there is none."""
+        return next((event.actor for event in self.history(order) if event.event == Note.CONFIRMED), "")
+
     def needs_second_person(self, order: Order, who: str) -> bool:
         """Whether a second person has to say that an approved payment does not exist."""
         events = self.history(order)

@@ -67,6 +67,7 @@ class WithdrawalPayment:
         self._ledger = open_ledger()
         self._attempt = Attempt(ledger=self._ledger, order=self.ledger_order, task=task)
         self._is_dry_run = dry_run
+        self._task = task
         self.approvals = Approvals(
             ledger=self._ledger,
             order=self.ledger_order,
@@ -178,6 +179,8 @@ class WithdrawalPayment:
                 f"The ledger names withdrawal {withdrawal.id}, but {difference}. Nothing was sent by this attempt. "
                 f"Correct the id: airflow quoine payments exists {self.ledger_order.reference} --id ID --why WHY"
             )
+        if not self._is_dry_run:
+            self._ledger.confirm(self.ledger_order, task=self._task)
         log.info("The withdrawal of payment %s is %s, sent before.", self.ledger_order.reference, withdrawal.id)
         return withdrawal
 

@@ -105,6 +105,7 @@ def test_a_mistyped_id_stops_the_task_and_can_be_corrected(lost: OneTask, exchan
     lost.clear()
     assert lost.step().state == "success"
     assert len(exchange.state()["withdrawals"]) == 1
+    assert "has gone on with that" in refused(lost, "exists", "--id", "4999")
 
 
 def test_an_id_that_the_exchange_gave_is_never_overwritten(exchange: SandboxControl, payer: str, task: OneTask) -> None:

@@ -1,0 +1,85 @@
+"""What a payment's row has to be after its events. A row that differs was changed by other means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, exists, select
+
+from airflow_provider_quoine.payments.records import SATOSHIS, Event
+from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, PAYMENTS, Step
+from airflow_provider_quoine.payments.transaction import as_text, event_of
+
+DETAILS = ("account", "user_id", "address", "amount")
+"""Of the order, as its first event has them."""
+
+REPLAYED = (*DETAILS, "step", "owner", "exchange_id", "policy", "reserved_at", "in_doubt_until")
+"""What follows from the events."""
+
+KEY = ("exchange", "kind", "reference")
+NOW = ("satoshis", *(name for name in REPLAYED if name != "amount"))
+"""The columns of a payment's row that are compared."""
+
+DECISIONS: dict[str, dict[str, Any]] = {
+    Step.HELD: {"step": Step.HELD, "in_doubt_until": None},
+    "released": {"step": Step.PREPARED},
+    "absent": {"step": Step.PREPARED, "in_doubt_until": None},
+    "exists": {"step": Step.SENT, "in_doubt_until": None},
+}
+"""What a person's decision makes of a payment."""
+
+
+def replay(events: Iterable[Event]) -> dict[str, Any]:
+    """
+    Return the columns of a payment after its events.
+
+    :param events: of one payment, the oldest first.
+    :return: of :data:`REPLAYED`; times as the tables have them.
+    """
+    row: dict[str, Any] = dict.fromkeys(REPLAYED)
+    for event in events:
+        if row["step"] is None:
+            row.update({name: event.data.get(name) for name in DETAILS}, step=event.event)
+        elif event.event == Step.SENDING:
+            sending = {"owner": event.data["attempt"], "policy": event.data["policy"], "reserved_at": as_text(event.at)}
+            row.update(sending, step=Step.SENDING, in_doubt_until=event.data["in_doubt_until"])
+        elif event.event in DECISIONS:
+            row.update(DECISIONS[event.event])
+            if event.event == "exists":
+                row.update(exchange_id=event.data["exchange_id"], reserved_at=row["reserved_at"] or as_text(event.at))
+        elif event.event in set(Step):
+            row.update(step=event.event, exchange_id=event.data["exchange_id"])
+            if event.event not in IN_DOUBT:
+                row["in_doubt_until"] = None
+    return row
+
+
+def payment_faults(connection: Connection) -> Iterator[str]:
+    """
+    Name every payment that does not follow from its events.
+
+    :param connection: to the ledger; it reads row by row.
+    """
+    same = and_(*(PAYMENTS.c[name] == EVENTS.c[name] for name in KEY))
+    rows = select(EVENTS, *(PAYMENTS.c[name].label(f"now_{name}") for name in NOW)).join(PAYMENTS, same, isouter=True)
+    rows = rows.where(EVENTS.c.reference != "").order_by(*(EVENTS.c[name] for name in KEY), EVENTS.c.number)
+    for _, group in groupby(connection.execute(rows).mappings(), key=lambda row: [row[name] for name in KEY]):
+        yield from _differences(list(group))
+    without_events = select(PAYMENTS.c.reference).where(~exists().where(same))
+    for reference in connection.execute(without_events).scalars():
+        yield f"Payment {reference!r} has no event: its row was added."
+
+
+def _differences(rows: list[RowMapping]) -> Iterator[str]:
+    first = rows[0]
+    if first["now_step"] is None:
+        yield f"Payment {first['reference']!r} has events and no row: its row was removed."
+        return
+    amount = f"{Decimal(first['now_satoshis']) / SATOSHIS:f}"
+    now = {**{name: first[f"now_{name}"] for name in NOW}, "amount": amount}
+    expected = replay(map(event_of, rows))
+    if edited := [name for name in REPLAYED if now[name] != expected[name]]:
+        yield f"Payment {first['reference']!r} does not follow from its events: {', '.join(edited)} was edited."
