@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a reason is needed")
+    return text
+
+
 WHICH = (
     Arg(("reference",), help="The payment reference; for a new user the e-mail address or its hash"),
     Arg(("--kind",), choices=("withdrawal", "user"), default="withdrawal", help="Kind of payment (%(default)s)"),
     Arg(("--exchange",), help="The exchange's base URL, if the reference is used at several"),
 )
-WHY = Arg(("--why",), required=True, help="Why, for whoever reads the ledger later; names nobody")
+WHY = Arg(("--why",), required=True, type=_reason, help="Why, for whoever reads the ledger later; names nobody")
 IDENTIFIER = Arg(("--id",), required=True, dest="identifier", help="The exchange's id, as seen there")
 CONN_ID = Arg(("--conn-id",), help="Connection of the exchange")
 CREDENTIALS = Arg(("--credentials-variable",), help="Variable that holds the user's own key")

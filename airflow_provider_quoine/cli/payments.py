@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow.models.variable import Variable
+from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
@@ -47,7 +48,10 @@ class ModelPin:
 def list_(args: Namespace) -> None:
     """Print the payments that are not final, the oldest first; with ``--all`` the others too."""
     with _ledger() as ledger:
+        stopped_why = ledger.check()
         payments = ledger.all() if args.all else ledger.unfinished()
+    if stopped_why:
+        _say(f"Payments are stopped: {stopped_why}. See: airflow quoine payments resume")
     for payment in payments:
         _say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}")
     _say(f"{len(payments)} payments." if len(payments) != 1 else "1 payment.")
@@ -60,6 +64,7 @@ def show_(args: Namespace) -> None:
     :raises SystemExit: if there is none.
     """
     with _ledger() as ledger:
+        ledger.check()
         payment = _find(ledger, args)
         history = ledger.history(payment.order)
     order, until = payment.order, payment.in_doubt_until
@@ -89,9 +94,7 @@ def hold_(args: Namespace) -> None:
     :raises SystemExit: as :meth:`.Ledger.hold` refuses.
     """
     with _ledger() as ledger:
-        is_new = not ledger.named(_reference(ledger, args), Kind(args.kind)) and args.kind == Kind.WITHDRAWAL
-        order = _new_order(args) if is_new else _find(ledger, args).order
-        ledger.hold(order, who=_person(), why=args.why)
+        ledger.hold(_order_to_hold(ledger, args), who=_person(), why=args.why)
     _say(
         "Held. No task sends it. Pay it elsewhere, then record it: airflow quoine payments exists. Or give it back: "
         "airflow quoine payments release."
@@ -173,16 +176,26 @@ def _ledger() -> Iterator[Ledger]:
     # Without it, a command finds no connection and no Variable that is in Airflow's database.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     try:
-        wipe_typed_codes()
+        _wipe_typed_codes()
         yield open_ledger(pin=ModelPin())
     except (PaymentError, QuoineError) as refusal:
         raise SystemExit(str(refusal)) from None
+    except AirflowNotFoundException as error:
+        raise SystemExit(f"{error}. Nothing was changed.") from None
     except SQLAlchemyError as error:
         raise SystemExit(f"A database cannot be used, so nothing was changed: {error}") from None
     finally:
         os.environ.pop("_AIRFLOW_PROCESS_CONTEXT")
         if before is not None:
             os.environ["_AIRFLOW_PROCESS_CONTEXT"] = before
+
+
+def _wipe_typed_codes() -> None:
+    try:
+        wipe_typed_codes()
+    except SQLAlchemyError as error:
+        # A stop must not wait for it.
+        _say(f"Codes that were typed in vain could not be wiped from Airflow's tables: {error}")
 
 
 def _person() -> str:
@@ -219,18 +232,35 @@ def _find(ledger: Ledger, args: Namespace) -> Payment:
     return found[0]
 
 
+def _order_to_hold(ledger: Ledger, args: Namespace) -> Order:
+    """Return the order of a payment that may not have been begun yet."""
+    if args.conn_id and not args.exchange:
+        # A reference is unique at one exchange only.
+        args.exchange = exchange_of(QuoineHook(args.conn_id))
+    begun = any(
+        args.exchange in (None, payment.order.exchange)
+        for payment in ledger.named(_reference(ledger, args), Kind(args.kind))
+    )
+    return _find(ledger, args).order if begun or args.kind == Kind.USER else _new_order(args)
+
+
 def _new_order(args: Namespace) -> Order:
     if not (args.conn_id and args.amount and args.address):
         raise SystemExit(
             f"No task has begun {args.reference!r}. Nothing was changed. To hold it all the same, give --conn-id, "
             "--amount and --address, and --credentials-variable and --user-id if its task has them."
         )
-    return ledger_order(
+    order = ledger_order(
         hook=QuoineHook(args.conn_id, credentials_variable=args.credentials_variable),
         reference=args.reference,
         user_id=args.user_id,
         order=WithdrawalOrder.parse(amount=args.amount, address=args.address),
     )
+    if args.exchange not in (None, order.exchange):
+        raise SystemExit(
+            f"Connection {args.conn_id!r} leads to {order.exchange}, not to {args.exchange}. Nothing was changed."
+        )
+    return order
 
 
 def _compare(order: Order, args: Namespace) -> str:
@@ -263,4 +293,6 @@ def _found_in(payment: Payment) -> str:
 
 
 def _say(text: str) -> None:
+    # A terminal takes control characters for commands.
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     print(text)  # noqa: T201 - the command's answer

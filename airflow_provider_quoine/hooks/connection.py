@@ -251,7 +251,20 @@ def _base_url(connection: Connection) -> str:
     url = host if "://" in host else f"https://{host}"
     if connection.port and urlsplit(url).port is None:
         url = f"{url}:{connection.port}"
+    _refuse_unclear_url(url, conn_id=connection.conn_id or "")
     return url
+
+
+def _refuse_unclear_url(url: str, *, conn_id: str) -> None:
+    """Refuse a base URL with parts that it does not need: payments are known by it, and it stands in messages."""
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment or {".", ".."} & set(parts.path.split("/")):
+        raise QuoineInputError(
+            f"The base URL of connection {conn_id!r} may have a scheme, a host, a port and a path without . and .. in "
+            "it, and nothing else. Nothing was sent. Put the key's id and secret into login and password."
+        )
 
 
 def _extras(conn_id: str, given: dict[str, Any]) -> ConnectionExtras:

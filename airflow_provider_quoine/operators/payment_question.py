@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 #: Exactly what is sent. A person's answer counts for this and for nothing else.
 ABOUT = """\
-- payment: **{reference}**
+- payment: {reference}
 - amount: **{amount} BTC**
-- address: `{address}`
+- address: {address}
 - for user {user_id}
-- connection: **{connection}**, account {account}
+- connection: {connection}, account {account}
 """
 
 
@@ -38,12 +38,12 @@ class PaymentQuestion(PaymentTask, HITLOperator):
     def about(self, payment: WithdrawalPayment) -> str:
         """Return the lines of the question that say what is sent."""
         return ABOUT.format(
-            reference=payment.ledger_order.reference,
+            reference=_as_it_is(payment.ledger_order.reference),
             amount=payment.order.amount,
-            address=payment.order.address,
-            user_id=self.user_id or "(the key's owner)",
-            connection=self.quoine_conn_id,
-            account=payment.ledger_order.account,
+            address=_as_it_is(str(payment.order.address)),
+            user_id=_as_it_is(str(self.user_id or "the key's owner")),
+            connection=_as_it_is(self.quoine_conn_id),
+            account=_as_it_is(payment.ledger_order.account),
         )
 
     def put_question(self, context: Context) -> str:
@@ -106,3 +106,8 @@ class PaymentQuestion(PaymentTask, HITLOperator):
     def skip(self, by: str, option: str) -> None:
         """Skip what comes after this task, because a person wants it."""
         raise AirflowSkipException(f"{by} chose {option}: nothing was sent.")
+
+
+def _as_it_is(text: str) -> str:
+    """Return a text as Markdown's code, so that no sign in it changes what the page shows."""
+    return f"`{' '.join(text.split()).replace('`', '?')}`"

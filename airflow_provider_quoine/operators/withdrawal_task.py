@@ -102,6 +102,7 @@ def _conclude(seen: Observation) -> dict[str, Any]:
     if seen.progress == Progress.FAILED:
         raise AirflowFailException(
             f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
-            "does not send it again, also not when it is cleared; to pay after all, start a new run."
+            "does not send it again, also not when it is cleared. To pay after all, start a new run with another "
+            "payment reference."
         )
     return seen.answer

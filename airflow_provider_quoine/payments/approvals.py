@@ -9,7 +9,7 @@ from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.records import Event, Order
 from airflow_provider_quoine.payments.refusals import PaymentRefusedError
-from airflow_provider_quoine.payments.schema import Note
+from airflow_provider_quoine.payments.schema import Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction
 
 
@@ -160,7 +160,8 @@ class Approvals:
     def _counting(self, events: list[Event], policy: WithdrawalPolicy) -> list[Event]:
         counting: list[Event] = []
         for event in events:
-            if event.event == Note.REJECTED:
+            if event.event == Note.REJECTED or (event.event == Step.PREPARED and "amount" in event.data):
+                # It may have other details since.
                 counting.clear()
             elif (
                 event.event == Note.APPROVED

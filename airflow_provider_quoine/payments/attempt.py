@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -10,14 +11,18 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
-from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.ledger import SEND_WITHIN, Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
-from airflow_provider_quoine.payments.refusals import PaymentInDoubtError, PaymentRefusedError, how_to_settle
+from airflow_provider_quoine.payments.refusals import (
+    LedgerUnusableError,
+    PaymentInDoubtError,
+    PaymentRefusedError,
+    how_to_settle,
+)
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.payments.transaction import Transaction
 
-SEND_WITHIN = timedelta(seconds=5)
-"""Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""
+_E_MAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
 
 Answer = TypeVar("Answer")
 
@@ -116,8 +121,17 @@ class Attempt:
         """
         Stop a request that comes too late.
 
-        :raises QuoineTooLateError: if this attempt was asleep, and a person may have settled the matter meanwhile.
+        :raises QuoineTooLateError: if this attempt was asleep, so that a person may settle the matter meanwhile, or if
+            a person has settled it or stopped payments.
         """
+        try:
+            still_sends = self._ledger.still_sends(self._order, attempt=self.name)
+        except LedgerUnusableError as error:
+            raise QuoineTooLateError(f"Nothing was sent. {error}") from error
+        if not still_sends:
+            raise QuoineTooLateError(
+                "A person has settled this payment or stopped payments since this attempt began, so nothing was sent."
+            )
         if self._clock() > self._deadline:
             raise QuoineTooLateError(
                 f"More than {SEND_WITHIN.total_seconds():g} s passed between the ledger and the request (a stopped "
@@ -153,7 +167,7 @@ class Attempt:
         # The exchange's words about a user may hold personal data, which the ledger never does.
         if self._order.kind == Kind.USER:
             return f"{type(error).__name__} {getattr(error, 'status', '')}".strip()
-        return str(error)
+        return _E_MAIL.sub("(e-mail)", str(error))
 
 
 def boot_time() -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from airflow.sdk import BaseHook, Variable, conf
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult
 from sqlalchemy import URL
 
 from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
@@ -28,8 +30,23 @@ class VariablePin:
     """Airflow's memory of the ledger in an Airflow Variable, for code that runs in a task."""
 
     def read(self) -> Head | None:
-        """Return the ledger's last event that Airflow has seen; None before the first."""
-        return read_pin(Variable.get(PIN, default=None))
+        """
+        Return the ledger's last event that Airflow has seen; None before the first.
+
+        :raises LedgerUnusableError: if Airflow does not answer. ``Variable.get`` would take that for a Variable that
+            there is not, and then any ledger would do.
+        """
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+        answer: Any = SUPERVISOR_COMMS.send(GetVariable(key=PIN))
+        if isinstance(answer, VariableResult):
+            return read_pin(answer.value)
+        if isinstance(answer, ErrorResponse) and answer.error == ErrorType.VARIABLE_NOT_FOUND:
+            return None
+        raise LedgerUnusableError(
+            f"Airflow does not say which ledger its payments are in (Variable {PIN}): {answer!r:.200}. Nothing was "
+            "sent. Clear the task once Airflow's API server answers."
+        )
 
     def write(self, head: Head) -> None:
         """Remember a ledger's last event."""
@@ -42,7 +59,7 @@ def read_pin(text: str | None) -> Head | None:
 
     :raises LedgerUnusableError: if somebody has put something else into it.
     """
-    if not text:
+    if text is None:
         return None
     try:
         return Head(**json.loads(text))

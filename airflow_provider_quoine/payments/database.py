@@ -48,6 +48,9 @@ def open_file(path: Path) -> Engine:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             _make_file(path)
+        elif path.stat().st_mode & 0o077:
+            # As a file that comes from a backup.
+            path.chmod(0o600)
     except OSError as error:
         raise LedgerUnusableError.unreachable(engine.url, error) from error
     return open_sqlite(engine)
@@ -98,6 +101,8 @@ def open_server(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None
+    # An event whose text was damaged is read, so that it can be named.
+    connection.text_factory = lambda data: data.decode(errors="replace")
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 

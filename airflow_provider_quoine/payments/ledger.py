@@ -15,6 +15,7 @@ transaction. The protocol's rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -34,27 +35,34 @@ from airflow_provider_quoine.payments.refusals import (
     refuse_unsendable,
     why_not,
 )
-from airflow_provider_quoine.payments.replay import payment_faults
+from airflow_provider_quoine.payments.replay import head_faults, payment_faults
 from airflow_provider_quoine.payments.schema import (
     EVENTS,
     IN_DOUBT,
+    LATE,
     LEDGER,
     PAYMENTS,
     READING,
     SENDABLE,
+    SETTLED_BY,
     Kind,
     Note,
     Step,
+    late,
 )
 from airflow_provider_quoine.payments.transaction import (
     Transaction,
     as_text,
+    clean,
     database_time,
     event_of,
     is_for,
     of_order,
     payment_of,
 )
+
+SEND_WITHIN = timedelta(seconds=5)
+"""Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""
 
 
 class Ledger:
@@ -92,7 +100,13 @@ class Ledger:
             yield at
         # Under the lock again, so that Airflow's memory never goes back.
         with self._locked() as at:
-            self._pin.write(at.head)
+            try:
+                # Another ledger may have been remembered meanwhile, where none was before.
+                at.check(self._pin.read())
+                self._pin.write(at.head)
+                at.check(self._pin.read())
+            except SQLAlchemyError as error:
+                raise LedgerUnusableError.forgotten(error) from error
 
     @contextmanager
     def _locked(self) -> Iterator[Transaction]:
@@ -108,11 +122,13 @@ class Ledger:
         Find a reference's payment, or begin it. Nothing is sent by this.
 
         :return: the payment: ``prepared``, ``refused`` (it may be sent again), or ``sent`` with its id.
-        :raises PaymentRefusedError: if it is in doubt, held, or another payment than this.
+        :raises PaymentRefusedError: if it is in doubt, held, or another payment than this; or if payments are stopped.
         """
         with self.transaction() as at:
             found = at.find_or_add(order, actor=actor)
             refuse_unsendable(found)
+            if found.step != Step.SENT:
+                at.refuse_if_stopped()
             return found
 
     def look(self, order: Order) -> Payment | None:
@@ -151,11 +167,7 @@ class Ledger:
         :raises PaymentRefusedError: if another attempt or a person was faster, or payments are stopped.
         """
         with self._remembered() as at:
-            if at.stopped_why is not None:
-                raise PaymentRefusedError(
-                    f"Payments are stopped: {at.stopped_why}. Nothing was sent. Once `airflow quoine payments resume` "
-                    "was given, clear the task."
-                )
+            at.refuse_if_stopped()
             policy = allow(at)
             until = as_text(at.now + in_flight)
             became = at.change(
@@ -181,10 +193,12 @@ class Ledger:
         Write an attempt's result over its own ``sending``, and over nothing else.
 
         :param step: ``sent`` with the exchange's id, ``refused``, ``unknown``, or ``prepared`` if no byte left.
-        :return: whether it was still its own; if not, a person has settled it meanwhile, and that stands.
+        :return: whether it was still its own; if not, a person has settled it meanwhile. A request that may have been
+            carried out after that makes the payment ``unknown`` again, where it would be sent once more.
         """
         with self.transaction() as at:
-            doubt: dict[str, Any] = {} if step in IN_DOUBT else {"in_doubt_until": None}
+            if step in SENDABLE and at.has_late_answer(order):
+                step, reason = Step.UNKNOWN, f"another attempt's request was answered late; this one: {step} {reason}"
             wrote = at.change(
                 order,
                 if_step=frozenset({Step.SENDING}),
@@ -192,11 +206,21 @@ class Ledger:
                 step=step,
                 exchange_id=exchange_id,
                 reason=reason,
-                **doubt,
+                **SETTLED_BY[step],
             )
-            event = str(step) if wrote else f"late_{step}"
+            event = str(step) if wrote else late(step)
+            if event in LATE:
+                why = f"attempt {attempt} answered after a person had settled it: {step} {exchange_id or reason}"
+                at.change(order, if_step=SENDABLE, step=Step.UNKNOWN, reason=why, reserved_at=as_text(at.now))
             at.append(order, event, actor=attempt, exchange_id=exchange_id, reason=reason)
             return wrote
+
+    def still_sends(self, order: Order, *, attempt: str) -> bool:
+        """Whether a payment is still ``sending`` by this attempt, and payments are not stopped."""
+        with self._reading() as connection:
+            row = connection.execute(select(PAYMENTS.c.step, PAYMENTS.c.owner).where(is_for(order))).one()
+            stopped = connection.execute(select(LEDGER.c.stopped_at)).scalar_one()
+        return (row.step, row.owner) == (Step.SENDING, attempt) and not stopped
 
     def confirm(self, order: Order, *, task: str) -> None:
         """
@@ -221,18 +245,24 @@ class Ledger:
             elif found.step not in SENDABLE:
                 raise PaymentRefusedError(why_not(found))
             at.change(order, if_step=SENDABLE | IN_DOUBT, step=Step.HELD, reason=why, in_doubt_until=None)
-            at.append(order, Step.HELD, actor=who, why=why)
+            at.append(order, Step.HELD, actor=who, why=why, before=found.step)
 
     def release(self, order: Order, *, who: str, why: str) -> None:
         """
-        Give a held payment back to its task.
+        Give a held payment back to its task; one that was in doubt is in doubt again.
+
+        A payment that was not in doubt may have other details from then on: nothing of it is at the exchange.
 
         :raises PaymentRefusedError: if it is not held.
         """
         with self._remembered() as at:
-            if not at.change(order, if_step=frozenset({Step.HELD}), step=Step.PREPARED, reason=why):
-                raise PaymentRefusedError(f"{order.name} is {at.get(order).step}, not held. Nothing was changed.")
-            at.append(order, "released", actor=who, why=why)
+            found = at.get(order)
+            if found.step != Step.HELD:
+                raise PaymentRefusedError(f"{order.name} is {found.step}, not held. Nothing was changed.")
+            in_doubt = at.was_held_in_doubt(order) or at.has_late_answer(order)
+            step = Step.UNKNOWN if in_doubt else Step.PREPARED
+            at.change(order, if_step=frozenset({Step.HELD}), step=step, reason=why)
+            at.append(order, "released", actor=who, why=why, step=step)
 
     def exists(self, order: Order, *, exchange_id: str, who: str, why: str) -> None:
         """
@@ -258,13 +288,16 @@ class Ledger:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.step}: there is nothing to settle. Nothing was changed."
                 )
+            if other := at.other_payment(order, exchange_id):
+                raise PaymentRefusedError(
+                    f"{exchange_id} is the payment {other!r} already, so it is not this one. Nothing was changed."
+                )
             at.change(
                 order,
                 if_step=IN_DOUBT | {Step.HELD, Step.SENT},
                 step=Step.SENT,
                 exchange_id=exchange_id,
                 reason=why,
-                in_doubt_until=None,
                 reserved_at=func.coalesce(PAYMENTS.c.reserved_at, as_text(at.now)),
             )
             at.append(order, "exists", actor=who, exchange_id=exchange_id, before=found.exchange_id, why=why)
@@ -280,7 +313,7 @@ class Ledger:
         """
         with self._remembered() as at:
             found = at.get(order)
-            if found.step not in IN_DOUBT:
+            if found.step not in IN_DOUBT and not at.may_take_exists_back(order, found):
                 raise PaymentRefusedError(
                     f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
                 )
@@ -288,21 +321,49 @@ class Ledger:
             if at.needs_second_person(order, who):
                 at.append(order, Note.ABSENT_ASKED, actor=who, why=why)
                 return False
-            at.change(order, if_step=IN_DOUBT, step=Step.PREPARED, reason=why, in_doubt_until=None)
+            at.change(
+                order,
+                if_step=frozenset({Step(found.step)}),
+                step=Step.PREPARED,
+                exchange_id=None,
+                reason=why,
+                **SETTLED_BY[Step.PREPARED],
+            )
             at.append(order, "absent", actor=who, why=why)
             return True
 
     def stop(self, *, who: str, why: str) -> None:
-        """Stop all payments: from this commit on nobody starts to send."""
+        """
+        Stop all payments: once this has returned, nobody begins to send.
+
+        It returns after the commit, and after the seconds in which an attempt that began before may still send.
+        """
         with self._remembered() as at:
-            at.connection.execute(update(LEDGER).values(stopped_at=as_text(at.now), stopped_by=who, stopped_why=why))
+            stopped = {"stopped_at": as_text(at.now), "stopped_by": clean(who), "stopped_why": clean(why)}
+            at.connection.execute(update(LEDGER).values(stopped))
             at.append(None, "stopped", actor=who, why=why)
+            begun = at.newest_sending()
+        if begun is not None:
+            time.sleep(max(0.0, (begun + SEND_WITHIN - at.now).total_seconds()))
 
     def resume(self, *, who: str, why: str) -> None:
         """Let payments go on."""
         with self._remembered() as at:
             at.connection.execute(update(LEDGER).values(stopped_at=None, stopped_by=None, stopped_why=None))
             at.append(None, "resumed", actor=who, why=why)
+
+    def check(self) -> str:
+        """
+        Check that this is the ledger that Airflow remembers, and hold nobody up.
+
+        :return: why payments are stopped; empty if they are not.
+        :raises LedgerUnusableError: if it is another ledger, or an older state of it.
+        """
+        with self._reading() as connection:
+            head = connection.execute(select(LEDGER)).mappings().one()
+            at = Transaction(connection, head, self._clock(connection))
+            at.check(self._pin.read())
+            return at.stopped_why or ""
 
     def find(self, order: Order) -> Payment | None:
         """Return the payment of an order's reference, without locking."""
@@ -350,7 +411,7 @@ class Ledger:
             in_parts = connection.execution_options(yield_per=1000)
             events = in_parts.execute(select(EVENTS).order_by(EVENTS.c.number)).mappings()
             of_chain = chain_faults(map(dict, events), head=head["head"], head_hash=head["head_hash"])
-            return [*of_chain, *payment_faults(in_parts)]
+            return [*of_chain, *head_faults(connection, head, self._pin.read()), *payment_faults(in_parts)]
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -238,9 +238,9 @@ class _Fields:
         text = self._text(name)
         try:
             pendulum.timezone(text)
-        except ValueError:
+        except (ValueError, OSError):
             raise QuoineInputError(
-                f"Connection {self._conn_id!r} has {text!r} in its field {_label(name)!r}, which is no time zone. "
+                f"Connection {self._conn_id!r} has {text!r:.40} in its field {_label(name)!r}, which is no time zone. "
                 "Nothing was sent. Write a name such as Asia/Tokyo."
             ) from None
         return text

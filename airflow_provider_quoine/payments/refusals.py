@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import URL
 
 from airflow_provider_quoine.payments.records import Order, Payment
-from airflow_provider_quoine.payments.schema import SENDABLE, Kind, Step
+from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 
-_REFERENCE = re.compile(r"[^\W_-][^\x00-\x1f\x7f-\x9f]{0,199}")
+#: Letters and digits of all scripts, and ASCII's signs: what looks the same to a person is the same, or refused.
+_REFERENCE = re.compile(r"[^\W_](?:\w|[ -~]){0,199}")
 
 
 class PaymentError(Exception):
@@ -30,10 +32,23 @@ class LedgerUnusableError(PaymentError):
         :param url: of the database; its password is not shown.
         """
         words = str(getattr(error, "orig", None) or error).strip()
+        if "locked" in words:
+            words += ". A process that was stopped in the middle of a step holds the lock: end it (fuser names it)."
+        # The parameters after it may be secret as well.
+        shown = url.set(query={}).render_as_string()
         return cls(
-            f"The ledger of payments in {url.render_as_string()} cannot be reached, or it failed. Nothing is sent "
+            f"The ledger of payments in {shown} cannot be reached, or it failed. Nothing is sent "
             "without it; a request that was under way before stays in doubt. Once the database answers, clear the "
             f"task. The database's own words: {words}"
+        )
+
+    @classmethod
+    def forgotten(cls, error: Exception) -> LedgerUnusableError:
+        """Say that Airflow could not be made to remember what was written."""
+        return cls(
+            "The ledger has it, but Airflow could not be made to remember the ledger's last event, so nothing was "
+            f"sent. Look at the payment (airflow quoine payments show), and go on from there. Airflow's own words: "
+            f"{error}"
         )
 
 
@@ -49,15 +64,16 @@ def check_reference(reference: Any) -> str:
     """
     Check a payment reference, as a template has rendered it.
 
-    :return: the reference, without blanks around it.
+    :return: the reference, in Unicode's normal form KC and without blanks around it.
     :raises PaymentRefusedError: if it is no text, is empty, is too long or cannot be typed as an argument.
     """
-    text = reference.strip() if isinstance(reference, str) else ""
+    text = unicodedata.normalize("NFKC", reference).strip() if isinstance(reference, str) else ""
     # "None" is what a template makes of a value that is missing.
     if text == "None" or not _REFERENCE.fullmatch(text):
         raise PaymentRefusedError(
-            f"{reference!r:.80} is no payment reference, so nothing was sent. Give text of at most 200 characters that "
-            "begins with a letter or a digit and is unique to the payment, such as an invoice's number."
+            f"{reference!a:.80} is no payment reference, so nothing was sent. Give text of at most 200 letters, "
+            "digits, blanks and signs of ASCII that begins with a letter or a digit and is unique to the payment, "
+            "such as an invoice's number."
         )
     return text
 
@@ -80,8 +96,21 @@ def refuse_another(found: Payment, order: Order) -> None:
         now = ", ".join(f"{name} {order.details[name] or 'none'}" for name in changed)
         raise PaymentRefusedError(
             f"The payment reference {order.reference!r} stands for a payment with {first}; this one has {now}. Nothing "
-            "was sent. Give another payment another reference."
+            f"was sent. {_way_on(found)}"
         )
+
+
+def _way_on(found: Payment) -> str:
+    if found.step in IN_DOUBT:
+        return f"That payment is {found.step}: it may exist at the exchange. {how_to_settle(found.order)}"
+    other = "Give another payment another reference."
+    if found.step not in SENDABLE:
+        return other
+    where, command = shlex.quote(found.order.reference), "airflow quoine payments"
+    return (
+        f"{other} If it is this payment, with new details: nothing of it is at the exchange, so {command} hold {where} "
+        f"--why WHY and {command} release {where} --why WHY let it have them. Then clear this task."
+    )
 
 
 def refuse_unsendable(found: Payment) -> None:

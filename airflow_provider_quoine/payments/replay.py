@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, exists, select
 
-from airflow_provider_quoine.payments.records import SATOSHIS, Event
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, PAYMENTS, Step
+from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head
+from airflow_provider_quoine.payments.schema import EVENTS, LATE, PAYMENTS, SENDABLE, SETTLED_BY, Step
 from airflow_provider_quoine.payments.transaction import as_text, event_of
 
 DETAILS = ("account", "user_id", "address", "amount")
@@ -25,11 +25,11 @@ NOW = ("satoshis", *(name for name in REPLAYED if name != "amount"))
 
 DECISIONS: dict[str, dict[str, Any]] = {
     Step.HELD: {"step": Step.HELD, "in_doubt_until": None},
-    "released": {"step": Step.PREPARED},
-    "absent": {"step": Step.PREPARED, "in_doubt_until": None},
-    "exists": {"step": Step.SENT, "in_doubt_until": None},
+    "released": {},
+    "absent": {"step": Step.PREPARED, "exchange_id": None, **SETTLED_BY[Step.PREPARED]},
+    "exists": {"step": Step.SENT},
 }
-"""What a person's decision makes of a payment."""
+"""What a person's decision makes of a payment; ``released`` and ``exists`` have the rest in their data."""
 
 
 def replay(events: Iterable[Event]) -> dict[str, Any]:
@@ -41,20 +41,39 @@ def replay(events: Iterable[Event]) -> dict[str, Any]:
     """
     row: dict[str, Any] = dict.fromkeys(REPLAYED)
     for event in events:
-        if row["step"] is None:
-            row.update({name: event.data.get(name) for name in DETAILS}, step=event.event)
+        if event.event == Step.PREPARED and "amount" in event.data:
+            row.update({name: event.data[name] for name in DETAILS}, step=Step.PREPARED)
         elif event.event == Step.SENDING:
             sending = {"owner": event.data["attempt"], "policy": event.data["policy"], "reserved_at": as_text(event.at)}
             row.update(sending, step=Step.SENDING, in_doubt_until=event.data["in_doubt_until"])
         elif event.event in DECISIONS:
             row.update(DECISIONS[event.event])
+            row.update({name: event.data[name] for name in ("step", "exchange_id") if name in event.data})
             if event.event == "exists":
-                row.update(exchange_id=event.data["exchange_id"], reserved_at=row["reserved_at"] or as_text(event.at))
-        elif event.event in set(Step):
-            row.update(step=event.event, exchange_id=event.data["exchange_id"])
-            if event.event not in IN_DOUBT:
-                row["in_doubt_until"] = None
+                row["reserved_at"] = row["reserved_at"] or as_text(event.at)
+        elif event.event in SETTLED_BY:
+            row.update(SETTLED_BY[Step(event.event)], step=event.event, exchange_id=event.data["exchange_id"])
+        elif event.event in LATE and row["step"] in SENDABLE:
+            row.update(step=Step.UNKNOWN, reserved_at=as_text(event.at))
     return row
+
+
+def head_faults(connection: Connection, head: RowMapping, pinned: Head | None) -> Iterator[str]:
+    """
+    Name what is wrong with the ledger's own row.
+
+    :param connection: to the ledger.
+    :param head: its row.
+    :param pinned: what Airflow remembers.
+    """
+    if pinned is not None and pinned.number:
+        known = connection.execute(select(EVENTS.c.hash).where(EVENTS.c.number == pinned.number)).scalar()
+        if (head["identity"], known) != (pinned.identity, pinned.hash):
+            yield f"Airflow remembers event {pinned.number}, which is missing or another: the end was removed."
+    switched = select(EVENTS.c.event).where(EVENTS.c.event.in_(("stopped", "resumed")), EVENTS.c.reference == "")
+    last = connection.execute(switched.order_by(EVENTS.c.number.desc()).limit(1)).scalar()
+    if (last == "stopped") != (head["stopped_at"] is not None):
+        yield "Whether payments are stopped does not follow from the events: it was edited."
 
 
 def payment_faults(connection: Connection) -> Iterator[str]:
@@ -80,6 +99,10 @@ def _differences(rows: list[RowMapping]) -> Iterator[str]:
         return
     amount = f"{Decimal(first['now_satoshis']) / SATOSHIS:f}"
     now = {**{name: first[f"now_{name}"] for name in NOW}, "amount": amount}
-    expected = replay(map(event_of, rows))
+    try:
+        expected = replay(map(event_of, rows))
+    except (TypeError, ValueError, KeyError):
+        yield f"Payment {first['reference']!r} has an event that cannot be read."
+        return
     if edited := [name for name in REPLAYED if now[name] != expected[name]]:
         yield f"Payment {first['reference']!r} does not follow from its events: {', '.join(edited)} was edited."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
@@ -107,5 +108,22 @@ SENDABLE = frozenset({Step.PREPARED, Step.REFUSED})
 IN_DOUBT = frozenset({Step.SENDING, Step.UNKNOWN})
 """Nobody can know whether the exchange carries it out."""
 
-RESERVED = frozenset({Step.SENDING, Step.UNKNOWN, Step.SENT})
-"""Counts against the caps."""
+RESERVED = frozenset({Step.SENDING, Step.UNKNOWN, Step.SENT, Step.HELD})
+"""Counts against the caps, once it has begun to be sent; one that is held may have been in doubt before."""
+
+SETTLED_BY: dict[Step, dict[str, Any]] = {
+    Step.UNKNOWN: {},
+    Step.SENT: {"in_doubt_until": None},
+    Step.REFUSED: {"in_doubt_until": None, "reserved_at": None},
+    Step.PREPARED: {"in_doubt_until": None, "reserved_at": None},
+}
+"""The columns that a result empties: the end of the doubt, and what counts against the caps."""
+
+
+def late(step: Step) -> str:
+    """Return the event of a result that came after a person had settled the payment."""
+    return f"late_{step}"
+
+
+LATE = frozenset({late(Step.SENT), late(Step.UNKNOWN)})
+"""Late results of requests that may have been carried out."""

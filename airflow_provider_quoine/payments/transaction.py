@@ -12,9 +12,9 @@ from sqlalchemy import Connection, RowMapping, and_, func, insert, select, text,
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
-from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LATE, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
 
-DECIDES = frozenset({*Step, "exists", "absent", "released"})
+DECIDES = frozenset({*Step, *LATE, "exists", "absent", "released"})
 """Events that say where a payment stands."""
 
 
@@ -94,10 +94,41 @@ class Transaction:
         found = self.find(order)
         if found is None:
             self.connection.execute(insert(PAYMENTS).values(_new(order, self.now, actor)))
-            self.append(order, Step.PREPARED, actor=actor, **order.details)
-            return self.get(order)
-        refuse_another(found, order)
-        return found
+        elif found.order.details != order.details and found.step == Step.PREPARED and self._was_released(order):
+            self.connection.execute(update(PAYMENTS).where(is_for(order)).values(_details(order)))
+        else:
+            refuse_another(found, order)
+            return found
+        self.append(order, Step.PREPARED, actor=actor, **order.details)
+        return self.get(order)
+
+    def refuse_if_stopped(self) -> None:
+        """
+        Refuse to send while payments are stopped.
+
+        :raises PaymentRefusedError: saying why they are stopped.
+        """
+        if self.stopped_why is not None:
+            raise PaymentRefusedError(
+                f"Payments are stopped: {self.stopped_why}. Nothing was sent. Once `airflow quoine payments resume` "
+                "was given, clear the task."
+            )
+
+    def newest_sending(self) -> datetime | None:
+        """Return when the newest of those that are ``sending`` now began."""
+        newest = select(func.max(PAYMENTS.c.reserved_at)).where(PAYMENTS.c.step == Step.SENDING)
+        begun = self.connection.execute(newest).scalar()
+        return datetime.fromisoformat(begun) if begun else None
+
+    def other_payment(self, order: Order, exchange_id: str) -> str:
+        """Return the reference of another payment with an id of the exchange; empty if there is none."""
+        other = select(PAYMENTS.c.reference).where(
+            PAYMENTS.c.exchange == order.exchange,
+            PAYMENTS.c.kind == order.kind,
+            PAYMENTS.c.exchange_id == exchange_id,
+            PAYMENTS.c.reference != order.reference,
+        )
+        return str(self.connection.execute(other.limit(1)).scalar() or "")
 
     def history(self, order: Order) -> list[Event]:
         """Return the events of a payment, the oldest first."""
@@ -106,10 +137,31 @@ class Transaction:
 
     def is_settled_by_a_person(self, order: Order) -> bool:
         """Whether the last decision about a payment was a person's, that it exists."""
-        # Late results and notes are written down, and change nothing.
-        mine = and_(of_order(order), EVENTS.c.event.in_(DECIDES))
-        last = select(EVENTS.c.event).where(mine).order_by(EVENTS.c.number.desc()).limit(1)
-        return str(self.connection.execute(last).scalar_one()) == "exists"
+        return self._decisions(order)[-1].event == "exists"
+
+    def may_take_exists_back(self, order: Order, found: Payment) -> bool:
+        """Whether a person's word that a payment in doubt exists may be taken back: no task has gone on with it."""
+        if found.step != Step.SENT or not self.is_settled_by_a_person(order) or self.confirmed_by(order):
+            return False
+        before = [event for event in self._decisions(order) if event.event != "exists"]
+        return before[-1].event in IN_DOUBT | LATE
+
+    def was_held_in_doubt(self, order: Order) -> bool:
+        """Whether a payment was in doubt when it was held."""
+        held = [event for event in self._decisions(order) if event.event == Step.HELD]
+        return held[-1].data["before"] in IN_DOUBT
+
+    def has_late_answer(self, order: Order) -> bool:
+        """Whether an attempt's request may have been carried out after a person had settled it."""
+        decided = [event.event for event in self.history(order) if event.event in LATE | {"exists", "absent"}]
+        return bool(decided) and decided[-1] in LATE
+
+    def _was_released(self, order: Order) -> bool:
+        return self._decisions(order)[-1].event == "released"
+
+    def _decisions(self, order: Order) -> list[Event]:
+        # Notes are written down, and change nothing.
+        return [event for event in self.history(order) if event.event in DECIDES]
 
     def confirmed_by(self, order: Order) -> str:
         """Return the task that has gone on with an id that a person has recorded; empty if there is none."""
@@ -152,8 +204,9 @@ class Transaction:
         condition = and_(is_for(order), PAYMENTS.c.step.in_(if_step))
         if if_owner is not None:
             condition = and_(condition, PAYMENTS.c.owner == if_owner)
+        cleaned = {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
         changed = self.connection.execute(
-            update(PAYMENTS).where(condition).values(changed_at=as_text(self.now), **values)
+            update(PAYMENTS).where(condition).values(changed_at=as_text(self.now), **cleaned)
         ).rowcount
         return bool(changed == 1)
 
@@ -171,8 +224,8 @@ class Transaction:
             "kind": str(order.kind) if order else "",
             "reference": order.reference if order else "",
             "event": event,
-            "actor": actor,
-            "data": json.dumps(data, sort_keys=True, ensure_ascii=False),
+            "actor": clean(actor),
+            "data": clean(json.dumps(data, sort_keys=True, ensure_ascii=False)),
             "hash_before": self._head_hash,
         }
         row["hash"] = hash_of(row)
@@ -188,6 +241,11 @@ def database_time(connection: Connection) -> datetime:
         return datetime.now(UTC)
     now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     return now.astimezone(UTC)
+
+
+def clean(text: str) -> str:
+    """Return a text that every database takes: no lone surrogates and no NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def as_text(moment: datetime) -> str:
@@ -211,18 +269,24 @@ def of_order(order: Order) -> Any:
 
 def _new(order: Order, now: datetime, task: str) -> dict[str, Any]:
     return {
+        **_details(order),
         "exchange": order.exchange,
         "kind": str(order.kind),
         "reference": order.reference,
         "step": str(Step.PREPARED),
-        "account": order.account,
-        "user_id": order.user_id,
-        "address": order.address,
-        "satoshis": order.satoshis,
         "reason": "",
         "task": task,
         "created_at": as_text(now),
         "changed_at": as_text(now),
+    }
+
+
+def _details(order: Order) -> dict[str, Any]:
+    return {
+        "account": order.account,
+        "user_id": order.user_id,
+        "address": order.address,
+        "satoshis": order.satoshis,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 #: The state of a withdrawal that was checked and not sent.
 DRY_RUN = "dry_run"
-_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 log = logging.getLogger("airflow.task.hooks.quoine.withdrawals")
 
@@ -177,7 +178,8 @@ class WithdrawalPayment:
         if difference := differs(withdrawal, self.order):
             raise PaymentRefusedError(
                 f"The ledger names withdrawal {withdrawal.id}, but {difference}. Nothing was sent by this attempt. "
-                f"Correct the id: airflow quoine payments exists {self.ledger_order.reference} --id ID --why WHY"
+                f"Correct the id: airflow quoine payments exists {shlex.quote(self.ledger_order.reference)} --id ID "
+                "--why WHY"
             )
         if not self._is_dry_run:
             self._ledger.confirm(self.ledger_order, task=self._task)
@@ -232,8 +234,9 @@ def fresh(hook: QuoineHook, order: Order) -> QuoineHook:
 def exchange_of(hook: QuoineHook) -> str:
     """Return the exchange that a hook speaks to, written in one way only: references are unique there."""
     parts = urlsplit(hook.settings.base_url)
-    host = parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
-    return f"{parts.scheme}://{host}{parts.path}"
+    host = (parts.hostname or "").removesuffix(".")
+    port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 def look_up(hook: QuoineHook, withdrawal_id: str) -> Withdrawal:

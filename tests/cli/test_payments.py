@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import json
+import os
+import shlex
 import uuid
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from airflow_provider_quoine.exchange.models import WithdrawalOrder
+from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.one_task import OneTask, ledger_of_tests, payments_cli
@@ -165,3 +172,116 @@ def test_the_chain_is_verified(lost: OneTask, capsys: pytest.CaptureFixture[str]
     capsys.readouterr()
     payments_cli("verify")
     assert "The chain of events is whole" in capsys.readouterr().out
+
+
+def test_a_payment_is_held_at_the_exchange_of_the_connection_that_is_given(
+    lost: OneTask, exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another exchange's payment has the same reference, and is the only one that was begun."""
+    lost.end_in_flight_time()
+    other = json.loads(os.environ["AIRFLOW_CONN_QUOINE_DEFAULT"]) | {"host": "https://other.example"}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(other))
+    lost.cli("hold", "--conn-id", "other", "--amount", "0.5", "--address", ADDRESS)
+    held = {payment.order.exchange: payment.step for payment in ledger_of_tests().named(lost.reference, lost.kind)}
+    assert held.get("https://other.example") == Step.HELD
+    assert Step.HELD not in {step for at, step in held.items() if at != "https://other.example"}
+
+
+def test_no_payment_is_held_at_another_exchange_than_was_named(exchange: SandboxControl, payer: str) -> None:
+    reference = f"test-{uuid.uuid4().hex}"
+    order = ("--amount", "0.5", "--address", ADDRESS, "--why", "a test")
+    with pytest.raises(SystemExit):
+        payments_cli("hold", reference, "--exchange", "https://other.example", *KEY, *order)
+
+
+@pytest.mark.parametrize("command", ["hold", "exists"])
+def test_a_connection_that_there_is_not_is_named(exchange: SandboxControl, lost: OneTask, command: str) -> None:
+    new = f"test-{uuid.uuid4().hex}"
+    more = {"hold": (new, "--amount", "0.5", "--address", ADDRESS), "exists": (lost.reference, "--id", "20")}
+    with pytest.raises(SystemExit, match="nowhere"):
+        payments_cli(command, *more[command], "--conn-id", "nowhere", "--why", "a test")
+
+
+def test_who_decides_is_not_what_the_environment_says(
+    exchange: SandboxControl, task: OneTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    task.cli("hold")
+    payment = task.payment()
+    assert payment is not None
+    assert ledger_of_tests().history(payment.order)[-1].actor != "somebody-else"
+
+
+@pytest.mark.parametrize("why", ["", "  "])
+def test_a_decision_without_a_reason_is_refused(task: OneTask, why: str) -> None:
+    with pytest.raises(SystemExit):
+        payments_cli("hold", task.reference, "--why", why)
+
+
+def test_a_stop_is_a_stop_also_with_a_why_of_another_encoding(exchange: SandboxControl) -> None:
+    # What Python makes of the bytes of "clé" that are no UTF-8.
+    payments_cli("stop", "--why", "cl\udce9")
+    payments_cli("resume", "--why", "a test")
+
+
+def test_while_payments_are_stopped_no_code_is_sent(exchange: SandboxControl, payer: str) -> None:
+    payments_cli("stop", "--why", "a key was stolen")
+    try:
+        OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS).step()
+    finally:
+        payments_cli("resume", "--why", "it was found")
+    assert exchange.auth_codes() == []
+
+
+def test_after_a_key_was_replaced_the_stopped_task_goes_on(
+    exchange: SandboxControl, payer: str, task: OneTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the runbook: stop because a key was stolen, resume because it is replaced, clear the task."""
+    payments_cli("stop", "--why", "a key was stolen")
+    task.answer("Send", exchange.latest_code(payer))
+    key = json.loads(os.environ["AIRFLOW_VAR_USER_KEY"])
+    monkeypatch.setenv("AIRFLOW_VAR_USER_KEY", json.dumps(key | {"api_id": "another-id"}))
+    payments_cli("resume", "--why", "the key is replaced")
+    task.clear()
+    assert f"payments release {task.reference}" in task.step().words
+    task.cli("hold")
+    task.cli("release")
+    task.clear()
+    # The exchange of the test does not know the new key.
+    assert "stands for a payment with account" not in task.step().words
+
+
+def test_a_command_in_a_message_can_be_pasted(exchange: SandboxControl, payer: str) -> None:
+    task = OneTask(
+        "authorize", user_id=payer, amount="0.5", address=ADDRESS, payment_reference=f"a; id {uuid.uuid4().hex}"
+    )
+    task.step()
+    exchange.fault("drop_after", POST)
+    task.answer("Send", exchange.latest_code(payer))
+    with QuoineHook(credentials_variable="user_key").get_conn() as client:
+        client.request_auth_code(user_id=payer)
+        other = client.create_withdrawal(
+            order=WithdrawalOrder.parse(amount="0.4", address=ADDRESS), auth_code=exchange.latest_code(payer)
+        )
+    task.cli("exists", "--id", other.id)
+    task.clear()
+    assert f"payments exists {shlex.quote(task.reference)} --id" in task.step().words
+
+
+def test_a_stop_does_not_depend_on_the_wiping_of_codes(
+    exchange: SandboxControl, task: OneTask, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's database is locked, or answers reads only."""
+
+    def fail() -> int:
+        raise OperationalError("UPDATE hitl_detail_history", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("airflow_provider_quoine.cli.payments.wipe_typed_codes", fail)
+        with contextlib.suppress(SystemExit):
+            payments_cli("stop", "--why", "a key was stolen")
+    try:
+        task.answer("Send", exchange.latest_code(payer))
+    finally:
+        payments_cli("resume", "--why", "a test")
+    assert exchange.state()["withdrawals"] == []

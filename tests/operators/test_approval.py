@@ -47,7 +47,7 @@ def test_the_question_names_exactly_what_is_sent_and_who_cannot_approve(payer: s
         "asked",
         "0.5 BTC",
         ADDRESS,
-        f"user {payer}",
+        f"user `{payer}`",
         "quoine_default",
         "2 approvals",
         "alice started the run",

@@ -44,7 +44,7 @@ def test_the_person_sees_amount_address_and_connection_before_the_code_is_typed(
     task = authorize(payer)
     assert task.step().state == "awaiting_input"
     question = task.question()
-    for told in (task.reference, "0.5 BTC", ADDRESS, "quoine_default", f"user {payer}", "Email token was sent"):
+    for told in (task.reference, "0.5 BTC", ADDRESS, "quoine_default", f"user `{payer}`", "Email token was sent"):
         assert told in question["body"]
     assert question["subject"] == "Withdraw 0.5 BTC?"
     # Nothing answers by itself.
@@ -153,8 +153,8 @@ def test_an_answer_counts_for_the_connection_that_the_person_was_asked_about(
     monkeypatch.setenv("AIRFLOW_VAR_CONNECTION", "quoine_other")
     end = task.answer("Send", exchange.latest_code(payer))
     assert (end.state, exchange.state()["withdrawals"]) == ("failed", [])
-    assert f"A person was asked about payment: **{task.reference}**" in end.words
-    assert "connection: **quoine_other**" in end.words
+    assert f"A person was asked about payment: `{task.reference}`" in end.words
+    assert "connection: `quoine_other`" in end.words
 
 
 @pytest.mark.usefixtures("two_connections")
@@ -212,7 +212,7 @@ def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: San
     asked, answered = [
         event for event in ledger_of_tests().history(payment.order) if event.event in ("asked", "answered")
     ]
-    for told in (task.reference, "0.5 BTC", ADDRESS, f"user {payer}", "quoine_default", f"account {payer}"):
+    for told in (task.reference, "0.5 BTC", ADDRESS, f"user `{payer}`", "quoine_default", f"account {payer}"):
         assert told in asked.data["about"]
     assert answered.data == {"by": "Anonymous", "chose": "Send"}
 

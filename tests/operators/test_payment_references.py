@@ -6,6 +6,8 @@ Findings, M6 (deleted runs), M7 (mapped lists that shift, renamed tasks) and M8 
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -212,3 +214,17 @@ def test_an_answer_that_is_not_the_orders_is_in_doubt(
     end = task.step()
     assert (end.state, task.stands()) == ("failed", Step.UNKNOWN)
     assert words in end.words
+
+
+@pytest.mark.parametrize("written", ["{0}/.", "{0}/x/..", "{1}:0{2}"])
+def test_a_base_url_written_in_another_way_finds_the_payment(
+    exchange: SandboxControl, new_code: Callable[[], None], monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    first = withdraw()
+    assert first.step().state == "success"
+    new_code()
+    host = json.loads(os.environ["AIRFLOW_CONN_QUOINE_DEFAULT"])["host"]
+    before, _, port = host.rpartition(":")
+    set_connection(monkeypatch, host=written.format(host, before, port))
+    withdraw(payment_reference=first.reference).step()
+    assert len(paid(exchange)) == 1

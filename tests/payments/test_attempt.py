@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_quoine.exchange.errors import (
     QuoineAnswerLostError,
@@ -18,9 +19,9 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineRateLimitedError,
     QuoineRefusedError,
 )
-from airflow_provider_quoine.payments.attempt import SEND_WITHIN, Attempt, QuoineTooLateError
+from airflow_provider_quoine.payments.attempt import Attempt, QuoineTooLateError
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.ledger import SEND_WITHIN, Ledger
 from airflow_provider_quoine.payments.records import Head, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentInDoubtError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
@@ -203,3 +204,98 @@ def test_of_a_users_refusal_no_personal_data_stands_in_the_ledger(world: World) 
         world.send(attempt)
     assert world.payment.reason == "QuoineRefusedError 422"
     assert "hanako" not in str(world.ledger.history(world.order))
+
+
+# A person who decides between "sending" and the first byte.
+
+
+def test_nothing_leaves_once_a_stop_has_returned(world: World) -> None:
+    attempt = world.attempt()
+    attempt.begin()
+
+    def connect_slowly(in_time: Callable[[], None]) -> str:
+        world.ledger.stop(who="ann", why="a key was stolen")
+        return world.post(in_time)
+
+    with pytest.raises((PaymentRefusedError, QuoineError)):
+        attempt.send(connect_slowly, identify=str, in_flight=timedelta(seconds=60), allow=lambda _: "policy")
+    assert world.posts == 0
+
+
+def test_an_attempt_whose_doubt_a_person_has_ended_does_not_send(tmp_path: Path) -> None:
+    """The database's clock is put on, or a virtual machine was stopped: the boot-time clock does not tell."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    memory = Memory()
+    world = World(ledger=Ledger(open_file(tmp_path / "l.db"), pin=memory, clock=lambda _: now), memory=memory)
+    first = world.attempt()
+    first.begin()
+
+    def while_another_pays(in_time: Callable[[], None]) -> str:
+        nonlocal now
+        now += timedelta(hours=1)
+        world.ledger.absent(ORDER, who="ann", why="not at the exchange")
+        second = world.attempt()
+        second.begin()
+        world.send(second)
+        return world.post(in_time)
+
+    with pytest.raises((PaymentRefusedError, PaymentInDoubtError, QuoineError)):
+        first.send(while_another_pays, identify=str, in_flight=timedelta(seconds=60), allow=lambda _: "policy")
+    assert world.posts == 1
+
+
+def test_an_id_that_came_late_keeps_the_payment_from_being_sent_again(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    memory = Memory()
+    world = World(ledger=Ledger(open_file(tmp_path / "l.db"), pin=memory, clock=lambda _: now), memory=memory)
+
+    def decide() -> None:
+        nonlocal now
+        now += timedelta(hours=1)
+        world.ledger.absent(ORDER, who="ann", why="the exchange's page is behind")
+
+    world.before_answer = [decide]
+    frozen = world.attempt()
+    frozen.begin()
+    with pytest.raises(PaymentInDoubtError, match="its id is 20"):
+        world.send(frozen)
+    world.before_answer = []
+    # The ledger has an event late_sent with id 20.
+    with pytest.raises(PaymentRefusedError):
+        world.attempt().begin()
+
+
+def test_words_that_are_no_unicode_do_not_keep_a_refusal_from_being_written(world: World) -> None:
+    # As JSON writes it: {"message": "\ud800"}.
+    world.failure = QuoineRefusedError("HTTP 422: \ud800", status=422, message="\ud800", body="")
+    attempt = world.attempt()
+    attempt.begin()
+    with pytest.raises(QuoineRefusedError):
+        world.send(attempt)
+    assert world.payment.step == Step.REFUSED
+
+
+def test_of_a_withdrawals_refusal_no_personal_data_stands_in_the_ledger(world: World) -> None:
+    world.failure = QuoineRefusedError(
+        "HTTP 422: hanako@example.com has not enough", status=422, message="hanako@example.com has not enough", body=""
+    )
+    attempt = world.attempt()
+    attempt.begin()
+    with pytest.raises(QuoineRefusedError):
+        world.send(attempt)
+    assert "hanako" not in f"{world.payment.reason} {world.ledger.history(ORDER)}"
+
+
+def test_a_decision_that_airflow_could_not_remember_is_not_told_as_not_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Head) -> None:
+        raise OperationalError("UPDATE variable", {}, Exception("Airflow's database is locked"))
+
+    world.ledger.hold(ORDER, who="ann", why="paid at the bank")
+    monkeypatch.setattr(world.memory, "write", fail)
+    with pytest.raises((LedgerUnusableError, OperationalError)) as told:
+        world.ledger.release(ORDER, who="ann", why="not paid")
+    # It was committed, and the words blame the ledger's database, which works.
+    assert world.payment.step == Step.PREPARED
+    assert "The ledger of payments in" not in str(told.value)

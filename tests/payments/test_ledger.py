@@ -13,11 +13,11 @@ import pytest
 from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order
-from airflow_provider_quoine.payments.refusals import PaymentRefusedError
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.payments.transaction import Transaction
 from tests.payments.memory import Memory
-from tests.payments.processes import Processes, become_sender
+from tests.payments.processes import Processes, become_sender, open_engine, open_ledger
 
 ORDER = Order(
     exchange="https://exchange",
@@ -135,3 +135,88 @@ def test_from_a_stop_on_nothing_is_sent(ledger: Ledger) -> None:
         send(ledger, ORDER, "a")
     ledger.resume(who="ann", why="the key is new")
     send(ledger, ORDER, "a")
+
+
+def unknown(ledger: Ledger) -> None:
+    """Lose the answer of the one payment."""
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a")
+    ledger.finish(ORDER, attempt="a", step=Step.UNKNOWN, reason="lost")
+
+
+def test_to_hold_and_release_does_not_end_a_doubt(ledger: Ledger) -> None:
+    unknown(ledger)
+    ledger.hold(ORDER, who="ann", why="nobody sends it while I look")
+    ledger.release(ORDER, who="ann", why="not paid elsewhere")
+    with pytest.raises(PaymentRefusedError, match="its outcome is unknown"):
+        send(ledger, ORDER, "b")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE quoine_payments SET step = 'prepared'",
+        "UPDATE quoine_payments SET satoshis = 1",
+        "UPDATE quoine_payments SET exchange_id = '21'",
+        "UPDATE quoine_payments SET reserved_at = '2000-01-01T00:00:00.000000+00:00'",
+        "DELETE FROM quoine_payments",
+        "UPDATE quoine_ledger SET stopped_at = NULL",
+    ],
+)
+def test_an_edited_row_of_a_payment_or_of_the_ledger_is_named(ledger: Ledger, where: str, edit: str) -> None:
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a")
+    ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20")
+    ledger.stop(who="ann", why="a key was stolen")
+    assert ledger.faults() == []
+    with open_engine(where).begin() as connection:
+        connection.exec_driver_sql(edit)
+    assert ledger.faults()
+
+
+def test_an_end_that_was_removed_with_the_head_put_back_is_named(ledger: Ledger, where: str) -> None:
+    unknown(ledger)
+    ledger.absent(ORDER, who="ann", why="not there")
+    with open_engine(where).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM quoine_payment_events WHERE number > 2")
+        connection.exec_driver_sql(
+            "UPDATE quoine_ledger SET head = 2, head_hash = (SELECT hash FROM quoine_payment_events WHERE number = 2)"
+        )
+    # Airflow remembers a later event.
+    assert ledger.faults()
+
+
+@pytest.mark.parametrize("edit", ["number = 'x'", "actor = x'00ff'", "actor = CAST(x'c328' AS TEXT)"])
+def test_an_event_that_cannot_be_read_is_named(tmp_path: Path, edit: str) -> None:
+    where = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = open_ledger(where)
+    unknown(ledger)
+    with open_engine(where).begin() as connection:
+        connection.exec_driver_sql(f"UPDATE quoine_payment_events SET {edit} WHERE number = 2")
+    assert any("2" in fault for fault in ledger.faults())
+
+
+def test_of_two_ledgers_used_first_at_the_same_time_one_pays(tmp_path: Path) -> None:
+    memory = Memory()
+    one, other = (Ledger(open_file(tmp_path / name / "ledger.db"), pin=memory) for name in ("a", "b"))
+    for ledger in (one, other):
+        ledger.prepare(ORDER, actor="task")
+
+    def meanwhile(_: Transaction) -> str:
+        send(other, ORDER, "b")
+        return "policy"
+
+    # Airflow remembered none when the first one began.
+    with pytest.raises(LedgerUnusableError):
+        one.start_sending(ORDER, attempt="a", task="dag.task", in_flight=timedelta(0), allow=meanwhile)
+
+
+def test_an_id_of_another_payment_is_refused(ledger: Ledger) -> None:
+    """Payouts of the same amount to the same address look alike: only the id tells them apart."""
+    other = replace(ORDER, reference="invoice-2")
+    ledger.prepare(other, actor="task")
+    send(ledger, other, "b")
+    ledger.finish(other, attempt="b", step=Step.SENT, exchange_id="20")
+    unknown(ledger)
+    with pytest.raises(PaymentRefusedError, match="invoice-2"):
+        ledger.exists(ORDER, exchange_id="20", who="ann", why="found a withdrawal of 0.5 BTC to that address")

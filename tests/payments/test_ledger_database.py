@@ -187,3 +187,22 @@ def test_the_ledger_of_a_connection_is_used(monkeypatch: pytest.MonkeyPatch, pos
     found = open_ledger(str(url)).find(payment(0))
     assert found is not None
     assert found.step == Step.HELD
+
+
+@pytest.mark.parametrize("name", ["sslpassword", "password"])
+def test_no_secret_of_the_connections_extra_fields_is_told(name: str) -> None:
+    url = URL.create(
+        "postgresql+psycopg", host="127.0.0.1", port=1, database="payments", query={name: "hunter2-secret"}
+    )
+    with pytest.raises(LedgerUnusableError) as caught:
+        open_server(url)
+    assert "hunter2-secret" not in str(caught.value)
+
+
+def test_a_file_that_came_from_a_backup_is_read_by_its_owner_only(tmp_path: Path) -> None:
+    """As after SQLite's ``.backup``, which makes a file by the umask."""
+    path = tmp_path / "ledger.db"
+    open_file(path)
+    path.chmod(0o644)
+    open_file(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -168,7 +168,7 @@ class Desk:
     def __init__(self, folder: Path, rules: WithdrawalPolicy) -> None:
         self.rules = rules
         self.now = datetime.fromisoformat("2026-07-01T12:00:00+00:00")
-        self._ledger = Ledger(open_file(folder / "ledger.db"), pin=Memory(), clock=lambda _: self.now)
+        self.ledger = Ledger(open_file(folder / "ledger.db"), pin=Memory(), clock=lambda _: self.now)
         self._number = 0
 
     def send(self, amount: str, *, at: str | None = None, account: str = "25", step: Step = Step.SENT) -> None:
@@ -190,12 +190,12 @@ class Desk:
             amount=wanted.amount,
         )
         rules = replace(self.rules, account=account)
-        self._ledger.prepare(order, actor="task")
-        self._ledger.start_sending(
+        self.ledger.prepare(order, actor="task")
+        self.ledger.start_sending(
             order, attempt="a", task="task", in_flight=timedelta(0), allow=lambda at: rules.allow(wanted, at)
         )
         if step != Step.SENDING:
-            self._ledger.finish(order, attempt="a", step=step)
+            self.ledger.finish(order, attempt="a", step=step)
 
 
 MakeDesk = Callable[..., Desk]
@@ -298,3 +298,31 @@ def test_a_day_begins_at_midnight_in_the_zone(desk: MakeDesk, timezone: str, las
 )
 def test_the_day_where_the_clock_is_put_on_or_back(timezone: str, moment: str, start: str) -> None:
     assert start_of_day(datetime.fromisoformat(moment), timezone) == datetime.fromisoformat(start)
+
+
+def test_a_payment_in_doubt_that_a_person_holds_still_counts(tmp_path: Path) -> None:
+    payer = Desk(tmp_path, replace(policy("*"), in_24_hours=Cap(amount=Amount("1"), number=None)))
+    payer.send("1", step=Step.UNKNOWN)
+    (doubt,) = payer.ledger.all()
+    payer.ledger.hold(doubt.order, who="ann", why="nobody sends it while I look")
+    with pytest.raises(QuoineInputError, match="exceed the 1 BTC"):
+        payer.send("1")
+    # It is there: with the second one, 2 BTC were paid within seconds.
+    payer.ledger.exists(doubt.order, exchange_id="20", who="ann", why="found it")
+
+
+def test_what_is_paid_by_hand_counts_when_it_is_paid(tmp_path: Path) -> None:
+    payer = Desk(tmp_path, replace(policy("*"), in_24_hours=Cap(amount=Amount("1"), number=None)))
+    payer.send("1", step=Step.REFUSED, at="2026-07-01T12:00:00+00:00")
+    (refused,) = payer.ledger.all()
+    payer.now += timedelta(hours=30)
+    payer.ledger.hold(refused.order, who="ann", why="paid at the bank's page")
+    payer.ledger.exists(refused.order, exchange_id="20", who="ann", why="paid a minute ago")
+    with pytest.raises(QuoineInputError, match="exceed the 1 BTC"):
+        payer.send("1", at="2026-07-02T18:00:01+00:00")
+
+
+@pytest.mark.parametrize("zone", ["Asia", "a" * 5000])
+def test_a_time_zone_that_is_a_folder_or_too_long_is_named(zone: str) -> None:
+    with pytest.raises(QuoineInputError, match="Time zone of the day"):
+        read(**STATED, withdrawal_timezone=zone)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from airflow_provider_quoine.payments.attempt import SEND_WITHIN
+from airflow_provider_quoine.payments.ledger import SEND_WITHIN
 from tests.system.money.environment import POST, Environment
 from tests.system.money.interruptions import Moment
 from tools.airflow_api import wait_for
