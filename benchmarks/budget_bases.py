@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import random
 import sqlite3
@@ -36,7 +37,7 @@ class Base:
         while (seconds := self._attempt()) > 0:
             time.sleep(seconds)
         now = time.monotonic()
-        return Slot(priority=priority, taken_at=now, waited=now - began)
+        return Slot(budget=self, good_until=math.inf, waited=now - began)
 
     def request_ended(self, slot: Slot) -> None:
         """Count no late request again."""

@@ -140,7 +140,7 @@ class RequestBudget:
 
         The exchange may have counted such a request only now.
         """
-        if time.monotonic() - slot.taken_at > self.rules.margin_seconds:
+        if slot.is_late:
             self._transact(
                 lambda book, now: book.add_slot(process=self._process, now=now), fallback=self._fallback.add_slot
             )
@@ -162,7 +162,7 @@ class RequestBudget:
 
     def _slot(self, wait: _Wait) -> Slot:
         self._observer.waited(wait.priority.name.lower(), wait.seconds)
-        return Slot(priority=wait.priority, taken_at=time.monotonic(), waited=wait.seconds)
+        return Slot(budget=self, good_until=time.monotonic() + self.rules.margin_seconds, waited=wait.seconds)
 
     def _thread(self) -> ThreadPoolExecutor:
         self._reset_after_fork()

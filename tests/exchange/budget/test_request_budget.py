@@ -299,8 +299,7 @@ def test_a_late_request_counts_twice(where: str) -> None:
     slot = budget.acquire(priority=NORMAL)
     budget.request_ended(slot)
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 1
-    late = Slot(priority=NORMAL, taken_at=slot.taken_at - RULES.margin_seconds, waited=slot.waited)
-    budget.request_ended(late)
+    budget.request_ended(Slot(budget=budget, good_until=slot.good_until - RULES.margin_seconds, waited=slot.waited))
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 2
 
 
