@@ -122,6 +122,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
         from airflow_provider_quoine.exchange.errors import QuoineError
 
+        event = event or {}
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)

@@ -137,6 +137,25 @@ def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(
     assert exchange.state()["withdrawals"] == []
 
 
+@pytest.mark.parametrize("given", [None, {}, {"error": "x"}, {"chosen_options": ["Send"], "params_input": {}}])
+def test_an_event_that_is_no_answer_fails_in_words_and_sends_nothing(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    task = authorize(payer)
+    task.step()
+    complete = QuoineAuthorizeWithdrawalOperator.execute_complete
+    monkeypatch.setattr(
+        QuoineAuthorizeWithdrawalOperator,
+        "execute_complete",
+        lambda self, context, event: complete(self, context, given),
+    )
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert end.state == "failed"
+    assert "without a person's answer" in end.words
+    assert "Nothing was sent" in end.words
+    assert exchange.state()["withdrawals"] == []
+
+
 @pytest.fixture
 def two_connections(monkeypatch: pytest.MonkeyPatch, exchange: SandboxControl) -> None:
     """Another connection to the same exchange, and a Variable that names the first one."""
