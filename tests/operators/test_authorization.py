@@ -198,7 +198,7 @@ def traces(code: str) -> set[str]:
 def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one_and_by_a_command(
     exchange: SandboxControl, payer: str
 ) -> None:
-    """Findings, M10: the task is marked failed after the answer, and a person has taken the payment."""
+    """The task is marked failed after the answer, and a person has taken the payment."""
     task = authorize(payer)
     task.step()
     code = exchange.latest_code(payer)
