@@ -341,7 +341,7 @@ async def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp
     with book.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         await budget.acquire_async(priority=POLLING)
-    # Its turn, before it is over.
+    # So that it sees the last hold.
     await asyncio.sleep(0.05)
     watching.cancel()
     assert longest < 0.25
