@@ -52,7 +52,8 @@ class QuoineHook(BaseHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """
-        The checked connection. It is looked up on first use, never while a DAG is read.
+        The checked connection. It is looked up on first use, never while a DAG is read, and kept; so is the key. A new
+        hook reads both anew.
 
         :raises QuoineInputError: naming the field that is wrong.
         """
@@ -65,7 +66,7 @@ class QuoineHook(BaseHook):
 
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        return self._credentials().api_id
+        return self._credentials.api_id
 
     def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """
@@ -106,7 +107,7 @@ class QuoineHook(BaseHook):
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
-        settings, key = self.settings, self._credentials()
+        settings, key = self.settings, self._credentials
         extras = settings.extras
         schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
         return QuoineClient(
@@ -122,6 +123,7 @@ class QuoineHook(BaseHook):
             patience=patience,
         )
 
+    @cached_property
     def _credentials(self) -> UserCredentials:
         if self.credentials_variable:
             key = UserCredentials.from_json(read_secret_variable(self.credentials_variable))

@@ -103,7 +103,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
-                return self.go_on(context, sent)
+                return self.go_on(context, payment, sent)
             return self._ask(context, payment)
 
     def _ask(self, context: Context, payment: WithdrawalPayment) -> Any:
@@ -132,7 +132,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
-                return self.go_on(context, sent)
+                return self.go_on(context, payment, sent)
             self.refuse_another_question(question, payment)
             payment.note("answered", by=by, chose=SEND)
             if not CODE.fullmatch(code):

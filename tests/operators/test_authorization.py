@@ -16,6 +16,8 @@ import pytest
 from airflow_provider_quoine.exchange import addresses
 from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.hooks import quoine
+from airflow_provider_quoine.hooks.quoine import read_secret_variable
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.schema import Step
@@ -107,6 +109,26 @@ def test_amount_and_address_are_read_once_and_checked_once_before_the_question_a
     calls.clear()
     assert task.answer("Send", exchange.latest_code(payer)).state == "success"
     assert calls == once
+
+
+def test_the_key_is_read_once_for_the_payment_and_once_more_with_the_policy(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def read(name: str) -> str:
+        reads.append(name)
+        return read_secret_variable(name)
+
+    monkeypatch.setattr(quoine, "read_secret_variable", read)
+    task = authorize(payer)
+    task.step()
+    # With the policy that the approvals are counted by.
+    assert reads == ["user_key", "user_key"]
+    reads.clear()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    # With the policy in the transaction that allows the sending.
+    assert reads == ["user_key", "user_key"]
 
 
 @pytest.mark.parametrize("amount", ["0.50", " 0.5 "])
