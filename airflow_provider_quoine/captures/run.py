@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.sampling import Sampler
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
-WINDOW_CLOSE_DELAY = 0.25
+PERIOD_CLOSE_DELAY = 0.25
 """Seconds after a period's end until it is written: what is due or came at its end is on its way by then."""
 
 LAST_WRITE_TIMEOUT = 6.0
@@ -101,7 +101,7 @@ class CaptureRun:
         """Take every event."""
         await self._wait_for(self._confirmed(), "the channels were not subscribed yet")
         ends_at = self._periods.ends_at
-        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + WINDOW_CLOSE_DELAY)
+        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + PERIOD_CLOSE_DELAY)
 
     async def _take_until(self, until: datetime, *, seconds: float) -> None:
         """Take for some seconds the events that have come until a moment."""
@@ -130,7 +130,7 @@ class CaptureRun:
     async def _close_periods(self) -> None:
         for period in range(self._period, self._periods.count):
             until = self._periods.span(period).until
-            await asyncio.sleep(self._seconds_until(until) + WINDOW_CLOSE_DELAY)
+            await asyncio.sleep(self._seconds_until(until) + PERIOD_CLOSE_DELAY)
             self._state_gaps(until)
             self._writer.close(period, self._stretch(until))
             self._period = period + 1

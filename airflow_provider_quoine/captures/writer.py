@@ -33,7 +33,7 @@ ROW_OVERHEAD = 150
 LATE_ROWS_DELAY = 0.5
 """Seconds in which what comes late for a period that was written is gathered."""
 
-PARTIAL_WINDOW_DELAY = 1.0
+PARTIAL_PERIOD_DELAY = 1.0
 """
 Seconds that a part waits whose period was listened to only partly.
 
@@ -157,7 +157,7 @@ class CaptureWriter:
         span = self._periods.span(period)
         self._part(period).stretches.append(stretch)
         # By chance, so that two copies that both have a part of it only do not meet either.
-        delay = PARTIAL_WINDOW_DELAY * random.uniform(1, 2) if stretch.since > span.since else 0  # noqa: S311 - no secret
+        delay = PARTIAL_PERIOD_DELAY * random.uniform(1, 2) if stretch.since > span.since else 0  # noqa: S311 - no secret
         self._closed.add(period)
         self._due[period] = self._loop.time() + delay, span.until
         self._stir.set()
