@@ -78,17 +78,13 @@ class QuoineHook(BaseHook):
         """
         return self._client(priority=priority, read_attempts=READ_ATTEMPTS[priority])
 
-    def get_stream_endpoint(self) -> PusherEndpoint:
+    async def aget_stream_endpoint(self) -> PusherEndpoint:
         """
-        Return the endpoint of the market streams.
+        Return the endpoint of the market streams, without blocking the event loop.
 
         :raises QuoineInputError: if the connection names no Pusher key.
         """
-        return self.settings.pusher_endpoint
-
-    async def aget_stream_endpoint(self) -> PusherEndpoint:
-        """Do as :meth:`get_stream_endpoint` without blocking the event loop: for triggers."""
-        return await asyncio.to_thread(self.get_stream_endpoint)
+        return await asyncio.to_thread(lambda: self.settings.pusher_endpoint)
 
     def test_connection(self) -> tuple[bool, str]:
         """

@@ -162,7 +162,7 @@ class RequestBudget:
 
     def _slot(self, wait: _Wait) -> Slot:
         self._observer.waited(wait.priority.name.lower(), wait.seconds)
-        return Slot(budget=self, good_until=time.monotonic() + self.rules.margin_seconds, waited=wait.seconds)
+        return Slot(budget=self, good_until=time.monotonic() + self.rules.margin_seconds)
 
     def _thread(self) -> ThreadPoolExecutor:
         self._reset_after_fork()

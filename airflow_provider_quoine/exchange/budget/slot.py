@@ -17,12 +17,10 @@ class Slot:
     :param budget: the budget that counts it; None if none does.
     :param good_until: on this process' monotonic clock. The exchange counts a request when it arrives: one that arrives
         later counts there for longer than its slot counts in the budget.
-    :param waited: seconds that it was waited for.
     """
 
     budget: object
     good_until: float
-    waited: float
     _unused: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property

@@ -110,7 +110,7 @@ class RequestRunner:
         return result
 
     def _free_slot(self) -> Slot:
-        return Slot(budget=None, good_until=math.inf, waited=0.0)
+        return Slot(budget=None, good_until=math.inf)
 
     def _use(self, slot: Slot) -> Slot:
         slot.use(budget=self._budget)

@@ -299,7 +299,7 @@ def test_a_late_request_counts_twice(where: str) -> None:
     slot = budget.acquire(priority=NORMAL)
     budget.request_ended(slot)
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 1
-    budget.request_ended(Slot(budget=budget, good_until=slot.good_until - RULES.margin_seconds, waited=slot.waited))
+    budget.request_ended(Slot(budget=budget, good_until=slot.good_until - RULES.margin_seconds))
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 2
 
 
