@@ -113,8 +113,9 @@ def hurry(pipe: Connection, exchange: dict[str, Any], base: str, folder: str, re
         time.sleep(max(0.0, begin + 1.1 * WINDOW - time.time()))
         waits = []
         while time.time() < end - 1:
+            began = time.monotonic()
             slot = client.take_slot()
-            waits.append(slot.waited)
+            waits.append(time.monotonic() - began)
             try:
                 client.get_withdrawal(withdrawal_id=exchange["id"], slot=slot)
             except QuoineError:
@@ -202,9 +203,9 @@ def cost(base: str, redis_url: str) -> Figures:
         times = []
         for _ in range(1500):
             began = time.perf_counter()
-            slot = budget.acquire(priority=Priority.URGENT)
+            budget.acquire(priority=Priority.URGENT)
             took = time.perf_counter() - began
-            if slot.waited < 0.002:
+            if took < 0.002:
                 times.append(took)
     return {"us per slot": 1e6 * statistics.median(times)}
 

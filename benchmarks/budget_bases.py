@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import random
 import sqlite3
@@ -32,11 +33,9 @@ class Base:
         self._attempt = attempt
 
     def acquire(self, *, priority: Priority, **_: Any) -> Slot:
-        began = time.monotonic()
         while (seconds := self._attempt()) > 0:
             time.sleep(seconds)
-        now = time.monotonic()
-        return Slot(priority=priority, taken_at=now, waited=now - began)
+        return Slot(budget=self, good_until=math.inf)
 
     def request_ended(self, slot: Slot) -> None:
         """Count no late request again."""

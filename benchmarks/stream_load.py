@@ -179,7 +179,7 @@ async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
                 continue
             for event in events:
                 book.update(event)
-            async with stream.turn():
+            async with stream.decoding():
                 _note(book, delays, max(event.received_at for event in events))
 
 

@@ -89,7 +89,10 @@ def imports_of(source: Path) -> frozenset[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            named = {alias.name for alias in node.names}
+            whole = {name for name in named if name.partition(".")[0] == PACKAGE}
+            assert not whole, f"{source.name}:{node.lineno} has all folders by one name: write from ... import ..."
+            found |= named
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source.name}:{node.lineno} is a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -172,24 +175,44 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
 
 
-def uses() -> Iterator[tuple[Path, str, str]]:
-    """Every use of a folder's module from outside of it: the file, the folder, the module's own name."""
+def users() -> Iterator[tuple[Path, str | None]]:
+    """Every file that may use the package, with the folder that it belongs to."""
     for place in (PACKAGE, "benchmarks", "tools", "dags", "tests"):
         for source in sources(place):
-            inside = source.parent.relative_to(ROOT / place).as_posix() if place in (PACKAGE, "tests") else None
-            for module in ours(source):
-                folder = folder_of(module)
-                if folder and inside != folder and MODULES[module].name != "__init__.py":
-                    yield source, folder, module.rpartition(".")[2]
+            yield source, source.parent.relative_to(ROOT / place).as_posix() if place in (PACKAGE, "tests") else None
+
+
+def used_around_entrances(source: Path, inside: str | None) -> set[str]:
+    """What a file imports of other folders that they do not let out; a folder by its own name is such a thing."""
+    used = ((folder_of(module), module.rpartition(".")[2]) for module in ours(source))
+    return {f"{folder}/{name}" for folder, name in used if folder not in ("", inside) and name not in public(folder)}
 
 
 def test_a_folder_is_used_through_its_entrance() -> None:
-    around = {
-        f"{source.relative_to(ROOT)} uses {folder}/{name}"
-        for source, folder, name in uses()
-        if name not in public(folder)
-    }
-    assert around == set()
+    around = {source: used_around_entrances(source, inside) for source, inside in users()}
+    assert {str(source.relative_to(ROOT)): names for source, names in around.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from airflow_provider_quoine.exchange.rest import quoting",
+        "from airflow_provider_quoine.exchange.rest.quoting import excerpt",
+        "from airflow_provider_quoine.exchange import rest",
+        "from airflow_provider_quoine import exchange",
+    ],
+)
+def test_a_way_around_an_entrance_is_seen(tmp_path: Path, line: str) -> None:
+    source = tmp_path / "user.py"
+    source.write_text(line)
+    assert used_around_entrances(source, None)
+
+
+def test_an_import_that_lets_all_folders_in_is_seen(tmp_path: Path) -> None:
+    source = tmp_path / "user.py"
+    source.write_text("import airflow_provider_quoine.exchange.rest.client")
+    with pytest.raises(AssertionError, match=r"user\.py:1 has all folders by one name"):
+        ours(source)
 
 
 @pytest.mark.parametrize("folder", sorted(FOLDERS))

@@ -48,20 +48,20 @@ def check_capture(
     due = [began_at + number * interval for number in range(1, (ends_at - began_at) // interval + 1)]
     check = CaptureCheck(due=len(due))
     wrong = check.wrong
-    windows = -((began_at - ends_at) // part)
+    periods = -((began_at - ends_at) // part)
     names = sorted(path.name for path in folder.iterdir())
     stem = summary["path"].rpartition("/")[2]
-    expected = [stem.replace("*", f"{window:06d}") for window in range(windows)]
+    expected = [stem.replace("*", f"{period:06d}") for period in range(periods)]
     if names != expected:
         wrong.append(f"the files are {names}, not {expected}")
     rows: list[dict[str, Any]] = []
     gaps: list[tuple[datetime, datetime]] = []
     counts = {"rows": 0, "gap_seconds": 0.0, "reconnects": 0, "dropped": 0, "skipped": 0}
-    for window, name in enumerate(names):
+    for period, name in enumerate(names):
         _read(
             folder / name,
-            window,
-            (began_at + window * part, min(began_at + (window + 1) * part, ends_at)),
+            period,
+            (began_at + period * part, min(began_at + (period + 1) * part, ends_at)),
             rows,
             gaps,
             counts,
@@ -95,7 +95,7 @@ def check_capture(
 
 def _read(
     path: Path,
-    window: int,
+    period: int,
     span: tuple[datetime, datetime],
     rows: list[dict[str, Any]],
     gaps: list[tuple[datetime, datetime]],
@@ -107,7 +107,7 @@ def _read(
     except ValueError as error:
         wrong.append(f"{path.name} is torn: {error}")
         return
-    if not path.read_bytes().endswith(b"\n") or last["type"] != "part" or last["window"] != window:
+    if not path.read_bytes().endswith(b"\n") or last["type"] != "part" or last["period"] != period:
         wrong.append(f"{path.name} does not end as a part does")
         return
     own_rows = [line for line in lines if line["type"] == "order_book"]
@@ -115,11 +115,11 @@ def _read(
     if len(own_rows) + len(own_gaps) != len(lines) or len(own_rows) != last["rows"] or len(own_gaps) != last["gaps"]:
         wrong.append(f"{path.name} holds other than it says")
     if not all(span[0] < datetime.fromisoformat(row["due_at"]) <= span[1] for row in own_rows):
-        wrong.append(f"{path.name} holds a row of another window")
+        wrong.append(f"{path.name} holds a row of another period")
     for gap in own_gaps:
         since, until = datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["until"])
         if not span[0] <= since <= until <= span[1]:
-            wrong.append(f"{path.name} states a gap of another window: {since} to {until}")
+            wrong.append(f"{path.name} states a gap of another period: {since} to {until}")
         if abs((until - since).total_seconds() - gap["seconds"]) > SLOP:
             wrong.append(f"{path.name} states a gap of the wrong length")
         gaps.append((since, until))

@@ -36,6 +36,8 @@ SETTINGS = {
     "demo": {"ONCE": "1"},
 }
 LAST_LINES = 40
+#: Exit code of a check that could not be started, as a shell has it.
+NOT_STARTED = 127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,22 @@ class Lanes:
                 self._run_check(target)
 
     def _run_check(self, target: str) -> None:
-        log, began = self.logs / target, time.monotonic()
+        began = time.monotonic()
+        try:
+            code, lines = self._make(target)
+        except OSError as error:
+            code, lines = NOT_STARTED, [f"It could not be started: {error}"]
+        if self._stopped.is_set():
+            return
+        result = Result(target=target, code=code, seconds=time.monotonic() - began)
+        self.results.append(result)
+        shown = lines if code else lines[-LAST_LINES:]
+        # One write, so that lanes that end at the same time do not mix their lines.
+        print("\n".join([f"\n===== {result} =====", *shown]), flush=True)
+
+    def _make(self, target: str) -> tuple[int, list[str]]:
+        """Run a check; return its exit code, and the lines that it printed."""
+        log = self.logs / target
         env = os.environ | SETTINGS.get(target, {})
         with SupervisedProcess(["make", target], env=env, cwd=ROOT, console=log) as process:
             self._running.add(process)
@@ -104,14 +121,7 @@ class Lanes:
                 process.stop()
             code = process.wait()
             self._running.discard(process)
-        if self._stopped.is_set():
-            return
-        result = Result(target=target, code=code, seconds=time.monotonic() - began)
-        self.results.append(result)
-        lines = log.read_text(errors="replace").splitlines()
-        shown = lines if code else lines[-LAST_LINES:]
-        # One write, so that lanes that end at the same time do not mix their lines.
-        print("\n".join([f"\n===== {result} =====", *shown]), flush=True)
+        return code, log.read_text(errors="replace").splitlines()
 
 
 def main() -> int:

@@ -50,17 +50,17 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
     :raises QuoineError: if the stream or the store cannot go on; the message says what was kept.
     :raises AirflowException: if there is no such connection.
     """
-    windows = spec.windows
+    periods = spec.periods
     store = PartStore(spec)
-    writer = CaptureWriter(store=store, windows=windows)
+    writer = CaptureWriter(store=store, periods=periods)
     silence = ""
     try:
         await writer.open()
-        if datetime.now(UTC) < windows.ends_at:
+        if datetime.now(UTC) < periods.ends_at:
             log.info(
                 "Capturing into %s until %s; %d files are there already.",
                 store.pattern,
-                windows.ends_at.isoformat(),
+                periods.ends_at.isoformat(),
                 len(writer.stored),
             )
             silence = await _listen(spec, writer, quoine_conn_id)
@@ -68,7 +68,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
             reason = "The time of the capture was over before anything was written. The next try begins a new one."
             return CaptureResult(summary={}, empty=reason)
         else:
-            await writer.account(windows.ends_at)
+            await writer.account(periods.ends_at)
             await writer.finish(writer.run())
     except QuoineError as error:
         if not writer.stored:
@@ -78,7 +78,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         raise type(error)(f"{error} {kept}") from error
     finally:
         writer.stop()
-    times = {"from": windows.began_at.isoformat(), "until": windows.ends_at.isoformat()}
+    times = {"from": periods.began_at.isoformat(), "until": periods.ends_at.isoformat()}
     summary = {"path": store.pattern, **writer.summary(), **times}
     if spec.schedule is None or summary["rows"]:
         return CaptureResult(summary=summary)
@@ -97,7 +97,7 @@ async def _listen(spec: CaptureSpec, writer: CaptureWriter, quoine_conn_id: str)
     subject = spec.subject()
     channels, queue_size = (subject.channels, None) if subject else (spec.event_channels(), QUEUE_SIZE)
     async with PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size) as stream:
-        # One moment for both: a window that ended between two would be nobody's.
+        # One moment for both: a period that ended between two would be nobody's.
         since = datetime.now(UTC)
         await writer.account(since)
         run = CaptureRun(spec=spec, stream=stream, writer=writer, since=since)
@@ -106,4 +106,4 @@ async def _listen(spec: CaptureSpec, writer: CaptureWriter, quoine_conn_id: str)
             return ""
         sampler = Sampler(subject, stream, on_doubt=spec.on_doubt)
         await run.run(partial(run.take_snapshots, sampler, spec.schedule))
-        return sampler.silence(spec.windows.ends_at - spec.windows.began_at)
+        return sampler.silence(spec.periods.ends_at - spec.periods.began_at)

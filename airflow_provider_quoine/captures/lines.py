@@ -43,10 +43,10 @@ def summary_of(part: Part, span: Span) -> dict[str, Any]:
     """
     Return what a part says of itself as JSON-able data.
 
-    :param span: its window.
+    :param span: its period.
     """
     return {
-        "window": part.window,
+        "period": part.period,
         "from": span.since.isoformat(),
         "until": span.until.isoformat(),
         "rows": len(part.rows),
@@ -93,7 +93,7 @@ def read_lines(content: bytes) -> Part:
     """
     *lines, last = content.splitlines()
     summary = json.loads(last)
-    part = Part(window=summary["window"], stretches=stretches_from(summary))
+    part = Part(period=summary["period"], stretches=stretches_from(summary))
     for line in lines:
         # Only a gap's line begins so: what it says inside strings is behind that.
         if line.startswith(b'{"type":"gap"'):

@@ -94,7 +94,7 @@ def read_parquet(content: bytes) -> Part:
     table = pq.read_table(io.BytesIO(content))
     summary = json.loads((table.schema.metadata or {})[METADATA])
     columns = COLUMNS[summary["stream"]]
-    part = Part(window=summary["window"], stretches=stretches_from(summary))
+    part = Part(period=summary["period"], stretches=stretches_from(summary))
     part.gaps.extend(gap_from(entry) for entry in summary["gap_rows"])
     for row in table.to_pylist():
         cells = {name: _from_cell(row[name], kind) for name, kind in columns.items()}

@@ -1,8 +1,8 @@
 """
-The parts of a capture: what each holds, and how two records of the same window become one.
+The parts of a capture: what each holds, and how two records of the same period become one.
 
-A capture is cut into windows of time, counted from when it began, and each window is one part, one file. A part
-covers its own window only. It says when a capture listened (its stretches), and for which times rows may be missing
+A capture is cut into periods of time, counted from when it began, and each period is one part, one file. A part
+covers its own period only. It says when a capture listened (its stretches), and for which times rows may be missing
 (its gaps). So a restarted capture, or a second copy, merges with the part that it finds: its own rows for the time it
 was listening, the file's rows for any other time. No row is doubled by that, and none is lost.
 """
@@ -72,9 +72,9 @@ class Row(NamedTuple):
 
 @dataclass(kw_only=True)
 class Part:
-    """The data of one window."""
+    """The data of one period."""
 
-    window: int
+    period: int
     rows: list[Row] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
@@ -86,12 +86,12 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows:
+class Periods:
     """
-    The windows of a capture.
+    The periods of a capture.
 
     :param began_at: aware, UTC.
-    :param ends_at: end of the last window, which may be shorter than the others.
+    :param ends_at: end of the last period, which may be shorter than the others.
     """
 
     began_at: datetime
@@ -104,16 +104,16 @@ class Windows:
         return -((self.began_at - self.ends_at) // self.length)
 
     def number_of(self, moment: datetime) -> int:
-        """Return the window that a moment is in; one before the beginning or after the end is in the nearest."""
+        """Return the period that a moment is in; one before the beginning or after the end is in the nearest."""
         number = -((self.began_at - moment) // self.length) - 1
         return min(max(number, 0), self.count - 1)
 
     def over(self, moment: datetime) -> int:
-        """Return how many windows are over at a moment."""
+        """Return how many periods are over at a moment."""
         return self.number_of(moment) + (moment >= self.ends_at)
 
     def span(self, number: int) -> Span:
-        """Return a window's time."""
+        """Return a period's time."""
         since = self.began_at + number * self.length
         return Span(since, min(since + self.length, self.ends_at))
 
@@ -162,7 +162,7 @@ def disjoint(gaps: Iterable[Gap]) -> list[Gap]:
 
 def merge(there: Part, own: Part) -> Part:
     """
-    Make one part of two records of the same window.
+    Make one part of two records of the same period.
 
     :param there: the stored part.
     :param own: the part to add. It replaces the stored one in the time of its own stretches; a row of other time is
@@ -172,7 +172,7 @@ def merge(there: Part, own: Part) -> Part:
     kept = [row for row in there.rows if not any(span.holds(row.at) for span in listened)]
     known = set(kept)
     return Part(
-        window=own.window,
+        period=own.period,
         rows=sorted([*kept, *(row for row in own.rows if row not in known)], key=lambda row: row.at),
         gaps=disjoint(outside(there.gaps, own.stretches) + own.gaps),
         stretches=sorted(outside(there.stretches, own.stretches) + own.stretches),
@@ -188,7 +188,7 @@ def with_silence_stated(part: Part, span: Span) -> Part:
     """
     silent = outside([Gap(*span, NOT_RUNNING)], part.stretches)
     return Part(
-        window=part.window,
+        period=part.period,
         rows=part.rows,
         gaps=disjoint([*part.gaps, *outside(silent, part.gaps)]),
         stretches=part.stretches,

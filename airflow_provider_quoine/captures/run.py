@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.sampling import Sampler
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
-WINDOW_CLOSE_DELAY = 0.25
-"""Seconds after a window's end until it is written: what is due or came at its end is on its way by then."""
+PERIOD_CLOSE_DELAY = 0.25
+"""Seconds after a period's end until it is written: what is due or came at its end is on its way by then."""
 
 LAST_WRITE_TIMEOUT = 6.0
 """Seconds that writing the unfinished part may take when the capture is stopped: Airflow kills a triggerer after 10."""
@@ -39,16 +39,16 @@ class CaptureRun:
     """
     Brings rows, gaps and the time that was listened from a stream to a writer.
 
-    :param since: when the stream was entered; the windows that were over then are accounted for.
+    :param since: when the stream was entered; the periods that were over then are accounted for.
     """
 
     def __init__(self, *, spec: CaptureSpec, stream: PusherStream, writer: CaptureWriter, since: datetime) -> None:
         self._spec = spec
         self._stream = stream
-        self._windows = windows = spec.windows
+        self._periods = periods = spec.periods
         self._writer = writer
         self._since = since
-        self._window = windows.over(since)
+        self._period = periods.over(since)
         self._gaps: list[Gap] = []
         """Those that are not the stream's."""
         self._stated: dict[tuple[str, int], datetime] = {}
@@ -65,7 +65,7 @@ class CaptureRun:
         :param listen: takes what comes, and ends by itself soon after the capture's end.
         :raises QuoineError: if the stream or the store cannot go on; what was captured until then is written.
         """
-        tasks = [asyncio.ensure_future(work) for work in (listen(), self._close_windows(), self._writer.run())]
+        tasks = [asyncio.ensure_future(work) for work in (listen(), self._close_periods(), self._writer.run())]
         listening, closing, writing = tasks
         try:
             first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -100,8 +100,8 @@ class CaptureRun:
     async def take_events(self) -> None:
         """Take every event."""
         await self._wait_for(self._confirmed(), "the channels were not subscribed yet")
-        ends_at = self._windows.ends_at
-        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + WINDOW_CLOSE_DELAY)
+        ends_at = self._periods.ends_at
+        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + PERIOD_CLOSE_DELAY)
 
     async def _take_until(self, until: datetime, *, seconds: float) -> None:
         """Take for some seconds the events that have come until a moment."""
@@ -118,29 +118,29 @@ class CaptureRun:
 
     async def _wait_for(self, ready: Awaitable[None], reason: str) -> None:
         """Wait until there is something to see, to the end of the capture at most; until then there is a gap."""
-        self._gaps.append(Gap(self._since, self._windows.ends_at, reason))
+        self._gaps.append(Gap(self._since, self._periods.ends_at, reason))
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds_until(self._windows.ends_at)):
+            async with asyncio.timeout(self._seconds_until(self._periods.ends_at)):
                 await ready
             self._gaps[0] = self._gaps[0]._replace(until=datetime.now(UTC))
 
     def _add(self, at: datetime, row: dict[str, Any]) -> None:
         self._writer.add_row(Row(at, line_of({"type": self._spec.stream, **row})))
 
-    async def _close_windows(self) -> None:
-        for window in range(self._window, self._windows.count):
-            until = self._windows.span(window).until
-            await asyncio.sleep(self._seconds_until(until) + WINDOW_CLOSE_DELAY)
+    async def _close_periods(self) -> None:
+        for period in range(self._period, self._periods.count):
+            until = self._periods.span(period).until
+            await asyncio.sleep(self._seconds_until(until) + PERIOD_CLOSE_DELAY)
             self._state_gaps(until)
-            self._writer.close(window, self._stretch(until))
-            self._window = window + 1
+            self._writer.close(period, self._stretch(until))
+            self._period = period + 1
 
     def _state_gaps(self, until: datetime) -> None:
         """
         State what of the gaps was not stated yet.
 
         A gap can become known long after it began: a connection that died in silence is missed only when a ping is
-        not answered. So windows that are written already may get their piece of it.
+        not answered. So periods that are written already may get their piece of it.
         """
         known = [("own", number, gap) for number, gap in enumerate(self._gaps)]
         known += [
@@ -155,7 +155,7 @@ class CaptureRun:
                 self._writer.add_gap(Gap(since, end, gap.reason))
 
     def _stretch(self, until: datetime) -> Stretch:
-        since = max(self._since, self._windows.span(self._windows.number_of(until)).since)
+        since = max(self._since, self._periods.span(self._periods.number_of(until)).since)
         before = self._counted
         self._counted = self._stream.reconnects, self._stream.dropped, self._skipped
         return Stretch(since, until, *(now - then for now, then in zip(self._counted, before, strict=True)))
@@ -166,9 +166,9 @@ class CaptureRun:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if refused or self._window >= self._windows.count:
+        if refused or self._period >= self._periods.count:
             return
-        now = min(datetime.now(UTC), self._windows.span(self._window).until)
+        now = min(datetime.now(UTC), self._periods.span(self._period).until)
         self._state_gaps(now)
         if self._spec.schedule is None:
             with suppress(QuoineStreamError):
@@ -177,7 +177,7 @@ class CaptureRun:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):
-                await self._writer.flush(self._window, self._stretch(now))
+                await self._writer.flush(self._period, self._stretch(now))
 
     @staticmethod
     def _seconds_until(moment: datetime) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_quoine.captures.parts import Windows
+from airflow_provider_quoine.captures.parts import Periods
 from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
@@ -56,7 +56,7 @@ class CaptureSpec:
 
     :param stream: the kind of stream.
     :param folder: where the files go, of this capture only: a local path or any URI of ``ObjectStoragePath``.
-    :param windows: its time, and how it is cut into files.
+    :param periods: its time, and how it is cut into files.
     :param schedule: when snapshots are due; None where every event is captured.
     :param pair: None for ``event``.
     :param channels: to subscribe to, for ``event``; empty for the others.
@@ -68,7 +68,7 @@ class CaptureSpec:
     stream: StreamKind
     folder: str
     file_format: FileFormat
-    windows: Windows
+    periods: Periods
     schedule: Schedule | None
     pair: Pair | None
     channels: tuple[str, ...]
@@ -98,7 +98,7 @@ class CaptureSpec:
         Check what was given for a capture.
 
         :param began_at: ISO 8601 with an offset.
-        :param part_seconds: length of the window that one file holds.
+        :param part_seconds: length of the period that one file holds.
         :param duration: seconds.
         :param interval: seconds between two snapshots. Of ``interval``, ``count`` and ``duration`` give two.
         :param count: number of snapshots.
@@ -114,16 +114,16 @@ class CaptureSpec:
             ends_at = schedule.ends_at
         else:
             ends_at = begins_at + seconds("duration", duration)
-        windows = Windows(began_at=begins_at, ends_at=ends_at, length=seconds("part_seconds", part_seconds))
-        if windows.count > MAX_FILES:
+        periods = Periods(began_at=begins_at, ends_at=ends_at, length=seconds("part_seconds", part_seconds))
+        if periods.count > MAX_FILES:
             raise QuoineInputError(
-                f"part_seconds is {part_seconds:g}, which makes {windows.count} files: give more seconds."
+                f"part_seconds is {part_seconds:g}, which makes {periods.count} files: give more seconds."
             )
         spec = cls(
             stream=kind,
             folder=folder,
             file_format=checked_choice(FileFormat, "file_format", file_format),
-            windows=windows,
+            periods=periods,
             schedule=schedule,
             # A pair is given as code for all but raw events: those name their channels themselves.
             pair=None if kind is StreamKind.EVENT else Pair(pair),  # type: ignore[arg-type]  # it refuses None itself
@@ -138,14 +138,14 @@ class CaptureSpec:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON, from which :meth:`of` makes an equal one."""
-        windows = self.windows
+        periods = self.periods
         return {
             "stream": str(self.stream),
             "folder": self.folder,
             "file_format": str(self.file_format),
-            "began_at": windows.began_at.isoformat(),
-            "duration": (windows.ends_at - windows.began_at).total_seconds(),
-            "part_seconds": windows.length.total_seconds(),
+            "began_at": periods.began_at.isoformat(),
+            "duration": (periods.ends_at - periods.began_at).total_seconds(),
+            "part_seconds": periods.length.total_seconds(),
             "interval": self.schedule and self.schedule.interval.total_seconds(),
             "pair": None if self.pair is None else str(self.pair),
             "channels": list(self.channels),

@@ -1,4 +1,4 @@
-"""Where the parts of a capture are kept: names that follow from run, stream and window; temporary file, then rename."""
+"""Where the parts of a capture are kept: names that follow from run, stream and period; temporary file, then rename."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class PartStore:
 
     def __init__(self, spec: CaptureSpec) -> None:
         self.folder = spec.folder
-        self._windows = spec.windows
-        self._stem = f"{spec.label}_{spec.windows.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
+        self._periods = spec.periods
+        self._stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
         self._encode, self._decode = _form(spec)
         # Of no other writer, so that none renames what another is still writing.
@@ -95,15 +95,15 @@ class PartStore:
         """The paths of all its parts."""
         return f"{self.folder.rstrip('/')}/{self._stem}_*.{self._suffix}"
 
-    def name(self, window: int) -> str:
-        """Return the name of a window's file."""
-        return f"{self._stem}_{window:06d}.{self._suffix}"
+    def name(self, period: int) -> str:
+        """Return the name of a period's file."""
+        return f"{self._stem}_{period:06d}.{self._suffix}"
 
     def open(self) -> dict[int, StoredPart]:
         """
         Make the folder, see that it can be written to, and read what is there of this capture.
 
-        :return: by window.
+        :return: by period.
         :raises QuoineInputError: if the path is of a store that is not known here, or holds a file that is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
@@ -119,25 +119,25 @@ class PartStore:
         # While it lies there: an object store knows a folder only by what is in it.
         found = self._found()
         probe.unlink()
-        return {window: self._stored(self._read(path)) for window, path in found.items()}
+        return {period: self._stored(self._read(path)) for period, path in found.items()}
 
     def write(self, part: Part, *, until: datetime) -> StoredPart:
         """
-        Add to a window's file.
+        Add to a period's file.
 
-        :param until: up to then the file is to account for all time of its window.
+        :param until: up to then the file is to account for all time of its period.
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        path = self._root / self.name(part.window)
-        span = self._windows.span(part.window)
+        path = self._root / self.name(part.period)
+        span = self._periods.span(part.period)
         try:
             # Not asked for first: some stores answer that from an old list of theirs.
             there = self._read(path)
         except FileNotFoundError:
-            there = Part(window=part.window)
+            there = Part(period=part.period)
         whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
-        temporary = self._root / f".{self.name(part.window)}.{self._token}.tmp"
+        temporary = self._root / f".{self.name(part.period)}.{self._token}.tmp"
         temporary.write_bytes(self._encode(whole, span))
         temporary.replace(path)
         return self._stored(whole)

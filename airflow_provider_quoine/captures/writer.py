@@ -19,7 +19,7 @@ from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputErro
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_provider_quoine.captures.parts import Windows
+    from airflow_provider_quoine.captures.parts import Periods
     from airflow_provider_quoine.captures.store import PartStore, StoredPart
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ ROW_OVERHEAD = 150
 """Bytes that a row takes in memory beside its text."""
 
 LATE_ROWS_DELAY = 0.5
-"""Seconds in which what comes late for a window that was written is gathered."""
+"""Seconds in which what comes late for a period that was written is gathered."""
 
-PARTIAL_WINDOW_DELAY = 1.0
+PARTIAL_PERIOD_DELAY = 1.0
 """
-Seconds that a part waits whose window was listened to only partly.
+Seconds that a part waits whose period was listened to only partly.
 
-A second copy that began in the middle of the window writes behind the one that has all of it, and so merges with what
+A second copy that began in the middle of the period writes behind the one that has all of it, and so merges with what
 that one wrote.
 """
 
@@ -64,20 +64,20 @@ class CaptureWriter:
     """
     The parts of one capture on their way to the store.
 
-    Rows, gaps and stretches are put into their windows on the event loop; one thread writes.
+    Rows, gaps and stretches are put into their periods on the event loop; one thread writes.
     """
 
-    def __init__(self, *, store: PartStore, windows: Windows) -> None:
+    def __init__(self, *, store: PartStore, periods: Periods) -> None:
         self.stored: dict[int, StoredPart] = {}
-        """By window."""
+        """By period."""
         self.problem = ""
         """Why the last try to write failed; empty if it did not."""
         self._store = store
-        self._windows = windows
+        self._periods = periods
         self._loop = asyncio.get_running_loop()
         self._pending: dict[int, Part] = {}
         self._due: dict[int, tuple[float, datetime]] = {}
-        """Windows to write: not before this time of the loop's clock, accounting for all time until then."""
+        """Periods to write: not before this time of the loop's clock, accounting for all time until then."""
         self._bytes = 0
         self._lost: Gap | None = None
         self._failures = self._refusals = 0
@@ -112,54 +112,54 @@ class CaptureWriter:
 
     async def account(self, now: datetime) -> None:
         """
-        State the time in which no capture listened, of all windows that are over.
+        State the time in which no capture listened, of all periods that are over.
 
         :param now: when this capture begins to listen.
         """
-        over = self._windows.over(now)
+        over = self._periods.over(now)
         self._closed.update(range(over))
-        for window in await self._on_thread(partial(self._unstated, over)):
-            self._ask(window, self._windows.span(window).until)
+        for period in await self._on_thread(partial(self._unstated, over)):
+            self._ask(period, self._periods.span(period).until)
 
     def _unstated(self, over: int) -> list[int]:
-        """Return the windows that are over and say nothing of some of their time."""
-        spans = [(window, self._windows.span(window), self.stored.get(window)) for window in range(over)]
+        """Return the periods that are over and say nothing of some of their time."""
+        spans = [(period, self._periods.span(period), self.stored.get(period)) for period in range(over)]
         return [
-            window
-            for window, span, stored in spans
+            period
+            for period, span, stored in spans
             if stored is None or outside([Gap(*span, "")], [*stored.stretches, *stored.gaps])
         ]
 
     def add_row(self, row: Row) -> None:
-        """Take a row; one of a window that was written already is added to it."""
+        """Take a row; one of a period that was written already is added to it."""
         if self._bytes > MAX_PENDING_BYTES:
             reason = f"there was no room for more rows while the store did not take them: {self.problem or 'too slow'}"
             self._lost = Gap(self._lost.since if self._lost else row.at, row.at, reason)
             return
         self._state_loss()
-        self._part(self._windows.number_of(row.at)).rows.append(row)
+        self._part(self._periods.number_of(row.at)).rows.append(row)
         self._bytes += len(row.line) + ROW_OVERHEAD
 
     def add_gap(self, gap: Gap) -> None:
-        """State a gap in the windows that it touches, those written already among them."""
-        for window in range(self._windows.number_of(gap.since), self._windows.number_of(gap.until) + 1):
-            pieces = within([gap], self._windows.span(window))
+        """State a gap in the periods that it touches, those written already among them."""
+        for period in range(self._periods.number_of(gap.since), self._periods.number_of(gap.until) + 1):
+            pieces = within([gap], self._periods.span(period))
             if pieces:
-                self._part(window).gaps.extend(pieces)
+                self._part(period).gaps.extend(pieces)
 
-    def close(self, window: int, stretch: Stretch) -> None:
+    def close(self, period: int, stretch: Stretch) -> None:
         """
-        Let a window be written.
+        Let a period be written.
 
         :param stretch: the time of it that was listened to.
         """
         self._state_loss()
-        span = self._windows.span(window)
-        self._part(window).stretches.append(stretch)
+        span = self._periods.span(period)
+        self._part(period).stretches.append(stretch)
         # By chance, so that two copies that both have a part of it only do not meet either.
-        delay = PARTIAL_WINDOW_DELAY * random.uniform(1, 2) if stretch.since > span.since else 0  # noqa: S311 - no secret
-        self._closed.add(window)
-        self._due[window] = self._loop.time() + delay, span.until
+        delay = PARTIAL_PERIOD_DELAY * random.uniform(1, 2) if stretch.since > span.since else 0  # noqa: S311 - no secret
+        self._closed.add(period)
+        self._due[period] = self._loop.time() + delay, span.until
         self._stir.set()
 
     async def finish(self, running: Awaitable[None]) -> None:
@@ -190,24 +190,24 @@ class CaptureWriter:
         :raises QuoineStorageError: if the store refuses for good.
         """
         while self._due or not self._no_more:
-            window = await self._next()
-            if window is None:
+            period = await self._next()
+            if period is None:
                 continue
-            await self._write(window)
+            await self._write(period)
             if self.problem:
                 await asyncio.sleep(back_off(self._failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
         await self._on_thread(self._sweep)
 
-    async def flush(self, window: int, stretch: Stretch) -> None:
+    async def flush(self, period: int, stretch: Stretch) -> None:
         """
-        Write all there is, once, and the unfinished window with it.
+        Write all there is, once, and the unfinished period with it.
 
-        :param window: the unfinished one.
+        :param period: the unfinished one.
         :param stretch: the time of it that was listened to.
         """
         if stretch.since < stretch.until:
-            self.close(window, stretch)
-            self._due[window] = 0.0, stretch.until
+            self.close(period, stretch)
+            self._due[period] = 0.0, stretch.until
         for due in sorted(self._due):
             await self._write(due)
             if self.problem:
@@ -223,13 +223,13 @@ class CaptureWriter:
         """Sum up what is stored."""
         return totals(self.stored)
 
-    def _part(self, window: int) -> Part:
-        if window in self._closed and window not in self._due:
-            self._ask(window, self._windows.span(window).since)
-        return self._pending.setdefault(window, Part(window=window))
+    def _part(self, period: int) -> Part:
+        if period in self._closed and period not in self._due:
+            self._ask(period, self._periods.span(period).since)
+        return self._pending.setdefault(period, Part(period=period))
 
-    def _ask(self, window: int, until: datetime) -> None:
-        self._due[window] = self._loop.time() + LATE_ROWS_DELAY, until
+    def _ask(self, period: int, until: datetime) -> None:
+        self._due[period] = self._loop.time() + LATE_ROWS_DELAY, until
         self._stir.set()
 
     def _state_loss(self) -> None:
@@ -239,9 +239,9 @@ class CaptureWriter:
             self.add_gap(lost)
 
     async def _next(self) -> int | None:
-        """Wait until a window is due; return None if there may be news first."""
+        """Wait until a period is due; return None if there may be news first."""
         now = self._loop.time()
-        due = [window for window, (at, _) in self._due.items() if at <= now]
+        due = [period for period, (at, _) in self._due.items() if at <= now]
         if due:
             return min(due)
         self._stir.clear()
@@ -252,22 +252,22 @@ class CaptureWriter:
             pass
         return None
 
-    async def _write(self, window: int) -> None:
-        _, until = self._due.pop(window)
-        part = self._pending.pop(window, Part(window=window))
+    async def _write(self, period: int) -> None:
+        _, until = self._due.pop(period)
+        part = self._pending.pop(period, Part(period=period))
         try:
-            self.stored[window] = await self._on_thread(partial(self._store.write, part, until=until))
+            self.stored[period] = await self._on_thread(partial(self._store.write, part, until=until))
         except QuoineInputError:
             raise
         except BaseException as error:
-            later = self._pending.get(window, Part(window=window))
-            self._pending[window] = Part(
-                window=window,
+            later = self._pending.get(period, Part(period=period))
+            self._pending[period] = Part(
+                period=period,
                 rows=part.rows + later.rows,
                 gaps=part.gaps + later.gaps,
                 stretches=part.stretches + later.stretches,
             )
-            self._due[window] = self._loop.time(), max(until, self._due.get(window, (0.0, until))[1])
+            self._due[period] = self._loop.time(), max(until, self._due.get(period, (0.0, until))[1])
             if not isinstance(error, Exception):
                 raise
             self._note_failure(error)

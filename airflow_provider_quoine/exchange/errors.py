@@ -1,4 +1,4 @@
-"""What can go wrong with the exchange: one tree, each error tells whether the request may have been carried out."""
+"""The errors of the exchange, as one tree. Each says whether the request may have been carried out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ DEFAULT_RETRY_AFTER = 300.0
 
 class QuoineError(Exception):
     """
-    Base of everything that this package raises about the exchange.
+    Base of all errors of the exchange.
 
-    ``str(error)`` speaks to the person on call: what happened, whether anything may have been done at the
-    exchange, what to do next. It never holds a secret.
+    ``str(error)`` tells the person on call what happened, whether anything may have been done at the exchange, and what
+    to do next. It never holds a secret.
     """
 
     may_have_been_carried_out: bool = False
-    """Whether the exchange may have done what was asked. Where True, never send a write again by yourself."""
+    """Whether the exchange may have done what was asked. If True, no program sends a write again."""
 
     advice: ClassVar[str] = "Nothing was done at the exchange."
-    """What to do next; stands at the end of the message of a failed write."""
+    """What to do next: the end of a failed write's message."""
 
 
 class QuoineInputError(QuoineError, ValueError):
-    """Refused by us before anything was sent: the caller has to change what was given."""
+    """The input is wrong. It was refused here, and nothing was sent."""
 
 
 class QuoineBudgetError(QuoineError):
@@ -33,7 +33,7 @@ class QuoineBudgetError(QuoineError):
 
 
 class QuoineConnectionError(QuoineError):
-    """No byte of the request left: name not resolved, refused, connect time-out, TLS handshake, proxy refusal."""
+    """No connection: name not resolved, refused, connect time-out, TLS handshake, proxy refusal. Nothing was sent."""
 
     advice = (
         "Nothing was sent, so nothing was done at the exchange. Check host, proxy, firewall and certificate, "
@@ -42,7 +42,7 @@ class QuoineConnectionError(QuoineError):
 
 
 class QuoineAnswerLostError(QuoineError):
-    """The request, or part of it, left, and no readable answer came: time-out, reset, an answer cut short."""
+    """The request was sent at least in part, and no whole answer came: time-out, reset, an answer cut short."""
 
     may_have_been_carried_out = True
     advice = (
@@ -53,7 +53,7 @@ class QuoineAnswerLostError(QuoineError):
 
 class QuoineResponseError(QuoineError):
     """
-    The exchange (or something in front of it) answered, and the answer is not a success.
+    An answer that is no success, from the exchange or from something in front of it.
 
     :param text: the whole message for the person on call.
     :param status: HTTP status of the answer.
@@ -87,9 +87,9 @@ class QuoineResponseError(QuoineError):
 
 class QuoineRefusedError(QuoineResponseError):
     """
-    The exchange refused: surely not carried out.
+    The exchange refused, so the request was not carried out.
 
-    For a write, only an answer in a shape on record is one (``exchange/rest/refusals.py``).
+    An answer to a write counts as a refusal only if its shape is on record (``exchange/rest/refusals.py``).
     """
 
     advice = "The exchange refused, so nothing was done. Correct what it names, then try again."
@@ -99,8 +99,7 @@ class QuoineUnauthorizedError(QuoineRefusedError):
     """
     401: wrong key, wrong signature, too old a Date, used nonce, wrong password or wrong authentication code.
 
-    The same words stand for several of these ("Token is invalid"; facts, Error bodies), so the text alone
-    does not tell them apart.
+    The exchange uses the same words, such as "Token is invalid", for several of these (facts, Error bodies).
     """
 
     advice = (
@@ -123,7 +122,7 @@ class QuoineRateLimitedError(QuoineRefusedError):
 
 
 class QuoineServerError(QuoineResponseError):
-    """5xx, 3xx and every other failure that is not surely a refusal: it may have been carried out."""
+    """5xx, 3xx, and all other answers that may be something else than a refusal. It may have been carried out."""
 
     may_have_been_carried_out = True
     advice = QuoineAnswerLostError.advice
@@ -131,14 +130,14 @@ class QuoineServerError(QuoineResponseError):
 
 class QuoineServiceUnavailableError(QuoineServerError):
     """
-    503: the code-sending service is broken, or no right to that call (permanent), or the usage limit.
+    503: no codes can be sent at present, the key may not make this call, or the usage limit is reached.
 
-    The reference overloads this status (api-reference, Introduction), so the words decide and a person reads.
+    The reference has one status for all three (api-reference, Introduction): a person has to read the words.
     """
 
 
 class QuoineUnreadableAnswerError(QuoineResponseError):
-    """2xx whose body cannot be understood or lacks what it must have: very likely carried out."""
+    """2xx with a body that is malformed or incomplete. It was very likely carried out."""
 
     may_have_been_carried_out = True
     advice = (
@@ -162,13 +161,13 @@ STATUS_ERRORS: dict[int, type[QuoineResponseError]] = {
     503: QuoineServiceUnavailableError,
 }
 """
-Status to error, for the answer to a read and for a refusal on record of a write (decisions, Doubt). Every other status,
-408, 409 and 499 among them, is a :class:`QuoineServerError`.
+The error of each status: for a read, and for a write if the answer's shape is on record (decisions, Doubt). Every other
+status, 408, 409 and 499 among them, is a :class:`QuoineServerError`.
 """
 
 
 class QuoineStreamError(QuoineError):
-    """A market stream cannot go on. A lost connection is none: it is made again, without an error."""
+    """A market stream has ended for good. A lost connection is no error: it is made again."""
 
     advice = "A stream only reads: nothing was done at the exchange."
 
@@ -182,4 +181,4 @@ class QuoineSubscriptionRefusedError(QuoineStreamError):
 
 
 class QuoineStreamDataError(QuoineStreamError, ValueError):
-    """An event's data is not what the exchange sends; the stream itself goes on."""
+    """An event's data is malformed. The stream goes on."""

@@ -1,4 +1,4 @@
-"""The data of requests and answers, checked when it is made; money is Decimal."""
+"""What goes into requests and comes out of answers. Each object is checked when it is made; amounts are Decimal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
 """Types that the exchange accepts, judged by extension (facts, Onboarding)."""
 
 REQUIRED_FIELDS = ("first_name", "last_name", "phone", "email", "country")
-"""Fields that api-reference 1.1 marks; the password, marked too, is passed apart."""
+"""Required fields (api-reference 1.1). The password is required too; it is passed separately."""
 
 PASSWORD_LENGTH = 8
 MADE_PASSWORD_LENGTH = 24
@@ -38,9 +38,9 @@ _ISSUED_ID = re.compile(r"[1-9][0-9]{0,31}")
 
 class OnboardingStatus(StrEnum):
     """
-    Statuses of an onboarding user (api-reference 1.2), read without case (facts, Onboarding).
+    Statuses of an onboarding user (api-reference 1.2), in upper or lower case (facts, Onboarding).
 
-    BANNED is in later records only.
+    The reference does not have BANNED; later records do.
     """
 
     PENDING = "PENDING"
@@ -56,13 +56,11 @@ class OnboardingStatus(StrEnum):
 
 ONBOARDING_SUCCESS_STATUSES: frozenset[str] = frozenset({OnboardingStatus.APPROVED})
 ONBOARDING_FAILURE_STATUSES: frozenset[str] = frozenset({OnboardingStatus.DECLINED, OnboardingStatus.BANNED})
-"""
-A banned user will not be approved, so to wait on is of no use. DECLINED is of the reference (decisions, Final states).
-"""
+"""BANNED is final because such a user will not be approved any more (decisions, Final states)."""
 
 
 class WithdrawalState(StrEnum):
-    """States of a withdrawal on record (facts, Withdrawals); the reference proves only ``pending``."""
+    """States of a withdrawal on record (facts, Withdrawals); the reference shows only ``pending``."""
 
     PENDING = "pending"
     AWAITING_CONFIRMATION = "awaiting_confirmation"
@@ -81,7 +79,7 @@ WITHDRAWAL_SUCCESS_STATES: frozenset[str] = frozenset({WithdrawalState.PROCESSED
 WITHDRAWAL_FAILURE_STATES: frozenset[str] = frozenset(
     {WithdrawalState.CANCELLED, WithdrawalState.DECLINED, WithdrawalState.REVERTED}
 )
-"""Decided (facts, Withdrawals): in every other state, ``broadcasted`` and unknown ones too, a task waits on."""
+"""In every other state, ``broadcasted`` and unknown ones included, a task goes on waiting (decisions, Final states)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +87,15 @@ class UserCredentials:
     """
     An onboarded user's own key, handed out with APPROVED (api-reference 1.2).
 
-    :param api_id: a string that equals the number ``user_id`` (facts, Onboarding).
-    :param api_secret: raw text, never base64-decoded (facts, Signing); not in the repr.
+    :param api_id: the user's id, as text (facts, Onboarding).
+    :param api_secret: used as it is, without base64 decoding (facts, Signing).
     """
 
     api_id: str
     api_secret: str = field(repr=False)
 
     def to_json(self) -> str:
-        """Write both as the JSON object that :meth:`from_json` reads. Holds the secret in clear."""
+        """Return the text that :meth:`from_json` reads, with the secret in clear."""
         return json.dumps({"api_id": self.api_id, "api_secret": self.api_secret})
 
     @classmethod
@@ -106,7 +104,7 @@ class UserCredentials:
         Read the text of :meth:`to_json`.
 
         :param text: ``{"api_id": "...", "api_secret": "..."}``.
-        :raises QuoineInputError: another shape; the message never quotes the content.
+        :raises QuoineInputError: if it has another form. The message does not quote it.
         """
         try:
             value = json.loads(text)
@@ -127,8 +125,8 @@ class OnboardingAnswer:
     """
     The exchange's answer about an onboarding user (api-reference 1.2).
 
-    :param status: an :class:`OnboardingStatus`, or the upper-cased text of one that is not on record.
-    :param credentials: the user's own key if the answer held it (it comes with APPROVED), else None.
+    :param status: an :class:`OnboardingStatus`, or one that is not on record, in upper case.
+    :param credentials: the user's own key, which comes with APPROVED; None if the answer had none.
     """
 
     status: str
@@ -154,8 +152,8 @@ class WithdrawalOrder:
     A bitcoin withdrawal to be sent (api-reference 2.1).
 
     :param amount: bitcoin.
-    :param address: pays to this address; it is sent as it was given.
-    :raises QuoineInputError: a value of another type, which nothing has checked.
+    :param address: bitcoin address, sent as it was given.
+    :raises QuoineInputError: if a value has another type, so that it was not checked.
     """
 
     amount: Amount
@@ -182,14 +180,12 @@ class WithdrawalOrder:
         return cls(amount=Amount(amount), address=decode_address(address.strip()))
 
     def as_dict(self) -> dict[str, str]:
-        """Give both as JSON-able text."""
+        """Return both as text."""
         return {"amount": str(self.amount), "address": str(self.address)}
 
     def is_paid_by(self, withdrawal: Withdrawal) -> bool:
         """
-        Tell whether a withdrawal of the exchange has this amount and pays to this address.
-
-        Addresses are compared by their output, because the exchange may write one in another case.
+        Tell whether a withdrawal has this amount and address. The exchange may write the address in another case.
         """
         if withdrawal.amount != self.amount:
             return False
@@ -210,7 +206,7 @@ class Withdrawal:
     :param id: the exchange's number, kept as text.
     :param amount: bitcoin.
     :param address: the bitcoin address it goes to.
-    :param state: lower-case; a :class:`WithdrawalState` or one that is not on record.
+    :param state: a :class:`WithdrawalState`, or one that is not on record, in lower case.
     """
 
     id: str
@@ -219,7 +215,7 @@ class Withdrawal:
     state: str
 
     def as_dict(self) -> dict[str, str]:
-        """Give the four as JSON-able text; the amount in plain digits, never with an exponent."""
+        """Return the four as text; the amount without an exponent."""
         return {
             "id": self.id,
             "amount": plain_number(self.amount),
@@ -234,19 +230,17 @@ def is_id(text: str) -> bool:
 
 
 def is_issued_id(text: str) -> bool:
-    """
-    Tell whether a text can be an id that the exchange has given: a positive whole number (api-reference 1.1, 2.1).
-    """
+    """Tell whether a text can be an id that the exchange has given: a positive number (api-reference 1.1, 2.1)."""
     return bool(_ISSUED_ID.fullmatch(text))
 
 
 def check_id(name: str, value: str) -> str:
     """
-    Check an id that goes into a path, so that a templated text cannot send the request elsewhere.
+    Check an id before it becomes part of a path: other text could lead the request elsewhere.
 
     :param name: of the id, for the message.
     :param value: see :func:`is_id`.
-    :raises QuoineInputError: anything else.
+    :raises QuoineInputError: if it is none.
     """
     if not isinstance(value, str) or not is_id(value):
         raise QuoineInputError(
@@ -258,15 +252,15 @@ def check_id(name: str, value: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class OnboardingUser:
     """
-    The form of a new user (api-reference 1.1); checked and normalised when made.
+    The form of a new user (api-reference 1.1).
 
-    Blanks around values are dropped, the country is upper-cased, and the phone loses spaces, hyphens and
-    parentheses but keeps its ``+`` (facts, Onboarding); full-width digits become plain ones.
+    Blanks around values are dropped, and the country becomes upper-case. The phone number loses blanks, hyphens and
+    parentheses (facts, Onboarding); its full-width digits become plain ones.
 
     :param phone: with or without country code, e.g. ``+819017901357`` or ``09017901357``.
     :param country: ISO 3166-1 alpha-2 code, e.g. ``JP``.
-    :param first_furi_name: for a Japanese name, as are the optional fields after it; empty ones are not sent.
-    :raises QuoineInputError: a required field is missing or a value has the wrong shape. The message names every
+    :param first_furi_name: for a Japanese name; optional, as are the fields after it; empty ones are not sent.
+    :raises QuoineInputError: if a required field is missing or a value has the wrong form. The message names every
         fault and quotes no value, because these are personal data.
     """
 
@@ -295,7 +289,7 @@ class OnboardingUser:
             object.__setattr__(self, name, value)
 
     def form_fields(self) -> dict[str, str]:
-        """Give the fields to send, by the exchange's names; empty ones left out."""
+        """Return the fields to send, by the exchange's names, without empty ones."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
 
 
@@ -316,9 +310,9 @@ class Document:
     """
     One document of an onboarding (api-reference 1.1).
 
-    :param name: real file name; the exchange judges the type by its extension (facts, Onboarding).
-    :param content: the file's bytes, not empty. The connection holds the largest size.
-    :raises QuoineInputError: a type that the exchange does not accept, a path instead of a name, or no content.
+    :param name: file name; the exchange takes the type from its extension (facts, Onboarding).
+    :param content: the file's bytes, not empty. The connection has the limit of their number.
+    :raises QuoineInputError: if the exchange does not take the type, the name is a path, or there is no content.
     """
 
     name: str
@@ -338,10 +332,10 @@ class Document:
 
 def check_password(password: str) -> None:
     """
-    Check a user's password against the rule on record (facts, Onboarding).
+    Check a user's password by the exchange's rule (facts, Onboarding).
 
     :param password: at least 8 characters with a lower-case letter, an upper-case letter and a digit.
-    :raises QuoineInputError: if it breaks the rule; the message never quotes it.
+    :raises QuoineInputError: if it breaks the rule. The message does not quote it.
     """
     kinds = (str.islower, str.isupper, str.isdigit)
     if (

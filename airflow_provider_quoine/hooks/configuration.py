@@ -1,4 +1,4 @@
-"""This provider's part of Airflow's configuration."""
+"""This provider's section of Airflow's configuration."""
 
 from __future__ import annotations
 

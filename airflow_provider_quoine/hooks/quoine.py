@@ -52,7 +52,8 @@ class QuoineHook(BaseHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """
-        The checked connection. It is looked up on first use, never while a DAG is read.
+        The checked connection. It is looked up on first use, never while a DAG is read, and kept; so is the key. A new
+        hook reads both anew.
 
         :raises QuoineInputError: naming the field that is wrong.
         """
@@ -65,7 +66,7 @@ class QuoineHook(BaseHook):
 
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        return self._credentials().api_id
+        return self._credentials.api_id
 
     def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
         """
@@ -77,17 +78,13 @@ class QuoineHook(BaseHook):
         """
         return self._client(priority=priority, read_attempts=READ_ATTEMPTS[priority])
 
-    def get_stream_endpoint(self) -> PusherEndpoint:
+    async def aget_stream_endpoint(self) -> PusherEndpoint:
         """
-        Return the endpoint of the market streams.
+        Return the endpoint of the market streams, without blocking the event loop.
 
         :raises QuoineInputError: if the connection names no Pusher key.
         """
-        return self.settings.pusher_endpoint
-
-    async def aget_stream_endpoint(self) -> PusherEndpoint:
-        """Do as :meth:`get_stream_endpoint` without blocking the event loop: for triggers."""
-        return await asyncio.to_thread(self.get_stream_endpoint)
+        return await asyncio.to_thread(lambda: self.settings.pusher_endpoint)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -106,7 +103,7 @@ class QuoineHook(BaseHook):
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
-        settings, key = self.settings, self._credentials()
+        settings, key = self.settings, self._credentials
         extras = settings.extras
         schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
         return QuoineClient(
@@ -122,6 +119,7 @@ class QuoineHook(BaseHook):
             patience=patience,
         )
 
+    @cached_property
     def _credentials(self) -> UserCredentials:
         if self.credentials_variable:
             key = UserCredentials.from_json(read_secret_variable(self.credentials_variable))

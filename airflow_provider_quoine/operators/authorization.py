@@ -103,7 +103,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
-                return self.go_on(context, sent)
+                return self.go_on(context, payment, sent)
             return self._ask(context, payment)
 
     def _ask(self, context: Context, payment: WithdrawalPayment) -> Any:
@@ -122,6 +122,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
         from airflow_provider_quoine.exchange.errors import QuoineError
 
+        event = event or {}
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)
@@ -131,7 +132,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
-                return self.go_on(context, sent)
+                return self.go_on(context, payment, sent)
             self.refuse_another_question(question, payment)
             payment.note("answered", by=by, chose=SEND)
             if not CODE.fullmatch(code):

@@ -88,19 +88,25 @@ class PaymentQuestion(PaymentTask, HITLOperator):
                 "the connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
             )
 
-    def answered(self, context: Context, event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def answered(self, context: Context, event: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
         """
         Return which option was chosen, and by whom.
 
-        :raises AirflowFailException: if nobody answered in time.
+        :param event: with which Airflow resumed the task.
+        :raises AirflowFailException: if nobody answered in time, or the event is no answer.
         """
         try:
-            answer = HITLOperator.execute_complete(self, context, event)
+            answer = HITLOperator.execute_complete(self, context, event or {})
+            (option,) = answer["chosen_options"]
         except HITLTimeoutError:
             raise AirflowFailException(
                 f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
             ) from None
-        (option,) = answer["chosen_options"]
+        except (KeyError, AttributeError, ValueError) as error:
+            raise AirflowFailException(
+                f"Airflow resumed this task without a person's answer ({type(error).__name__}: {error}). Nothing was "
+                "sent. Clear the task to ask again."
+            ) from None
         return option, dict(answer.get("responded_by_user") or {})
 
     def skip(self, by: str, option: str) -> None:

@@ -53,11 +53,6 @@ class PaymentTask(BaseOperator):
         self.credentials_variable = credentials_variable
         self.quoine_conn_id = quoine_conn_id
 
-    @property
-    def hook(self) -> QuoineHook:
-        """The hook that signs with the user's own key."""
-        return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
-
     def payment(self, context: Context, *, user_id: str = "", dry_run: bool = False) -> WithdrawalPayment:
         """
         Make the payment from the rendered fields; nothing is begun yet.
@@ -66,7 +61,7 @@ class PaymentTask(BaseOperator):
         :param dry_run: begin nothing in the ledger, and send nothing.
         """
         payment = WithdrawalPayment(
-            hook=self.hook,
+            hook=QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable),
             reference=self.payment_reference,
             user_id=user_id,
             amount=self.amount,

@@ -66,11 +66,11 @@ class WithdrawalTask(PaymentTask):
             return checked
         withdrawal = payment.send(auth_code, fence=lambda: name_payment(context, payment.ledger_order))
         self.log.info("The exchange took withdrawal %s.", withdrawal.id)
-        return self.go_on(context, withdrawal)
+        return self.go_on(context, payment, withdrawal)
 
-    def go_on(self, context: Context, withdrawal: Withdrawal) -> Any:
+    def go_on(self, context: Context, payment: WithdrawalPayment, withdrawal: Withdrawal) -> Any:
         """Return a withdrawal that was sent, or wait for its final state first."""
-        show_link(context=context, hook=self.hook, withdrawal_id=withdrawal.id)
+        show_link(context=context, hook=payment.hook, withdrawal_id=withdrawal.id)
         if not self.wait_for_completion:
             return withdrawal.as_dict()
         trigger = QuoineWithdrawalTrigger(

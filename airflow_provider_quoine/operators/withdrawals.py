@@ -90,7 +90,7 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
         with without_retry():
             payment = self.payment(context, dry_run=self.is_dry_run)
             if sent := payment.begin():
-                return self.go_on(context, sent)
+                return self.go_on(context, payment, sent)
             payment.check_policy()
             payment.approvals.check()
             try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DRY_RUN = "dry_run"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
-log = logging.getLogger("airflow.task.hooks.quoine.withdrawals")
+log = logging.getLogger(f"airflow.task.{__name__}")
 
 
 class WithdrawalPayment:

@@ -8,13 +8,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_quoine.sandbox.settings import SandboxSettings, new_api_secret, new_pusher_secret
 
 SECRET_VARIABLE = "QUOINE_SANDBOX_VENDOR_SECRET"
 PUSHER_SECRET_VARIABLE = "QUOINE_SANDBOX_PUSHER_SECRET"
+#: Options that are settings of the sandbox: name, type, placeholder and meaning.
+OPTIONS: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
+    ("host", str, "ADDRESS", "address to listen on"),
+    ("vendor-id", str, "ID", "api_id of the vendor"),
+    ("limit", int, "N", "requests per window and address"),
+    ("window", float, "SECONDS", "length of that window"),
+    ("market-rate", float, "N", "events per second and market channel"),
+    ("seed", int, "N", "seed of the market's random walk"),
+    ("replay-speed", float, "N", "2 replays twice as fast as received"),
+    ("pusher-key", str, "KEY", "Pusher app key of the stream"),
+    ("pusher-app-id", str, "ID", "Pusher app id, for publishing through Pusher's HTTP API"),
+    ("code-digits", int, "N", "digits of an authentication code"),
+)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,57 +40,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--host", default=SandboxSettings.host, help="address to listen on")
     add("--port", type=int, default=8799, help="port to listen on; 0 takes a free one")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument(
-        "--pace",
-        type=float,
-        default=SandboxSettings.pace,
-        metavar="SECONDS",
-        help="time per step of a user or withdrawal",
-    )
+    described = "time per step of a user or withdrawal"
+    pace.add_argument("--pace", type=float, default=SandboxSettings.pace, metavar="SECONDS", help=described)
     pace.add_argument("--manual", action="store_true", help="advance users and withdrawals by hand only")
-    add("--vendor-id", default=SandboxSettings.vendor_id, metavar="ID", help="api_id of the vendor")
-    add("--limit", type=int, default=SandboxSettings.limit, metavar="N", help="requests per window and address")
-    add("--window", type=float, default=SandboxSettings.window, metavar="SECONDS", help="length of that window")
-    add(
-        "--market-rate",
-        type=float,
-        default=SandboxSettings.market_rate,
-        metavar="N",
-        help="events per second and market channel",
-    )
-    add("--seed", type=int, default=SandboxSettings.seed, metavar="N", help="seed of the market's random walk")
-    add(
-        "--replay",
-        type=Path,
-        nargs="+",
-        default=(),
-        metavar="FILE",
-        help="raw captures to replay in place of the market",
-    )
-    add(
-        "--replay-speed",
-        type=float,
-        default=SandboxSettings.replay_speed,
-        metavar="N",
-        help="2 replays twice as fast as received",
-    )
-    add("--pusher-key", default=SandboxSettings.pusher_key, metavar="KEY", help="Pusher app key of the stream")
-    add(
-        "--pusher-app-id",
-        default=SandboxSettings.pusher_app_id,
-        metavar="ID",
-        help="Pusher app id, for publishing through Pusher's HTTP API",
-    )
-    add(
-        "--code-digits",
-        type=int,
-        default=SandboxSettings.code_digits,
-        metavar="N",
-        help="digits of an authentication code",
-    )
+    for name, kind, placeholder, described in OPTIONS:
+        default = getattr(SandboxSettings, name.replace("-", "_"))
+        add(f"--{name}", type=kind, default=default, metavar=placeholder, help=described)
+    described = "raw captures to replay in place of the market"
+    add("--replay", type=Path, nargs="+", default=(), metavar="FILE", help=described)
     add("--verbose", action="store_true", help="one line per request on standard error, without secrets")
     return parser.parse_args(argv)
 

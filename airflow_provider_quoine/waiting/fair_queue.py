@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 JITTER = 0.1
-"""A rest is extended by up to this part, at random, so that waits that began together drift apart."""
+"""A rest is extended by up to this fraction, at random, so that waits that began together drift apart."""
 
 SHORTEST_REST = 0.1
-"""Seconds; a waiter without a rest would leave no turn to the others."""
+"""Seconds; a waiter without a rest would leave no visit to the others."""
 
 _FEW = 64
 
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(slots=True, eq=False)
-class Turn(Generic[Item]):
+class Place(Generic[Item]):
     """
     A waiter's place among the others.
 
@@ -53,29 +53,29 @@ class FairQueue(Generic[Item]):
     _gone: int = 0
     _numbers: int = 0
     _served: float = 0.0
-    _resting: list[tuple[float, int, Turn[Item]]] = field(default_factory=list)
-    _queued: list[tuple[float, int, float, Turn[Item]]] = field(default_factory=list)
+    _resting: list[tuple[float, int, Place[Item]]] = field(default_factory=list)
+    _queued: list[tuple[float, int, float, Place[Item]]] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Count the waiters, those that are being visited included."""
         return self._count
 
-    def join(self, item: Item, *, interval: float, now: float) -> Turn[Item]:
+    def join(self, item: Item, *, interval: float, now: float) -> Place[Item]:
         """
-        Add a waiter. Its first visit comes after a random part of the interval, so that many do not begin in a burst.
+        Add a waiter. Its first visit comes after a random fraction of the interval, so that there is no burst.
 
         :param interval: seconds between two visits, at least.
         """
-        turn = Turn(item, max(interval, SHORTEST_REST))
+        place = Place(item, max(interval, SHORTEST_REST))
         self._count += 1
-        self._rest(turn, now + turn.interval * self.chance())
-        return turn
+        self._rest(place, now + place.interval * self.chance())
+        return place
 
-    def leave(self, turn: Turn[Item]) -> None:
+    def leave(self, place: Place[Item]) -> None:
         """Remove a waiter, also during its visit; to remove it again does nothing."""
-        if turn.gone:
+        if place.gone:
             return
-        turn.gone = True
+        place.gone = True
         self._count -= 1
         self._gone += 1
         # Rarely, so that each removal is cheap, even if thousands leave at once or come and go during a long rest.
@@ -86,21 +86,21 @@ class FairQueue(Generic[Item]):
             heapq.heapify(self._resting)
             heapq.heapify(self._queued)
 
-    def take(self, now: float) -> Turn[Item] | None:
+    def take(self, now: float) -> Place[Item] | None:
         """
         Take the next waiter to visit; :meth:`rest` puts it back.
 
         :return: None if all rest.
         """
         while self._resting and self._resting[0][0] <= now:
-            rested_at, number, turn = heapq.heappop(self._resting)
-            heapq.heappush(self._queued, (self._served + turn.interval, number, rested_at, turn))
+            rested_at, number, place = heapq.heappop(self._resting)
+            heapq.heappush(self._queued, (self._served + place.interval, number, rested_at, place))
         while self._queued:
-            tag, _, rested_at, turn = heapq.heappop(self._queued)
-            if not turn.gone:
+            tag, _, rested_at, place = heapq.heappop(self._queued)
+            if not place.gone:
                 self._served = tag
-                turn.late = now - rested_at
-                return turn
+                place.late = now - rested_at
+                return place
         return None
 
     def next_at(self) -> float | None:
@@ -109,14 +109,14 @@ class FairQueue(Generic[Item]):
             heapq.heappop(self._resting)
         return self._resting[0][0] if self._resting else None
 
-    def rest(self, turn: Turn[Item], *, visited_at: float) -> None:
+    def rest(self, place: Place[Item], *, visited_at: float) -> None:
         """
         Put a waiter back after its visit; it may have left meanwhile.
 
         :param visited_at: begin of its visit.
         """
-        self._rest(turn, visited_at + turn.interval * (1 + JITTER * self.chance()))
+        self._rest(place, visited_at + place.interval * (1 + JITTER * self.chance()))
 
-    def _rest(self, turn: Turn[Item], until: float) -> None:
+    def _rest(self, place: Place[Item], until: float) -> None:
         self._numbers += 1
-        heapq.heappush(self._resting, (until, self._numbers, turn))
+        heapq.heappush(self._resting, (until, self._numbers, place))

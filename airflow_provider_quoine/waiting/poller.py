@@ -1,4 +1,4 @@
-"""One poller per event loop and connection: it asks for all ids that deferred tasks wait for, in fair turns."""
+"""One poller per event loop and connection: it asks for all ids that deferred tasks wait for, and is fair to each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow.sdk.observability import stats
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineUnauthorizedError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.waiting.fair_queue import FairQueue, Turn
+from airflow_provider_quoine.waiting.fair_queue import FairQueue, Place
 from airflow_provider_quoine.waiting.idle_clients import IdleClients, OpenClient
 from airflow_provider_quoine.waiting.status_queries import (
     NO_ANSWER,
@@ -137,12 +137,12 @@ class _Poller:
     async def wait(self, query: StatusQuery, poke_interval: float) -> Observation:
         """Wait for a final state. A waiter that has left, at its end or by a cancellation, costs nothing more."""
         waiter = _Waiter(query=query, end=self._loop.create_future())
-        turn = self._queue.join(waiter, interval=poke_interval, now=self._loop.time())
+        place = self._queue.join(waiter, interval=poke_interval, now=self._loop.time())
         self._queue_changed.set()
         try:
             return await waiter.end
         finally:
-            self._queue.leave(turn)
+            self._queue.leave(place)
             if waiter.visit is not None and not waiter.asking:
                 waiter.visit.cancel()
             if not self._queue:
@@ -153,8 +153,8 @@ class _Poller:
         try:
             while True:
                 await self._free_threads.acquire()
-                turn = await self._next_turn()
-                turn.item.visit = visit = asyncio.create_task(self._visit(turn))
+                place = await self._next_place()
+                place.item.visit = visit = asyncio.create_task(self._visit(place))
                 self._visits.add(visit)
                 visit.add_done_callback(self._visited)
         finally:
@@ -171,25 +171,25 @@ class _Poller:
         self._visits.discard(visit)
         self._free_threads.release()
 
-    async def _next_turn(self) -> Turn[_Waiter]:
-        while (turn := self._queue.take(self._loop.time())) is None:
+    async def _next_place(self) -> Place[_Waiter]:
+        while (place := self._queue.take(self._loop.time())) is None:
             self._queue_changed.clear()
             try:
                 async with asyncio.timeout_at(self._queue.next_at()):
                     await self._queue_changed.wait()
             except TimeoutError:
                 pass
-        return turn
+        return place
 
-    async def _visit(self, turn: Turn[_Waiter]) -> None:
-        waiter, waiter.asking = turn.item, False
+    async def _visit(self, place: Place[_Waiter]) -> None:
+        waiter, waiter.asking = place.item, False
         try:
             visited_at, seen = await self._observe(waiter)
-            if turn.gone:
+            if place.gone:
                 return
             if seen.progress == Progress.WAITING:
-                await self._log(turn, seen)
-                self._queue.rest(turn, visited_at=visited_at)
+                await self._log(place, seen)
+                self._queue.rest(place, visited_at=visited_at)
                 self._queue_changed.set()
             else:
                 waiter.end.set_result(seen)
@@ -238,15 +238,15 @@ class _Poller:
         tags = {"conn_id": self._conn_id}
         self._threads.submit(stats.gauge, "quoine.poller.waiters", len(self._queue), tags=tags)
 
-    async def _log(self, turn: Turn[_Waiter], seen: Observation) -> None:
-        waiter, now = turn.item, self._loop.time()
+    async def _log(self, place: Place[_Waiter], seen: Observation) -> None:
+        waiter, now = place.item, self._loop.time()
         state, logged_at = waiter.logged
         if seen.state == state and now - logged_at < LOG_EVERY:
             return
         waiter.logged = seen.state, now
         # The next visit will be as late as this one, unless waiters come or leave.
         outlook = (
-            f"Next query in about {_duration(turn.interval + turn.late)}; waits in the poller of connection "
+            f"Next query in about {_duration(place.interval + place.late)}; waits in the poller of connection "
             f"{self._conn_id}: {len(self._queue)}."
         )
         if self._budget is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import UserCredentials
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
-log = logging.getLogger("airflow.task.hooks.quoine.waiting")
+log = logging.getLogger(f"airflow.task.{__name__}")
 
 NO_ANSWER = "without an answer"
 """The state of an observation that has none."""

@@ -186,13 +186,13 @@ def test_a_triggerer_that_stops_keeps_the_unfinished_part(market: SandboxServer,
     assert tasks[0].cancelled()
 
 
-async def test_a_window_that_ends_while_the_connection_is_looked_up_is_stated(
+async def test_a_period_that_ends_while_the_connection_is_looked_up_is_stated(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, look_up = begin(duration=5.0), QuoineHook.aget_stream_endpoint
 
     async def look_up_late(hook: QuoineHook) -> pusher.PusherEndpoint:
-        await until(lambda: datetime.now(UTC) > spec.windows.span(0).until)
+        await until(lambda: datetime.now(UTC) > spec.periods.span(0).until)
         return await look_up(hook)
 
     monkeypatch.setattr(QuoineHook, "aget_stream_endpoint", look_up_late)
@@ -205,7 +205,7 @@ async def test_two_copies_at_the_same_time_make_one_capture(market: SandboxServe
     spec = begin(duration=5.0, part_seconds=1.0)
     first = start(spec)
     await written(spec, 1)
-    # It begins in the middle of a window that the first one has from its beginning.
+    # It begins in the middle of a period that the first one has from its beginning.
     await asyncio.sleep(0.4)
     summaries = [await summary_of(task) for task in (start(spec), first)]
     assert [summary["files"] for summary in summaries] == [5, 5]
@@ -286,7 +286,7 @@ async def test_a_capture_that_is_taken_up_after_its_time_only_states_what_is_mis
     task = start(spec)
     await written(spec, 1)
     await stop(task)
-    await until(lambda: datetime.now(UTC) > spec.windows.ends_at)
+    await until(lambda: datetime.now(UTC) > spec.periods.ends_at)
     connections = market.control.state()["stream"]["connections_total"]
     summary = await summary_of(start(spec))
     assert market.control.state()["stream"]["connections_total"] == connections

@@ -1,4 +1,4 @@
-"""Two records of the same window become one, whoever wrote them and in whatever order."""
+"""Two records of the same period become one, whoever wrote them and in whatever order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from airflow_provider_quoine.captures.parts import (
     NOT_RUNNING,
     Gap,
     Part,
+    Periods,
     Row,
     Span,
     Stretch,
-    Windows,
     disjoint,
     merge,
     with_silence_stated,
@@ -38,7 +38,7 @@ def part_of(since: float, until: float, *, mark: str = "a", gaps: tuple[Gap, ...
     """What somebody has who listened from one second to another, with a row each second."""
     seconds = [second for second in range(0, WINDOW + 1, every) if since < second <= until]
     rows = [Row(at(second), f"{mark}{second}".encode()) for second in seconds]
-    return Part(window=0, rows=rows, gaps=list(gaps), stretches=[Stretch(at(since), at(until), reconnects=1)])
+    return Part(period=0, rows=rows, gaps=list(gaps), stretches=[Stretch(at(since), at(until), reconnects=1)])
 
 
 def lines(part: Part) -> list[str]:
@@ -57,7 +57,7 @@ def test_a_gap_of_one_is_none_where_the_other_listened() -> None:
 
 
 def test_gaps_and_rows_that_become_known_later_are_added_and_nothing_goes() -> None:
-    late = Part(window=0, rows=[Row(at(2.5), b"late")], gaps=[gap(4, 9)])
+    late = Part(period=0, rows=[Row(at(2.5), b"late")], gaps=[gap(4, 9)])
     merged = merge(part_of(0, 5, gaps=(gap(3, 6),)), late)
     assert lines(merged) == ["a1", "a2", "late", "a3", "a4", "a5"]
     assert merged.gaps == [gap(3, 9)]
@@ -95,7 +95,7 @@ stretches = some.tuples(some.integers(0, WINDOW), some.integers(0, WINDOW)).filt
 def test_no_row_is_doubled_or_lost_and_what_is_missing_is_stated_whoever_writes_when(
     writers: list[tuple[int, int]],
 ) -> None:
-    stored = Part(window=0)
+    stored = Part(period=0)
     for number, (since, until) in enumerate(writers):
         stored = with_silence_stated(merge(stored, part_of(since, until, mark=f"{number}:")), Span(at(0), at(WINDOW)))
     found = [row.at for row in stored.rows]
@@ -109,16 +109,16 @@ def test_no_row_is_doubled_or_lost_and_what_is_missing_is_stated_whoever_writes_
     assert stored.gap_seconds == WINDOW - len(listened)
 
 
-def test_windows_hold_their_end_and_the_last_may_be_short() -> None:
-    windows = Windows(began_at=NOON, ends_at=at(25), length=timedelta(seconds=10))
-    assert windows.count == 3
-    assert windows.span(2) == Span(at(20), at(25))
+def test_periods_hold_their_end_and_the_last_may_be_short() -> None:
+    periods = Periods(began_at=NOON, ends_at=at(25), length=timedelta(seconds=10))
+    assert periods.count == 3
+    assert periods.span(2) == Span(at(20), at(25))
     numbers = {0: 0, 0.1: 0, 10: 0, 10.000001: 1, 20: 1, 25: 2, 99: 2, -5: 0}
-    assert {second: windows.number_of(at(second)) for second in numbers} == numbers
-    assert all(windows.span(number).holds(at(second)) for second, number in numbers.items() if 0 < second <= 25)
+    assert {second: periods.number_of(at(second)) for second in numbers} == numbers
+    assert all(periods.span(number).holds(at(second)) for second, number in numbers.items() if 0 < second <= 25)
 
 
-def test_a_gap_is_cut_to_the_windows_it_touches() -> None:
+def test_a_gap_is_cut_to_the_periods_it_touches() -> None:
     spans = [Span(at(0), at(10)), Span(at(10), at(20))]
     assert [within([gap(4, 12), gap(10, 10, "b")], span) for span in spans] == [
         [gap(4, 10), gap(10, 10, "b")],

@@ -45,8 +45,8 @@ def test_a_capture_by_time_ends_with_its_last_snapshot_and_is_the_same_in_the_tr
     spec = CaptureSpec.of(**GIVEN, **given)
     assert spec.schedule is not None
     assert spec.schedule.interval == timedelta(seconds=interval)
-    assert spec.windows.began_at == NOON
-    assert spec.windows.ends_at == NOON + timedelta(seconds=duration)
+    assert spec.periods.began_at == NOON
+    assert spec.periods.ends_at == NOON + timedelta(seconds=duration)
     assert CaptureSpec.of(**json.loads(json.dumps(spec.as_json()))) == spec
 
 

@@ -32,8 +32,8 @@ def spec_of(folder: str, stream: str = "event", file_format: str = "jsonl") -> C
     return CaptureSpec.of(**given, began_at=NOON.isoformat(), part_seconds=60, pair="btcjpy", channels=["a"])
 
 
-WINDOWS = spec_of("").windows
-END = WINDOWS.ends_at
+PERIODS = spec_of("").periods
+END = PERIODS.ends_at
 Stores = Callable[..., PartStore]
 
 LINES: dict[str, dict[str, Any]] = {
@@ -114,12 +114,12 @@ def store_of(folder: str) -> Stores:
     return make
 
 
-def part_of(*seconds: float, window: int = 0, since: float = 0, until: float = 60) -> Part:
-    """A part with a row for each second, counted from the window's beginning."""
-    begin = WINDOWS.span(window).since
+def part_of(*seconds: float, period: int = 0, since: float = 0, until: float = 60) -> Part:
+    """A part with a row for each second, counted from the period's beginning."""
+    begin = PERIODS.span(period).since
     rows = [row_of(book_line(begin + timedelta(seconds=second))) for second in seconds]
     stretch = Stretch(begin + timedelta(seconds=since), begin + timedelta(seconds=until), reconnects=1, dropped=2)
-    return Part(window=window, rows=rows, stretches=[stretch])
+    return Part(period=period, rows=rows, stretches=[stretch])
 
 
 def book_line(due_at: datetime) -> bytes:
@@ -135,14 +135,14 @@ def names(folder: str) -> list[str]:
 def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream: str, file_format: str) -> None:
     row = row_of(line_of({"type": stream, **LINES[stream]}))
     gap = Gap(NOON, NOON + timedelta(seconds=5), "the connection was reset")
-    part = Part(window=0, rows=[row], gaps=[gap], stretches=[Stretch(NOON, WINDOWS.span(0).until, 3, 4, 5)])
+    part = Part(period=0, rows=[row], gaps=[gap], stretches=[Stretch(NOON, PERIODS.span(0).until, 3, 4, 5)])
     store = store_of(stream, file_format)
     assert store.open() == {}
     written = store.write(part, until=END)
     again = store_of(stream, file_format)
     assert again.open() == {0: written} == {0: (1, [gap], part.stretches)}
     # Merged with nothing new, its rows are those that were written.
-    again.write(Part(window=0), until=END)
+    again.write(Part(period=0), until=END)
     assert again._read(again._root / again.name(0)) == part
 
 
@@ -151,7 +151,7 @@ def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores
     nothing = dict.fromkeys(("id", "price", "quantity", "taker_side", "created_at"))
     store = store_of("execution", "parquet")
     store.open()
-    store.write(Part(window=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
+    store.write(Part(period=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
     (row,) = store._read(store._root / store.name(0)).rows
     assert json.loads(row.line) == {"type": "execution", **told, **nothing}
 
@@ -173,7 +173,7 @@ def test_a_file_ends_with_what_it_holds_and_gaps_stand_in_their_place(store_of: 
     }
     assert rows[-1] == {
         "type": "part",
-        "window": 0,
+        "period": 0,
         "from": "2026-01-02T12:00:00+00:00",
         "until": "2026-01-02T12:01:00+00:00",
         "rows": 3,
@@ -200,8 +200,8 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
     first.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
     assert second.open()[0].gaps == []
     second.write(part_of(50, 60, since=45), until=END)
-    second.write(part_of(30, window=2), until=END)
-    second.write(Part(window=1), until=END)
+    second.write(part_of(30, period=2), until=END)
+    second.write(Part(period=1), until=END)
     assert names(folder) == [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
     stored = store_of().open()
     assert [one.rows for one in stored.values()] == [4, 0, 1]
@@ -283,7 +283,7 @@ def test_names_are_safe_and_of_one_id_only() -> None:
 
 
 def test_a_gap_that_goes_on_in_the_next_part_counts_once() -> None:
-    pieces = [Gap(WINDOWS.span(number).since, WINDOWS.span(number).until, "lost") for number in range(2)]
-    parts = [read_lines(write_lines(Part(window=n, gaps=[pieces[n]]), WINDOWS.span(n))) for n in range(2)]
-    stored = {part.window: PartStore._stored(part) for part in parts}
+    pieces = [Gap(PERIODS.span(number).since, PERIODS.span(number).until, "lost") for number in range(2)]
+    parts = [read_lines(write_lines(Part(period=n, gaps=[pieces[n]]), PERIODS.span(n))) for n in range(2)]
+    stored = {part.period: PartStore._stored(part) for part in parts}
     assert (totals(stored)["gaps"], totals(stored)["gap_seconds"]) == (1, 120.0)

@@ -25,20 +25,6 @@ _HEADING = re.compile(r"^(\S.*)\n([=\-~^])\2+$", re.MULTILINE)
 #: The end of a line, with the mark of a comment that goes on.
 _LINE_END = re.compile(r"\n[^\S\n]*(?:#:?)?")
 _NUMBERS = re.compile(r"(?:I{1,2}|\d(?:\.\d)?)\b(?:(?:, +| +and +)(?:I{1,2}|\d(?:\.\d)?)\b)*")
-#: What looks like a citation: it has to be one.
-_CANDIDATE = re.compile(
-    r"""
-    (?<![\w/`.-])api-reference\b(?![\w/`.-])
-    | (?<![\w/`.-])(?:facts|decisions|pusher)(?=,\ +[A-Z])
-    | \bfacts(?=,\ +")
-    | (?<=\s\()(?:facts|decisions|pusher)\b
-    | \bpusher\ +notes\b
-    | (?<=\()[Dd]ecided\b
-    | \b[Dd]ecided(?=\ *[:)])
-    | \b(?:design|findings)\.md\b
-    """,
-    re.VERBOSE,
-)
 
 
 @cache
@@ -52,6 +38,27 @@ def heading_at(text: str, page: str) -> str | None:
     """The heading of a page that a text begins with."""
     found = (re.match(rf"{re.escape(heading)}\b", text) for heading in headings(page))
     return next((match[0] for match in found if match), None)
+
+
+_HEADINGS = "|".join(re.escape(heading) for page in PAGES for heading in headings(page))
+_SEPARATOR = r"(?:[^\w,]*[^\w\s,][^\w,]*|,\ +)"
+#: What looks like a citation: it has to be one.
+_CANDIDATE = re.compile(
+    rf"""
+    (?<![\w/`.-])api-reference\b(?![\w/`.-])
+    | (?<![\w/`.-])(?:facts|decisions|pusher)(?=,\ +[A-Z])
+    | \bfacts(?=,\ +")
+    | (?<=\s\()(?:facts|decisions|pusher)\b
+    | \bpusher\ +notes\b
+    | (?<![\w/.-])(?:[Aa]pi|API)\ +[Rr]eference(?=,?\ +(?:I{{1,2}}\b|\d))
+    | (?<![\w/.-])(?i:facts|decisions|pusher|api[-\ ]reference)(?:\.rst)?`*(?={_SEPARATOR}(?i:{_HEADINGS})\b)
+    | \b[Ff]indings(?=[,:]\ +[A-Z]\d)
+    | (?<=\()[Dd]ecided\b
+    | \b[Dd]ecided(?=\ *[:)])
+    | \b(?:design|findings)\.md\b
+    """,
+    re.VERBOSE,
+)
 
 
 def fault(page: str, rest: str) -> str | None:
@@ -145,6 +152,15 @@ def test_good_forms(text: str) -> None:
         '(facts, "Error bodies")',
         " (facts: 900)",
         "(pusher notes, Protocol 7)",
+        "(facts: Error bodies)",
+        "facts (Error bodies)",
+        "(Facts, Error bodies)",
+        "(facts, error bodies)",
+        "see facts.rst, Error bodies",
+        "`decisions` - Budget",
+        "(api-reference: 2.1)",
+        "the API reference 2.1",
+        "Findings, M2.",
         "(decided)",
         "(decided: facts, Withdrawals)",
         "Decided: all else waits",

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
+
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.support.airflow_fixtures import FOLDERS
+from tests.support.person import person
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART = (ROOT / "docs" / "quickstart.rst").read_text(encoding="utf-8")
 
-#: Reads a DAG file as Airflow does, and tells its DAGs and their tasks.
-READER = """
-import sys
-from airflow.dag_processing.dagbag import BundleDagBag
-
-bag = BundleDagBag(sys.argv[1], bundle_path=sys.argv[1], bundle_name="snippets")
-assert not bag.import_errors, bag.import_errors
-for dag in bag.dags.values():
-    print(dag.dag_id, *(task.task_id for task in dag.topological_sort()))
-"""
+#: Commands that are checked one by one; all others are typed one after another, in one shell.
+PROGRAMS = {"make", "pip", "python", "airflow"}
+RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -44,34 +45,97 @@ def blocks(text: str, language: str) -> list[str]:
     return found
 
 
-def read_dag(source: str, folder: Path) -> str:
-    """Have Airflow read a DAG file in a fresh Python; return the DAG and its tasks."""
-    (folder / "dags").mkdir(exist_ok=True)
-    (folder / "dags" / "snippet.py").write_text(source, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", READER, str(folder / "dags")],
-        env=os.environ | {"AIRFLOW_HOME": str(folder)},
-        check=True,
+@pytest.fixture
+def dag_file(airflow_database: None) -> Iterator[Path]:
+    """A file in this process' DAGs folder, where a person would save a snippet."""
+    path = FOLDERS["home"] / "snippet.py"
+    path.parent.mkdir(exist_ok=True)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Type the quickstart's commands that come before Airflow's start; give the environment that they leave."""
+    typed = [line for line in commands() if line.split()[0] not in PROGRAMS]
+    assert "quoine-sandbox" in " ".join(typed)
+    script = "\n".join([*typed, "env --null", "exec >&-", "wait"])
+    search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=os.environ | {"PATH": search},
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
-    )
-    return done.stdout.splitlines()[-1]
+        start_new_session=True,
+    ) as shell:
+        try:
+            assert shell.stdout is not None
+            yield dict(variable.split("=", 1) for variable in shell.stdout.read().split("\0") if variable)
+        finally:
+            os.killpg(shell.pid, signal.SIGTERM)
 
 
-@pytest.mark.airflow
-def test_the_ten_lines_of_the_readme_are_a_dag(tmp_path: Path) -> None:
+def test_the_ten_lines_of_the_readme_pay_an_onboarded_user(
+    trial: dict[str, str],
+    dag_file: Path,
+    run_dag: RunDag,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     (source,) = blocks(README, "python")
-    assert read_dag(source, tmp_path) == "onboard_and_withdraw create wait withdraw"
     assert len(source.partition("\n\n")[2].splitlines()) == 10
+    dag_file.write_text(source, encoding="utf-8")
+    connection = trial["AIRFLOW_CONN_QUOINE_DEFAULT"]
+    monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", connection)
+    sandbox = SandboxControl(json.loads(connection)["host"])
+    sandbox.set_pace(0.01)
+    (address,) = re.findall("``(bc1[a-z0-9]+)``", QUICKSTART)
+    form = {
+        "first_name": "Taro",
+        "last_name": "Yamada",
+        "email_address": "taro@example.com",
+        "phone": "+819017901357",
+        "country": "JP",
+        "id_document": str(tmp_path / "passport.pdf"),
+        "proof_address": str(tmp_path / "bill.png"),
+        "bank_statement": str(tmp_path / "statement.jpg"),
+        "payment_reference": "invoice-117",
+        "amount": "0.5",
+        "pay_to": address,
+    }
+    with person(lambda question: ("Send", {"one_time_token": sandbox.auth_codes()[-1]["code"]})):
+        state, tasks, results = run_dag("onboard_and_withdraw", form)
+    assert (state, tasks) == ("success", dict.fromkeys(("create", "wait", "withdraw"), "success"))
+    (paid,) = sandbox.state()["withdrawals"]
+    assert (paid["amount"], paid["address"], paid["state"]) == ("0.5", address, "processed")
+    assert results["withdraw"]["state"] == "processed"
 
 
-@pytest.mark.airflow
-def test_the_dags_of_the_quickstart_run(tmp_path: Path) -> None:
-    assert [read_dag(source, tmp_path).split()[0] for source in blocks(QUICKSTART, "python")] == [
-        "buyers_at_nine",
-        "quoine_onboard_and_withdraw",
-    ]
+def test_the_dag_of_the_quickstart_returns_the_book_once_buyers_come(
+    exchange: SandboxControl, dag_file: Path, run_dag: RunDag
+) -> None:
+    waits, chain = blocks(QUICKSTART, "python")
+    # The chain is run with the other examples.
+    assert chain == (FOLDERS["examples"] / "quoine_onboard_and_withdraw.py").read_text(encoding="utf-8")
+    dag_file.write_text(waits, encoding="utf-8")
+    exchange.set_market_rate(0)
+    over = Event()
+
+    def buy() -> None:
+        while not over.wait(0.2):
+            exchange.publish("price_ladders_cash_btcjpy_buy", "updated", [["10000000.0", "1"]])
+            exchange.publish("price_ladders_cash_btcjpy_sell", "updated", [["10000001.0", "1"]])
+
+    buyers = Thread(target=buy)
+    buyers.start()
+    try:
+        state, _, results = run_dag("buyers_at_nine", {})
+    finally:
+        over.set()
+        buyers.join()
+    assert state == "success"
+    assert results["snapshot"]["bids"] == [["10000000", "1"]]
 
 
 def commands() -> Iterator[str]:
@@ -82,7 +146,7 @@ def commands() -> Iterator[str]:
         yield from (line.partition("#")[0].strip() for line in block.splitlines())
 
 
-@pytest.mark.parametrize("command", sorted(set(commands())))
+@pytest.mark.parametrize("command", sorted({line for line in commands() if line.split()[0] in PROGRAMS}))
 @pytest.mark.airflow
 def test_a_line_of_shell_works(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
@@ -92,7 +156,13 @@ def test_a_line_of_shell_works(command: str, tmp_path: Path) -> None:
         case "pip":
             metadata = ConfigParser()
             metadata.read(ROOT / "setup.cfg")
-            assert arguments == ["install", metadata["metadata"]["name"]]
+            extras = [f"[{name}]" for name in metadata["options.extras_require"]]
+            install, named = arguments
+            assert install == "install"
+            assert named in {metadata["metadata"]["name"] + extra for extra in ("", *extras)}
+        case "airflow" if arguments == ["standalone"]:
+            # tests/system starts its Airflow so.
+            assert '["airflow", "standalone"]' in (ROOT / "tools" / "standalone.py").read_text(encoding="utf-8")
         case "python" | "airflow":
             module = [] if program == "python" else ["-m", program]
             done = subprocess.run(
@@ -108,5 +178,3 @@ def test_a_line_of_shell_works(command: str, tmp_path: Path) -> None:
                 assert {path.name for path in (ROOT / "dags").glob("*.py")} <= {
                     path.name for path in examples.iterdir()
                 }
-        case _:
-            pytest.fail(f"nobody checks {program}")

@@ -105,16 +105,16 @@ def test_base_url(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], url: 
     assert QuoineHook().settings.base_url == url
 
 
-def test_stream_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch, extra={"pusher_key": "k", "pusher_cluster": "eu", "pusher_host": ""})
-    endpoint = QuoineHook().get_stream_endpoint()
+    endpoint = await QuoineHook().aget_stream_endpoint()
     assert (endpoint.host, endpoint.port, endpoint.tls) == ("ws-eu.pusher.com", 443, True)
 
 
-def test_missing_pusher_key_says_which_field(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_pusher_key_says_which_field(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch)
     with pytest.raises(QuoineInputError, match="Pusher key"):
-        QuoineHook().get_stream_endpoint()
+        await QuoineHook().aget_stream_endpoint()
 
 
 def test_user_key_in_a_variable_signs(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> None:

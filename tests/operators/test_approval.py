@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
+from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.one_task import OneTask, ledger_of_tests, set_connection
@@ -179,3 +181,22 @@ def test_two_people_have_to_say_that_an_approved_payment_does_not_exist(
     monkeypatch.setenv("SUDO_USER", "somebody-else")
     paying.cli("absent")
     assert paying.stands() == Step.PREPARED
+
+
+@pytest.mark.usefixtures("two_needed")
+@pytest.mark.parametrize("given", [None, {}])
+def test_an_event_that_is_no_answer_approves_nothing(
+    payer: str, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any] | None
+) -> None:
+    complete = QuoineApproveWithdrawalOperator.execute_complete
+    monkeypatch.setattr(
+        QuoineApproveWithdrawalOperator,
+        "execute_complete",
+        lambda self, context, event: complete(self, context, given),  # type: ignore[arg-type]  # as Airflow would
+    )
+    asking = task("approve", payer, f"no-answer-{given}")
+    asking.step()
+    end = asking.answer("Approve", person="bob")
+    assert end.state == "failed"
+    assert "without a person's answer" in end.words
+    assert "approved" not in asking.events()

@@ -16,6 +16,8 @@ import pytest
 from airflow_provider_quoine.exchange import addresses
 from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.hooks import quoine
+from airflow_provider_quoine.hooks.quoine import read_secret_variable
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.schema import Step
@@ -109,6 +111,26 @@ def test_amount_and_address_are_read_once_and_checked_once_before_the_question_a
     assert calls == once
 
 
+def test_the_key_is_read_once_for_the_payment_and_once_more_with_the_policy(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def read(name: str) -> str:
+        reads.append(name)
+        return read_secret_variable(name)
+
+    monkeypatch.setattr(quoine, "read_secret_variable", read)
+    task = authorize(payer)
+    task.step()
+    # With the policy that the approvals are counted by.
+    assert reads == ["user_key", "user_key"]
+    reads.clear()
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    # With the policy in the transaction that allows the sending.
+    assert reads == ["user_key", "user_key"]
+
+
 @pytest.mark.parametrize("amount", ["0.50", " 0.5 "])
 def test_an_amount_that_is_only_written_in_another_way_is_the_same_order(
     exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, amount: str
@@ -134,6 +156,25 @@ def test_an_amount_that_changes_while_the_person_thinks_is_not_sent(
     assert end.state == "failed"
     # The ledger keeps what a reference stands for, and stops first.
     assert "stands for a payment with amount 0.5; this one has amount 5" in str(end)
+    assert exchange.state()["withdrawals"] == []
+
+
+@pytest.mark.parametrize("given", [None, {}, {"error": "x"}, {"chosen_options": ["Send"], "params_input": {}}])
+def test_an_event_that_is_no_answer_fails_in_words_and_sends_nothing(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    task = authorize(payer)
+    task.step()
+    complete = QuoineAuthorizeWithdrawalOperator.execute_complete
+    monkeypatch.setattr(
+        QuoineAuthorizeWithdrawalOperator,
+        "execute_complete",
+        lambda self, context, event: complete(self, context, given),
+    )
+    end = task.answer("Send", exchange.latest_code(payer))
+    assert end.state == "failed"
+    assert "without a person's answer" in end.words
+    assert "Nothing was sent" in end.words
     assert exchange.state()["withdrawals"] == []
 
 
@@ -179,7 +220,7 @@ def traces(code: str) -> set[str]:
 def test_a_code_that_no_try_could_take_is_wiped_by_the_next_one_and_by_a_command(
     exchange: SandboxControl, payer: str
 ) -> None:
-    """Findings, M10: the task is marked failed after the answer, and a person has taken the payment."""
+    """The task is marked failed after the answer, and a person has taken the payment."""
     task = authorize(payer)
     task.step()
     code = exchange.latest_code(payer)

@@ -1,7 +1,7 @@
 """
 Whatever Airflow forgets, renumbers or repeats, a payment is found by its reference and not paid again.
 
-Findings, M6 (deleted runs), M7 (mapped lists that shift, renamed tasks) and M8 (task state that is wiped).
+Runs are deleted, mapped lists shift, tasks are renamed, and the task state is wiped.
 """
 
 from __future__ import annotations
@@ -158,7 +158,6 @@ def test_what_is_no_reference_is_refused(exchange: SandboxControl, payer: str, r
 def test_a_policy_that_changes_while_the_task_waits_for_its_slot_counts(
     exchange: SandboxControl, new_code: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Findings, M2."""
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
     take_slot = QuoineClient.take_slot
@@ -205,7 +204,6 @@ def test_a_key_that_changes_while_the_task_waits_for_its_slot_sends_nothing(
 def test_an_answer_that_is_not_the_orders_is_in_doubt(
     exchange: SandboxControl, new_code: Callable[[], None], wrong: dict[str, Any], words: str
 ) -> None:
-    """Findings, M9."""
     import json
 
     told = json.dumps({"id": 5001, "amount": "0.5", "address": ADDRESS, "state": "pending"} | wrong)

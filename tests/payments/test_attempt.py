@@ -110,7 +110,7 @@ def test_a_failure_leaves_the_payment_where_it_surely_stands(
             world.attempt().begin()
 
 
-# Findings, M1: a worker that is frozen and wakes up after a person has settled the matter.
+# A worker that is frozen and wakes up after a person has settled the matter.
 
 
 def test_an_attempt_that_wakes_up_after_its_beginning_pays_nothing_that_a_person_has_paid(world: World) -> None:

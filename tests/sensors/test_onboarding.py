@@ -95,7 +95,7 @@ def test_an_unknown_status_keeps_waiting_and_is_logged_once(
     answer(exchange, '{"status": "PENDING"}', times=2)
     task = wait(payer)
     assert task.step().state == "success"
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("quoine.waiting")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("waiting.status_queries")]
     who = f"Onboarding user {payer} is"
     assert said == [
         f"{who} UNDER_REVIEW, a state that is not on record; waiting on.",

@@ -24,7 +24,12 @@ from airflow_provider_quoine.sandbox.settings import SandboxSettings
 
 REPOSITORY = Path(__file__).parents[2]
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
-FOLDERS = {"examples": REPOSITORY / "dags", "tests": Path(__file__).parent / "dags"}
+FOLDERS = {
+    "examples": REPOSITORY / "dags",
+    "tests": Path(__file__).parent / "dags",
+    # Where Airflow's users save their DAGs; empty but for what a test saves there.
+    "home": Path(os.environ["AIRFLOW_HOME"]) / "dags",
+}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

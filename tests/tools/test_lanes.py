@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -9,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tools import lanes
 from tools.airflow_api import wait_for
+from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Stands in for ``make``.
@@ -61,6 +64,24 @@ def test_a_failure_is_shown_whole_and_ends_all_after_its_stage(
     assert re.search(
         r"\nbad +\d+ s  FAILED \(2\)\ngood +\d+ s  passed\nendless +not run\nall +\d+ s  FAILED\n$", printed
     )
+
+
+def test_a_check_that_cannot_be_started_fails_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lanes, "STAGES", ((("bad", "good"), ("good",)), (("endless",),)))
+
+    def start(command: list[str], **settings: Any) -> Any:
+        if command == ["make", "bad"]:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return SupervisedProcess(command, **settings)
+
+    monkeypatch.setattr(lanes, "SupervisedProcess", start)
+    assert lanes.main() == 1
+    printed = capsys.readouterr().out
+    assert "It could not be started: [Errno 11] Resource temporarily unavailable" in printed
+    assert re.search(r"\nbad +0 s  FAILED \(127\)\ngood +\d+ s  passed\n", printed)
+    assert re.search(r"\nendless +not run\nall +\d+ s  FAILED\n$", printed)
 
 
 def test_a_signal_ends_every_process() -> None:

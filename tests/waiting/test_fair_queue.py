@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_quoine.waiting.fair_queue import SHORTEST_REST, FairQueue, Turn
+from airflow_provider_quoine.waiting.fair_queue import SHORTEST_REST, FairQueue, Place
 
 
 def visits(
@@ -23,15 +23,15 @@ def visits(
         queue.join(name, interval=interval, now=start)
     now, seen = start, defaultdict(list)
     while now < start + seconds:
-        turn = queue.take(now)
-        if turn is None:
+        place = queue.take(now)
+        if place is None:
             next_at = queue.next_at()
             assert next_at is not None
             assert next_at > now
             now = next_at
             continue
-        seen[turn.item].append(now)
-        queue.rest(turn, visited_at=now)
+        seen[place.item].append(now)
+        queue.rest(place, visited_at=now)
         now += gap
     return seen
 
@@ -82,8 +82,8 @@ def test_waits_that_began_together_drift_apart() -> None:
     together = [queue.join(number, interval=60.0, now=0.0) for number in range(1000)]
     while queue.take(60.0):
         pass
-    for turn in together:
-        queue.rest(turn, visited_at=60.0)
+    for place in together:
+        queue.rest(place, visited_at=60.0)
     assert sum(queue.take(now) is not None for now in [121.0] * 1000) < 300
 
 
@@ -92,16 +92,16 @@ def test_one_that_joins_late_gets_as_many_turns_as_the_others() -> None:
     for number in range(10):
         queue.join(f"old-{number}", interval=1.0, now=0.0)
     for now in range(1, 1000):
-        turn = queue.take(float(now))
-        assert turn is not None
-        queue.rest(turn, visited_at=float(now))
+        place = queue.take(float(now))
+        assert place is not None
+        queue.rest(place, visited_at=float(now))
     queue.join("new", interval=1.0, now=1000.0)
     order: list[str] = []
     for now in range(1000, 1022):
-        turn = queue.take(float(now))
-        assert turn is not None
-        order.append(turn.item)
-        queue.rest(turn, visited_at=float(now))
+        place = queue.take(float(now))
+        assert place is not None
+        order.append(place.item)
+        queue.rest(place, visited_at=float(now))
     assert set(Counter(order).values()) == {2}
 
 
@@ -113,8 +113,8 @@ def test_one_that_leaves_is_never_visited_again_wherever_it_was() -> None:
     assert queue.take(5.0) is queued
     queue.rest(queued, visited_at=-10.0)
     assert queue.take(5.0) is visited
-    for turn in (resting, queued, visited, visited):
-        queue.leave(turn)
+    for place in (resting, queued, visited, visited):
+        queue.leave(place)
     queue.rest(visited, visited_at=5.0)
     assert len(queue) == 1
     assert queue.take(5.0) is stays
@@ -128,10 +128,10 @@ def test_those_that_come_and_go_leave_nothing_behind() -> None:
     for number in range(10_000):
         queue.leave(queue.join(number, interval=86_400.0, now=0.0))
     for number in range(10_000):
-        turn = queue.join(number, interval=0.0, now=-1.0)
-        assert queue.take(0.0) is turn
-        queue.leave(turn)
-        queue.rest(turn, visited_at=0.0)
+        place = queue.join(number, interval=0.0, now=-1.0)
+        assert queue.take(0.0) is place
+        queue.leave(place)
+        queue.rest(place, visited_at=0.0)
     assert len(queue) == 1
     assert len(queue._resting) < 200
     assert queue.take(86_400.0) is stays
@@ -139,14 +139,14 @@ def test_those_that_come_and_go_leave_nothing_behind() -> None:
 
 def test_late_tells_by_how_much() -> None:
     queue: FairQueue[str] = FairQueue(chance=lambda: 0.0)
-    turn = queue.join("a", interval=10.0, now=0.0)
-    assert queue.take(4.0) is turn
-    assert turn.late == 4.0
-    queue.rest(turn, visited_at=4.0)
+    place = queue.join("a", interval=10.0, now=0.0)
+    assert queue.take(4.0) is place
+    assert place.late == 4.0
+    queue.rest(place, visited_at=4.0)
     assert queue.take(13.9) is None
     assert queue.next_at() == 14.0
-    assert queue.take(14.0) is turn
-    assert turn.late == 0.0
+    assert queue.take(14.0) is place
+    assert place.late == 0.0
 
 
 def test_without_a_pause_there_still_is_one() -> None:
@@ -157,13 +157,13 @@ def test_without_a_pause_there_still_is_one() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["join", "leave", "visit", "turn"]), st.integers(0, 9), st.floats(0, 50)),
+        st.tuples(st.sampled_from(["join", "leave", "visit", "rest"]), st.integers(0, 9), st.floats(0, 50)),
         max_size=200,
     )
 )
 def test_whatever_happens_nobody_is_lost_or_taken_twice(steps: list[tuple[str, int, float]]) -> None:
     queue: FairQueue[int] = FairQueue(chance=random.Random(1).random)
-    inside: dict[int, Turn[int]] = {}
+    inside: dict[int, Place[int]] = {}
     out: dict[int, float] = {}
     last: dict[int, float] = {}
     now = 0.0
@@ -175,15 +175,15 @@ def test_whatever_happens_nobody_is_lost_or_taken_twice(steps: list[tuple[str, i
         elif what == "leave" and who in inside:
             queue.leave(inside.pop(who))
             out.pop(who, None)
-        elif what == "visit" and (turn := queue.take(now)) is not None:
-            assert turn is inside[turn.item]
-            assert turn.item not in out
-            assert now - last.get(turn.item, -1e9) >= turn.interval
-            out[turn.item] = last[turn.item] = now
-        elif what == "turn" and who in out:
+        elif what == "visit" and (place := queue.take(now)) is not None:
+            assert place is inside[place.item]
+            assert place.item not in out
+            assert now - last.get(place.item, -1e9) >= place.interval
+            out[place.item] = last[place.item] = now
+        elif what == "rest" and who in out:
             queue.rest(inside[who], visited_at=out.pop(who))
         assert len(queue) == len(inside)
     for who in out:
         queue.rest(inside[who], visited_at=out[who])
     rest = [queue.take(now + 1000) for _ in inside]
-    assert sorted(turn.item for turn in rest if turn) == sorted(inside)
+    assert sorted(place.item for place in rest if place) == sorted(inside)

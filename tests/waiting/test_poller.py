@@ -345,7 +345,7 @@ async def test_the_log_of_each_task_says_where_it_stands(
             lines.append((task_of_log.get(), record.getMessage()))
 
     handler = Handler()
-    logger = logging.getLogger("airflow.task.hooks.quoine.waiting")
+    logger = logging.getLogger("airflow.task.airflow_provider_quoine.waiting.status_queries")
     monkeypatch.setattr(logger, "handlers", [handler])
     caplog.set_level(logging.INFO, logger.name)
 

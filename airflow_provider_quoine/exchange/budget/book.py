@@ -9,13 +9,14 @@ Three rules decide about a slot:
 
 - *The window.* A slot counts for the window and the margin, from the moment it is taken. Never do more slots count
   than the limit. This rule alone keeps the limit; the other two decide who gets a slot.
-- *The order.* Urgent requests first, then normal ones, then polling. Within one priority each process has its turn,
-  however many of its threads wait. (Start-time fair queueing: a ticket's turn is the turn now served, or one after the
-  last turn of its process, if that is later.) After four slots in a row that overtook an older ticket of a later
-  priority, the next slot goes to the priority that has waited longest for one.
+- *The order.* Urgent requests first, then normal ones, then polling. Within one priority the processes get one slot
+  each, round by round, however many of their threads wait. (Start-time fair queueing: the virtual time is the start tag
+  of the ticket served last. A ticket's start tag is the virtual time, or one more than the last start tag of its
+  process, if that is later.) After four slots in a row that overtook an older ticket of a later priority, the next slot
+  goes to the priority that has waited longest for one.
 - *The pace.* Only urgent requests take the last hundredth of the limit, and polling takes slots at an even pace. So
   the slots of a window become free one by one, and an urgent request waits for one of them, not for a whole window.
-  Normal requests are not paced while their process has less than its fair share of the window, an equal part; beyond
+  Normal requests are not paced while their process has less than its fair share of the window, an equal one; beyond
   that they keep polling's pace. So a fast process does not empty a window that has just become free.
 """
 
@@ -50,21 +51,21 @@ class Ticket:
     A place in the queue.
 
     :param number: random; identifies the waiter.
-    :param turn: the turn of its priority in which it is served.
+    :param start_tag: the virtual time of its priority at which it is served.
     :param arrival: counts up with every new ticket.
     :param expires_at: store's time after which its waiter counts as dead.
     """
 
     number: int
     priority: int
-    turn: int
+    start_tag: int
     arrival: int
     expires_at: float
 
     @property
     def sort_key(self) -> tuple[int, int, int, int]:
         """The order of the queue."""
-        return self.priority, self.turn, self.arrival, self.number
+        return self.priority, self.start_tag, self.arrival, self.number
 
 
 @dataclass(kw_only=True)
@@ -79,7 +80,7 @@ class Book:
     :param next_paced_at: store's time at which the next paced slot is due.
     :param overtakes: slots in a row that overtook an older ticket of a later priority.
     :param arrivals: number of tickets ever given out.
-    :param turns: by priority, the turn that is being served.
+    :param virtual_times: by priority, the start tag of the ticket served last.
     :param served_at: by priority, when it last got a slot.
     """
 
@@ -90,7 +91,7 @@ class Book:
     next_paced_at: float = 0.0
     overtakes: int = 0
     arrivals: int = 0
-    turns: tuple[int, ...] = (0,) * len(Priority)
+    virtual_times: tuple[int, ...] = (0,) * len(Priority)
     served_at: tuple[float, ...] = (0.0,) * len(Priority)
     tickets: list[Ticket] = field(default_factory=list)
 
@@ -150,11 +151,11 @@ class Book:
         """
         Give out a ticket, to :meth:`ask` with.
 
-        :param after: the turn of the last ticket of this priority and process.
+        :param after: the start tag of the last ticket of this priority and process.
         """
         self.arrivals += 1
-        turn = max(self.turns[priority], after + 1)
-        return Ticket(number=number, priority=priority, turn=turn, arrival=self.arrivals, expires_at=0.0)
+        start_tag = max(self.virtual_times[priority], after + 1)
+        return Ticket(number=number, priority=priority, start_tag=start_tag, arrival=self.arrivals, expires_at=0.0)
 
     def cancel(self, number: int) -> None:
         """Take a waiter out of the queue."""
@@ -197,10 +198,10 @@ class Book:
         self.overtakes = self.overtakes + 1 if overtakes and not is_overtaken else 0
 
     def _serve(self, ticket: Ticket, now: float) -> None:
-        turns, served_at = list(self.turns), list(self.served_at)
-        turns[ticket.priority] = max(turns[ticket.priority], ticket.turn)
+        virtual_times, served_at = list(self.virtual_times), list(self.served_at)
+        virtual_times[ticket.priority] = max(virtual_times[ticket.priority], ticket.start_tag)
         served_at[ticket.priority] = now
-        self.turns, self.served_at = tuple(turns), tuple(served_at)
+        self.virtual_times, self.served_at = tuple(virtual_times), tuple(served_at)
 
     def _free_at(self, ticket: Ticket, ahead: list[Ticket], is_overtaken: bool, rules: Rules) -> float:
         """Return when the window has room for this ticket and all that are ahead of it."""
@@ -239,13 +240,13 @@ class Book:
             self.next_paced_at,
             self.overtakes,
             self.arrivals,
-            *self.turns,
+            *self.virtual_times,
             *self.served_at,
             len(self.times),
             len(self.tickets),
         )
         tickets = (
-            self._TICKET.pack(each.number, each.priority, each.turn, each.arrival, each.expires_at)
+            self._TICKET.pack(each.number, each.priority, each.start_tag, each.arrival, each.expires_at)
             for each in self.tickets
         )
         return b"".join((head, self.times.tobytes(), self.processes.tobytes(), *tickets))
@@ -262,8 +263,8 @@ class Book:
             start, end = cls._HEAD.size, cls._HEAD.size + 8 * slots
             times, processes = array("d", data[start:end]), array("Q", data[end : end + 8 * slots])
             tickets = [
-                Ticket(number=number, priority=priority, turn=turn, arrival=arrival, expires_at=expires_at)
-                for number, priority, turn, arrival, expires_at in cls._TICKET.iter_unpack(data[end + 8 * slots :])
+                Ticket(number=number, priority=priority, start_tag=start_tag, arrival=arrival, expires_at=expires_at)
+                for number, priority, start_tag, arrival, expires_at in cls._TICKET.iter_unpack(data[end + 8 * slots :])
             ]
         except struct.error as error:
             raise ValueError(str(error)) from None
@@ -277,7 +278,7 @@ class Book:
             next_paced_at=paced,
             overtakes=overtakes,
             arrivals=arrivals,
-            turns=tuple(by_priority[:3]),
+            virtual_times=tuple(by_priority[:3]),
             served_at=tuple(by_priority[3:]),
             tickets=tickets,
         )

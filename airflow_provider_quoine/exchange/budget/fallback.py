@@ -1,4 +1,4 @@
-"""The part of the request budget that a process may take while it cannot reach the book."""
+"""The share of the request budget that a process may take while it cannot reach the book."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_PROCESSES = 8
 
 class FallbackBudget:
     """
-    One process' part of the budget, without the others' knowledge. Not for several threads.
+    One process' share of the budget, without the others' knowledge. Not for several threads.
 
     Half of the slots that were free when the book was lost is divided by the processes that were seen, and by
     :data:`MIN_PROCESSES` at least. So all processes together stay below the limit without knowing of each other.
@@ -36,7 +36,7 @@ class FallbackBudget:
         """
         self.book = Book.from_bytes(last_seen.to_bytes())
         self._seen_slots = len(self.book.times)
-        self._parts = 2 * max(MIN_PROCESSES, len(set(self.book.processes)))
+        self._divisor = 2 * max(MIN_PROCESSES, len(set(self.book.processes)))
         # A process that has not seen the book waits for its first slot too: each task is such a process, and many
         # tasks may start at once.
         self._last_slot_at = 0.0 if last_seen.times else self._clock()
@@ -44,7 +44,7 @@ class FallbackBudget:
     @property
     def slot_interval(self) -> float:
         """Seconds between two slots, at least."""
-        return self._rules.slot_lifetime * self._parts / self._rules.limit
+        return self._rules.slot_lifetime * self._divisor / self._rules.limit
 
     def ask(self) -> float:
         """
@@ -58,9 +58,9 @@ class FallbackBudget:
         # The oldest slots expire first, and those are the ones seen in the lost book.
         self._seen_slots = max(0, self._seen_slots - (before - len(book.times)))
         own = len(book.times) - self._seen_slots
-        part = (self._rules.limit - self._seen_slots) // self._parts or (0 if self._seen_slots else 1)
+        share = (self._rules.limit - self._seen_slots) // self._divisor or (0 if self._seen_slots else 1)
         ready_at = max(book.paused_until, self._last_slot_at + self.slot_interval)
-        if own >= part or now < ready_at:
+        if own >= share or now < ready_at:
             return MAX_ASK_INTERVAL
         self.add_slot()
         return 0.0

@@ -140,7 +140,7 @@ class RequestBudget:
 
         The exchange may have counted such a request only now.
         """
-        if time.monotonic() - slot.taken_at > self.rules.margin_seconds:
+        if slot.is_late:
             self._transact(
                 lambda book, now: book.add_slot(process=self._process, now=now), fallback=self._fallback.add_slot
             )
@@ -153,7 +153,7 @@ class RequestBudget:
         self._pid = os.getpid()
         self._process = secrets.randbits(63)
         self._lock = threading.Lock()
-        self._last_turns = dict.fromkeys(Priority, -1)
+        self._last_start_tags = dict.fromkeys(Priority, -1)
         self._last_book = Book()
         self._fallback = FallbackBudget(clock=self._store.clock, rules=self.rules, process=self._process)
         self._failing = False
@@ -162,7 +162,7 @@ class RequestBudget:
 
     def _slot(self, wait: _Wait) -> Slot:
         self._observer.waited(wait.priority.name.lower(), wait.seconds)
-        return Slot(priority=wait.priority, taken_at=time.monotonic(), waited=wait.seconds)
+        return Slot(budget=self, good_until=time.monotonic() + self.rules.margin_seconds)
 
     def _thread(self) -> ThreadPoolExecutor:
         self._reset_after_fork()
@@ -177,13 +177,13 @@ class RequestBudget:
         """Ask for the slot once; return the seconds after which to ask again, 0 if the slot was taken."""
 
         def ask(book: Book, now: float) -> tuple[float, Ticket | None]:
-            after = self._last_turns[wait.priority]
+            after = self._last_start_tags[wait.priority]
             ticket = wait.ticket or book.new_ticket(number=wait.number, priority=wait.priority, after=after)
             return book.ask(ticket, process=self._process, now=now, rules=self.rules)
 
         seconds, ticket = self._transact(ask, fallback=lambda: (self._fallback.ask(), wait.ticket))
         if ticket is not None and wait.ticket is None:
-            self._last_turns[wait.priority] = max(self._last_turns[wait.priority], ticket.turn)
+            self._last_start_tags[wait.priority] = max(self._last_start_tags[wait.priority], ticket.start_tag)
         wait.ticket = ticket
         return min(seconds, self._patience_left(wait)) if seconds > 0 else 0.0
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
-from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 
@@ -14,21 +14,32 @@ class Slot:
     """
     The right to send one request.
 
-    :param taken_at: when, on this process' monotonic clock.
-    :param waited: seconds that it was waited for.
+    :param budget: the budget that counts it; None if none does.
+    :param good_until: on this process' monotonic clock. The exchange counts a request when it arrives: one that arrives
+        later counts there for longer than its slot counts in the budget.
     """
 
-    priority: Priority
-    taken_at: float
-    waited: float
+    budget: object
+    good_until: float
     _unused: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def use(self) -> None:
+    @property
+    def is_late(self) -> bool:
+        """Whether a request must not be sent with it any more."""
+        return time.monotonic() > self.good_until
+
+    def use(self, *, budget: object) -> None:
         """
         Give the slot to a request.
 
-        :raises QuoineInputError: another request had it before.
+        :param budget: that the request is counted by.
+        :raises QuoineInputError: another budget counts the slot, or another request had it before.
         """
+        if self.budget is not budget:
+            raise QuoineInputError(
+                "This slot is of another request budget than the request's. Nothing was sent. Take the slot from the "
+                "client that sends the request."
+            )
         # Nobody unlocks it: of several threads one gets it, once.
         if not self._unused.acquire(blocking=False):
             raise QuoineInputError(

@@ -98,7 +98,7 @@ class MarketFeed:
             async with asyncio.timeout(IDLE_INTERVAL):
                 await stream.news()
             await asyncio.sleep(CONFLATION)
-        async with stream.turn():
+        async with stream.decoding():
             bid, ask = (self._best_price(stream, side) for side in (Side.BUY, Side.SELL))
         state = MarketState(
             at=datetime.now(UTC),

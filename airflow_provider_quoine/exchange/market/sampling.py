@@ -103,14 +103,14 @@ class Sampler:
 
     async def parse(self, *, due_at: datetime) -> Snapshot | None:
         """
-        Parse the stored events. Samplers of one connection take turns, so that other tasks run between them.
+        Parse the stored events. Samplers of one connection do so one at a time, and other tasks run in between.
 
         :param due_at: when the snapshot was due.
         :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
         :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
         self.problem, stale = "", bool(self.silent)
-        async with self.stream.turn():
+        async with self.stream.decoding():
             try:
                 snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=stale)
             except QuoineStreamDataError as error:

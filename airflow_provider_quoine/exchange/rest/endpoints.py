@@ -1,4 +1,4 @@
-"""The endpoints of the REST API as a table (api-reference I), with what each one is in terms of care."""
+"""The endpoints of the REST API (api-reference I), and which of them must not be called twice."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Endpoint:
     One endpoint.
 
     :param name: its name in metrics; that of the client's method.
-    :param what: the action of a call, as a message begins.
+    :param what: the action of a call, as the beginning of a message.
     :param method: HTTP method.
     :param path: below the base URL; ``{}`` stands for an id.
-    :param writes: whether it changes or sends something, so must not be repeated blindly.
-    :param answers_with_secret: whether a success may hold a secret, so must not be quoted.
+    :param writes: whether it changes or sends something. Such a call is never repeated by a program.
+    :param answers_with_secret: whether a success may hold a secret. No error quotes such a body.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Endpoint:
     answers_with_secret: bool = False
 
     def at(self, identifier: str) -> Endpoint:
-        """Give the endpoint with an id (checked already) in its path."""
+        """Return the endpoint with an id in its path; the caller has checked the id."""
         return replace(self, path=self.path.format(identifier))
 
 
@@ -45,7 +45,7 @@ USER_STATUS = Endpoint(
     writes=False,
     answers_with_secret=True,
 )
-# A GET that sends an e-mail or SMS: a write in disguise (facts, Withdrawals).
+# A GET, but it sends an e-mail or SMS (facts, Withdrawals).
 AUTH_CODE_REQUEST = Endpoint(
     name="request_auth_code",
     what="Requesting the authentication code",

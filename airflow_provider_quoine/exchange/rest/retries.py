@@ -95,11 +95,11 @@ class RequestRunner:
         Send one request; retry a read.
 
         :param send: sends it once.
-        :param slot: for the first attempt; None takes one now.
-        :raises QuoineInputError: the slot was used before; nothing was sent.
+        :param slot: for the first attempt; None takes one now. If it is late, one is taken in its place.
+        :raises QuoineInputError: the slot was used before, or is of another budget; nothing was sent.
         :raises QuoineError: of the last attempt.
         """
-        slots = [slot] if slot else []
+        slots = [self._use(slot)] if slot else []
 
         def attempt() -> Result:
             return self._attempt(endpoint, send, slots.pop() if slots else self.take_slot())
@@ -110,10 +110,13 @@ class RequestRunner:
         return result
 
     def _free_slot(self) -> Slot:
-        return Slot(priority=self._priority, taken_at=time.monotonic(), waited=0.0)
+        return Slot(budget=None, good_until=math.inf)
+
+    def _use(self, slot: Slot) -> Slot:
+        slot.use(budget=self._budget)
+        return self.take_slot() if slot.is_late else slot
 
     def _attempt(self, endpoint: Endpoint, send: Callable[[], Result], slot: Slot) -> Result:
-        slot.use()
         began, outcome, pause = time.monotonic(), "ok", None
         try:
             return send()

@@ -30,24 +30,24 @@ class _SharedTlsSocket(ssl.SSLSocket):
     is never held while waiting for the network. Works on a socket that is set non-blocking.
     """
 
-    _turn: threading.Lock
+    _lock: threading.Lock
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _SharedTlsSocket:
         self = super().__new__(cls, *args, **kwargs)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         return self
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         # Without a time-out: a key update brings no data, and the heartbeat finds a dead peer.
-        return self._take_turns(lambda: super(_SharedTlsSocket, self).recv(buflen, flags), None)
+        return self._locked(lambda: super(_SharedTlsSocket, self).recv(buflen, flags), None)
 
     def send(self, data: Any, flags: int = 0) -> int:
-        return self._take_turns(lambda: super(_SharedTlsSocket, self).send(data, flags), STALL_SECONDS)
+        return self._locked(lambda: super(_SharedTlsSocket, self).send(data, flags), STALL_SECONDS)
 
-    def _take_turns(self, call: Callable[[], _Result], limit: float | None) -> _Result:
+    def _locked(self, call: Callable[[], _Result], limit: float | None) -> _Result:
         while True:
             try:
-                with self._turn:
+                with self._lock:
                     return call()
             except ssl.SSLWantReadError:
                 wanted = select.POLLIN

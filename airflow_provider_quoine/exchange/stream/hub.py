@@ -46,7 +46,7 @@ class StreamHub:
 
     def __init__(self, key: _Key) -> None:
         loop, endpoint, timing = self._key = key
-        self.turns = asyncio.Lock()
+        self.decode_lock = asyncio.Lock()
         self._listeners: dict[Listener, None] = {}
         inboxes = Inboxes(loop)
         self._subscriptions = Subscriptions(timing=timing, inboxes=inboxes, refuse=self._refuse_channel)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
 
-_EVENTS_PER_TURN = 100
-"""Events handed out in a row before the event loop gets a turn, so that a burst starves no other trigger."""
+_EVENTS_IN_A_ROW = 100
+"""Events handed out in a row before the event loop runs its other tasks, so that a burst starves no other trigger."""
 
 
 class PusherStream:
@@ -163,21 +163,21 @@ class PusherStream:
         await self._listener.wait_for_news()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def decoding(self) -> AsyncIterator[None]:
         """
-        Wait for this stream's turn to decode: ``async with stream.turn(): ...``.
+        Wait until this stream may decode: ``async with stream.decoding(): ...``.
 
-        The streams of a connection take turns, first come, first served. Between two turns the event loop runs its
+        The streams of a connection decode one at a time, first come, first served. In between, the event loop runs its
         other tasks, so a thousand snapshots that are due at once do not block it.
 
         :raises QuoineInputError: if the stream was not entered.
         """
         if self._hub is None:
-            raise QuoineInputError("Enter the stream before asking for its turn.")
-        at_once = not self._hub.turns.locked()
-        async with self._hub.turns:
+            raise QuoineInputError("Enter the stream before decoding its events.")
+        at_once = not self._hub.decode_lock.locked()
+        async with self._hub.decode_lock:
             if at_once:
-                # A stream that had to wait gets its turn in a new round of the event loop. So must this one.
+                # A stream that had to wait gets the lock in a new round of the event loop. So must this one.
                 await asyncio.sleep(0)
             yield
 
@@ -193,7 +193,7 @@ class PusherStream:
         :raises QuoineStreamError: when the stream cannot go on.
         """
         self._handed_out += 1
-        if self._handed_out % _EVENTS_PER_TURN == 0:
+        if self._handed_out % _EVENTS_IN_A_ROW == 0:
             await asyncio.sleep(0)
         while True:
             message = await self._listener.take()

@@ -68,9 +68,9 @@ class FrameReceiver:
         missing = count - (len(self._data) - self._at)
         if missing <= 0:
             return
-        parts = [self._data[self._at :]]
+        chunks = [self._data[self._at :]]
         while missing > 0:
-            part = self._receive(_CHUNK)
-            parts.append(part)
-            missing -= len(part)
-        self._data, self._at = b"".join(parts), 0
+            chunk = self._receive(_CHUNK)
+            chunks.append(chunk)
+            missing -= len(chunk)
+        self._data, self._at = b"".join(chunks), 0

@@ -46,7 +46,7 @@ class Exchange:
         self.book = Book()
         self.now = 1000.0
         self.taken: list[tuple[float, Caller]] = []
-        self.last_turns: Counter[tuple[int, Priority]] = Counter()
+        self.last_start_tags: Counter[tuple[int, Priority]] = Counter()
 
     def ask(self, caller: Caller) -> bool:
         """Ask once at the caller's time; True if it got its slot."""
@@ -55,9 +55,9 @@ class Exchange:
         if caller.ticket is None:
             key = (caller.process, caller.priority)
             caller.ticket = self.book.new_ticket(
-                number=caller.number, priority=caller.priority, after=self.last_turns[key] - 1
+                number=caller.number, priority=caller.priority, after=self.last_start_tags[key] - 1
             )
-            self.last_turns[key] = caller.ticket.turn + 1
+            self.last_start_tags[key] = caller.ticket.start_tag + 1
             caller.began = self.now
         wait, caller.ticket = self.book.ask(caller.ticket, process=caller.process, now=self.now, rules=self.rules)
         # Through bytes and back, as every store does.

@@ -299,8 +299,7 @@ def test_a_late_request_counts_twice(where: str) -> None:
     slot = budget.acquire(priority=NORMAL)
     budget.request_ended(slot)
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 1
-    late = Slot(priority=NORMAL, taken_at=slot.taken_at - RULES.margin_seconds, waited=slot.waited)
-    budget.request_ended(late)
+    budget.request_ended(Slot(budget=budget, good_until=slot.good_until - RULES.margin_seconds))
     assert open_store(where, RULES).transact(lambda book, _: len(book.times)) == 2
 
 
@@ -342,7 +341,7 @@ async def test_the_event_loop_goes_on_while_many_wait_and_the_book_is_locked(tmp
     with book.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         await budget.acquire_async(priority=POLLING)
-    # Its turn, before it is over.
+    # So that it sees the last hold.
     await asyncio.sleep(0.05)
     watching.cancel()
     assert longest < 0.25

@@ -61,7 +61,7 @@ class Seen(Observer):
 class Exchange:
     """A sandbox with one withdrawal, and a budget for it."""
 
-    def __init__(self, folder: Path, **settings: int) -> None:
+    def __init__(self, folder: Path, **settings: float) -> None:
         self.server = SandboxServer(SandboxSettings(pace=None, **settings))  # type: ignore[arg-type]
         user = add_user(self.server.exchange, password="Passw0rd-of-the-test", state="APPROVED")
         self.auth = ApiAuth(str(user.user_id), user.api_secret)
@@ -240,12 +240,45 @@ def test_a_slot_is_good_for_one_request(exchange: Exchange, client: QuoineClient
     assert (exchange.slots(), exchange.requests()) == (1, 1)
 
 
+def test_a_slot_of_another_budget_is_refused(
+    exchange: Exchange, client: QuoineClient, make_client: MakeClient, tmp_path: Path
+) -> None:
+    other = RequestBudget(store=FileStore(path=tmp_path / "other", rules=RULES), rules=RULES)
+    for stranger in (
+        make_client(exchange.server.url, auth=exchange.auth, budget=other),
+        make_client(exchange.server.url, auth=exchange.auth),
+    ):
+        for taker, sender in ((client, stranger), (stranger, client)):
+            with pytest.raises(QuoineInputError, match=r"of another request budget.*Nothing was sent"):
+                sender.get_withdrawal(withdrawal_id=exchange.withdrawal_id, slot=taker.take_slot())
+    assert exchange.requests() == 0
+
+
+def test_slots_that_are_held_until_their_window_is_over_do_not_break_the_limit(
+    tmp_path: Path, make_client: MakeClient
+) -> None:
+    rules = Rules(limit=3, window=1.0, margin=0.1)
+    exchange = Exchange(tmp_path, limit=rules.limit, window=rules.window)
+    budget = RequestBudget(store=FileStore(path=exchange.book, rules=rules), rules=rules)
+    with exchange.server:
+        client = make_client(exchange.server.url, auth=exchange.auth, budget=budget)
+        held = [client.take_slot() for _ in range(rules.limit)]
+        # The next one is free once those count no longer.
+        held += [client.take_slot() for _ in range(rules.limit)]
+        with ThreadPoolExecutor(len(held)) as threads:
+            for found in [
+                threads.submit(client.get_withdrawal, withdrawal_id=exchange.withdrawal_id, slot=slot) for slot in held
+            ]:
+                assert found.result().id == exchange.withdrawal_id
+        assert exchange.control.state()["rate_limit"]["busiest_window"] <= rules.limit
+
+
 def test_of_many_threads_one_gets_the_slot(exchange: Exchange, client: QuoineClient) -> None:
     slot = client.take_slot()
 
     def use(_: int) -> bool:
         try:
-            slot.use()
+            slot.use(budget=exchange.budget)
         except QuoineInputError:
             return False
         return True

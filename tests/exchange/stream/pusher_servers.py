@@ -63,6 +63,11 @@ async def websocket_server(script: Script, *, tls: SSLContext | None = None) -> 
         yield PusherEndpoint(key=KEY, host="127.0.0.1", port=port, tls=tls is not None)
 
 
+async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept a connection and say nothing."""
+    await reader.read()
+
+
 @asynccontextmanager
 async def tcp_server(script: TcpScript) -> AsyncIterator[PusherEndpoint]:
     """Run a script for every TCP connection."""

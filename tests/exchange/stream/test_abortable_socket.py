@@ -11,15 +11,10 @@ import ssl
 import sys
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
@@ -28,6 +23,7 @@ from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 from tests.exchange.stream.pusher_servers import (
     GREETING,
     KEY,
+    accept_only,
     black_hole,
     confirm,
     greet_and_confirm,
@@ -35,38 +31,6 @@ from tests.exchange.stream.pusher_servers import (
     websocket_server,
 )
 from tests.support.streams import open_stream, ready, stream_threads, until
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stream")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
-    return path
-
-
-@pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +131,6 @@ def test_a_thread_may_write_while_another_reads_over_tls(tls: ssl.SSLContext, ce
         sys.setswitchinterval(interval)
     assert counted["read"] >= amount
     assert counted["answered"] >= amount
-
-
-async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 @pytest.mark.parametrize("phase", ["tcp", "tls", "proxy"])

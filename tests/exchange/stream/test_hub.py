@@ -185,11 +185,13 @@ async def test_a_defect_of_our_own_reaches_all_instead_of_leaving_them_waiting(
     assert "defect of this package" in caplog.text
 
 
-async def test_turns_go_round_and_leave_the_loop_to_others_in_between(quiet_sandbox: SandboxServer) -> None:
+async def test_streams_decode_one_at_a_time_and_leave_the_loop_to_others_in_between(
+    quiet_sandbox: SandboxServer,
+) -> None:
     order: list[Any] = []
 
     async def decode(stream: PusherStream, number: int) -> None:
-        async with stream.turn():
+        async with stream.decoding():
             order.append(number)
 
     async def beat() -> None:

@@ -113,9 +113,9 @@ async def test_one_that_is_cancelled_while_joining_takes_nothing_from_the_others
                 await next_event(stream)
 
     endpoint = endpoint_of(quiet_sandbox)
-    for turns in range(10):
+    for rounds in range(10):
         users = [asyncio.create_task(use(endpoint)) for _ in range(5)]
-        for _ in range(turns):
+        for _ in range(rounds):
             await asyncio.sleep(0)
         async with open_stream(endpoint, BIDS) as stream:
             for user in users:

@@ -251,12 +251,12 @@ async def test_a_cancelled_consumer_leaves_nothing_even_if_cancelled_again(quiet
 
 
 async def test_a_full_queue_does_not_keep_the_event_loop_to_itself() -> None:
-    turns = 0
+    rounds = 0
 
     async def others() -> None:
-        nonlocal turns
+        nonlocal rounds
         while True:
-            turns += 1
+            rounds += 1
             await asyncio.sleep(0)
 
     with SandboxServer(SandboxSettings(market_rate=2_000)) as sandbox:
@@ -266,7 +266,7 @@ async def test_a_full_queue_does_not_keep_the_event_loop_to_itself() -> None:
             for _ in range(1_000):
                 await anext(stream)
             other.cancel()
-    assert turns >= 10
+    assert rounds >= 10
 
 
 def test_a_stream_of_no_channel_is_refused() -> None:

@@ -51,6 +51,7 @@ from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 from tests.exchange.stream.pusher_servers import (
     GREETING,
     KEY,
+    accept_only,
     confirm,
     greet_and_confirm,
     greeting,
@@ -68,10 +69,6 @@ async def say_nothing(connection: ServerConnection) -> None:
 async def greet_only(connection: ServerConnection) -> None:
     await connection.send(GREETING)
     await connection.wait_closed()
-
-
-async def accept_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_worker_that_wakes_up_after_its_successor_sends_nothing(environment: E
 def test_a_worker_that_wakes_up_after_a_person_has_settled_pays_nothing(
     environment: Environment, moment: Moment, by_hand: bool
 ) -> None:
-    """Findings, M1: Airflow fails the task by heartbeat, a person settles the payment, the worker wakes up, a clear."""
+    """Airflow fails the task by heartbeat, a person settles the payment, the worker wakes up, a clear."""
     user = environment.next_user()
     run = environment.trigger("withdraw_0", user, moment=moment, signal="SIGSTOP", conn="money_brief")
     worker, task = wait_until_frozen(environment)

@@ -106,7 +106,6 @@ def test_a_withdrawal_that_is_paid_by_hand_is_held_first(environment: Environmen
 
 
 def test_a_deleted_run_whose_id_is_taken_again_pays_nothing(environment: Environment) -> None:
-    """Findings, M6."""
     user = environment.next_user()
     run = environment.trigger("withdraw_0", user)
     environment.wait(run, "success")
