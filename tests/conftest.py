@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
@@ -24,6 +24,19 @@ hypothesis.settings.load_profile("side_by_side")
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="quoine-tests-")
 os.environ["AIRFLOW_HOME"] = AIRFLOW_HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, None, None]:
+    """
+    Keep what the tests import out of all garbage collections: Airflow, above all.
+
+    It stays to the end, and looking through it takes 0.3 s each time.
+    """
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
