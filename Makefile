@@ -19,7 +19,7 @@ PORT ?=
 # Most tests wait most of the time, so more of them than there are cores run at once.
 WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
+SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -28,32 +28,36 @@ LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), WORKERS=6 (how many tests run at once),"
+	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), WORKERS=6 (how many tests of unit run at once),"
 	@echo "          ARGS (for test: make test ARGS=tests/hooks runs these, one by one), ONCE=1 and PORT=8080 (for demo)"
 
 demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, until Ctrl-C (ONCE=1: ends by itself)
 	@$(BIN)/python -m tools.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 unit: $(READY) ## Run the tests that need no Airflow process, in a minute
-	$(SIDE_BY_SIDE) -m "not airflow and not system and not alone and not cluster and not clients"
+	$(SIDE_BY_SIDE) -m "not airflow and not system and not long and not paced and not alone and not cluster and not clients"
 
 ifdef ARGS
 test: $(READY)
 	$(PYTEST) $(ARGS)
 else
 test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
-	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients"
-	$(SIDE_BY_SIDE) -m "system and not alone"
-	$(PYTEST) -m "alone and not cluster"
+	$(MAKE) unit
+	$(MAKE) --jobs=2 --output-sync=target test-system test-airflow
+	$(MAKE) test-alone
 endif
 
-test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process
-	$(SIDE_BY_SIDE) -m airflow
+# The tests of a whole Airflow wait most of the time, but not for ever: the processor is theirs first. Each process of
+# these makes Airflow's API servers for itself, for ten seconds of processor time.
+test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process, and what takes a minute of processor
+	nice $(PYTEST) --numprocesses 3 --dist worksteal -m "airflow or long"
 
+# A group of tests that share an Airflow is run by one process.
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
-	$(SIDE_BY_SIDE) -m "system and not alone"
+	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone"
 
-test-alone: $(READY) ## Run the tests that need a quiet machine, one by one
+test-alone: $(READY) ## Run the tests that need a quiet machine: captures three at a time, the others one by one
+	$(PYTEST) --numprocesses 3 --dist worksteal -m paced
 	$(PYTEST) -m "alone and not cluster"
 
 test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-server and PostgreSQL)
@@ -66,8 +70,8 @@ test-captures: $(READY) ## Capture for 10 minutes over a bad network, through tw
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
-	$(SIDE_BY_SIDE) -m "not system and not alone and not cluster and not clients" --cov --cov-report=
-	$(PYTEST) -m "alone and not cluster" --cov --cov-append --cov-report=term-missing:skip-covered
+	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients" --cov --cov-report=
+	$(PYTEST) -m "(paced or alone) and not cluster" --cov --cov-append --cov-report=term-missing:skip-covered
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check

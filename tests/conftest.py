@@ -6,13 +6,14 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from tests.support.heap import kept
 
 pytest_plugins = ["tests.support.airflow_fixtures"]
 
@@ -24,6 +25,13 @@ hypothesis.settings.load_profile("side_by_side")
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="quoine-tests-")
 os.environ["AIRFLOW_HOME"] = AIRFLOW_HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, None, None]:
+    """Import what the tests import."""
+    with kept():
+        yield
 
 
 def pytest_unconfigure() -> None:
@@ -39,9 +47,7 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def heap_of_its_own() -> Iterator[None]:
+def heap_of_its_own() -> None:
     """Keep the objects of earlier tests out of garbage collections, which hold the event loop for 0.1 s and more."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()

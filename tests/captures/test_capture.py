@@ -29,7 +29,7 @@ from tests.captures.capturing import check, files, lines, run, start, stop, summ
 from tests.support.streams import LIMIT, stream_threads, until
 
 # A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paced
 
 Begin = Callable[..., CaptureSpec]
 

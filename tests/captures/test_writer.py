@@ -20,7 +20,7 @@ from tests.captures.capturing import check, files, lines, run, start, summary_of
 from tests.support.streams import LIMIT, until
 
 # A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.paced
 
 Begin = Callable[..., CaptureSpec]
 

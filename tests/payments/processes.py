@@ -39,9 +39,11 @@ class Processes:
     """Some processes that begin each piece of work at the same moment."""
 
     def __init__(self) -> None:
-        spawn = multiprocessing.get_context("spawn")
+        # Forks of one process that has imported what they need, and of nothing else that a test has.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         self._pool = ProcessPoolExecutor(
-            PROCESSES, mp_context=spawn, initializer=_begin_process, initargs=(spawn.Barrier(PROCESSES),)
+            PROCESSES, mp_context=context, initializer=_begin_process, initargs=(context.Barrier(PROCESSES),)
         )
 
     def run(self, work: Callable[..., list[Any]], *given: Any) -> list[Any]:

@@ -273,7 +273,7 @@ class Histories(RuleBasedStateMachine):
         assert len(self.exchange.carried) == 1
 
 
-@pytest.mark.alone
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_no_history_pays_twice_or_is_stuck() -> None:
     run_state_machine_as_test(

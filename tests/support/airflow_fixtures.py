@@ -21,6 +21,7 @@ import pytest
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from tests.support.heap import kept
 
 REPOSITORY = Path(__file__).parents[2]
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
@@ -57,9 +58,18 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -
     home = Path(os.environ["AIRFLOW_HOME"])
     if worker_id == "master":
         make_database(home)
-        return
-    # The processes of pytest-xdist share one folder above their own: the first makes the database, the others copy it.
-    shared = tmp_path_factory.getbasetemp().parent / "airflow"
+    else:
+        # The processes of pytest-xdist share one folder above their own.
+        copy_database(home, tmp_path_factory.getbasetemp().parent / "airflow")
+    with kept():
+        from airflow.sdk.execution_time.supervisor import in_process_api_server
+
+        # What tasks in this process ask; it is made on first use.
+        assert in_process_api_server().app
+
+
+def copy_database(home: Path, shared: Path) -> None:
+    """Copy Airflow's database into its home; the first process that asks makes it."""
     shared.mkdir(exist_ok=True)
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

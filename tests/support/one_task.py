@@ -21,6 +21,7 @@ from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import IN_DOUBT, Kind
 from airflow_provider_quoine.payments.users import user_reference
+from tests.support.heap import kept
 
 FOLDER = Path(__file__).parent / "dags"
 BUNDLE = "tests"
@@ -273,10 +274,11 @@ def ledger_of_tests() -> Ledger:
 @cache
 def api() -> Any:
     """Airflow's API server, in this process, with a user logged in."""
-    from airflow.api_fastapi.app import create_app
-    from fastapi.testclient import TestClient
+    with kept():
+        from airflow.api_fastapi.app import create_app
+        from fastapi.testclient import TestClient
 
-    client = TestClient(create_app(apps="core"))
+        client = TestClient(create_app(apps="core"))
     token = client.get("/auth/token").json()["access_token"]
     client.headers["Authorization"] = f"Bearer {token}"
     return client

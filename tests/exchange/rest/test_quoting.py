@@ -36,19 +36,15 @@ PARTS = (
 
 
 def cpu_seconds(body: str) -> float:
-    """Measure what an answer's reading costs: the least of three times."""
-
-    def once() -> float:
-        began = time.thread_time()
-        scrub = Scrubber(("a secret", "another/secret=="))
-        answered = parse(body)
-        if isinstance(answered, str):
-            answered = scrub.hide(answered)
-        scrub(words(answered))
-        scrub(excerpt(answered))
-        return time.thread_time() - began
-
-    return min(once() for _ in range(3))
+    """Measure what an answer's reading costs."""
+    began = time.thread_time()
+    scrub = Scrubber(("a secret", "another/secret=="))
+    answered = parse(body)
+    if isinstance(answered, str):
+        answered = scrub.hide(answered)
+    scrub(words(answered))
+    scrub(excerpt(answered))
+    return time.thread_time() - began
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,7 +63,8 @@ def test_the_time_grows_with_the_length_only(start: list[str], repeated: list[st
     unit = "".join(repeated)
     short, long = (("".join(start) + unit * (size // len(unit))) for size in (16_000, 256_000))
     # Sixteen times the length: 256 times the time if it were quadratic. Below 20 ms it is noise.
-    assert cpu_seconds(long) < max(0.02, 64 * cpu_seconds(short))
+    allowed = max(0.02, 64 * min(cpu_seconds(short) for _ in range(3)))
+    assert any(cpu_seconds(long) < allowed for _ in range(3))
 
 
 @pytest.mark.parametrize("unit", ["<", "&", '"', "<p>", "<style>", " ", "<div a='", "&#9", "[", '{"a":'])
