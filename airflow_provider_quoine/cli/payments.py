@@ -13,6 +13,7 @@ import pwd
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from airflow.models.variable import Variable
 from sqlalchemy.exc import SQLAlchemyError
@@ -118,6 +119,8 @@ def exists_(args: Namespace) -> None:
     with _ledger() as ledger:
         order = _find(ledger, args).order
         said = _compare(order, args)
+        if args.conn_id:
+            order = replace(order, conn_id=args.conn_id, credentials_variable=args.credentials_variable or "")
         ledger.exists(order, exchange_id=args.identifier, who=_person(), why=args.why)
     _say(said)
     _say(WRITTEN)

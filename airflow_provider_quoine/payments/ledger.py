@@ -175,12 +175,20 @@ class Ledger:
             at.append(order, Step.SENDING, actor=task, attempt=attempt, policy=policy, in_doubt_until=until)
 
     def finish(
-        self, order: Order, *, attempt: str, step: Step, exchange_id: str | None = None, reason: str = ""
+        self,
+        order: Order,
+        *,
+        attempt: str,
+        step: Step,
+        exchange_id: str | None = None,
+        state: str = "",
+        reason: str = "",
     ) -> bool:
         """
         Write an attempt's result over its own ``sending``, and over nothing else.
 
         :param step: ``sent`` with the exchange's id, ``refused``, ``unknown``, or ``prepared`` if no byte left.
+        :param state: the exchange's word for where it stands there.
         :return: whether it was still its own; if not, a person has settled it meanwhile, and that stands.
         """
         with self.transaction() as at:
@@ -191,11 +199,12 @@ class Ledger:
                 if_owner=attempt,
                 step=step,
                 exchange_id=exchange_id,
+                state=state,
                 reason=reason,
                 **doubt,
             )
             event = str(step) if wrote else f"late_{step}"
-            at.append(order, event, actor=attempt, exchange_id=exchange_id, reason=reason)
+            at.append(order, event, actor=attempt, exchange_id=exchange_id, state=state, reason=reason)
             return wrote
 
     def confirm(self, order: Order, *, task: str) -> None:
@@ -258,11 +267,13 @@ class Ledger:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.step}: there is nothing to settle. Nothing was changed."
                 )
+            at.keep_names(order)
             at.change(
                 order,
                 if_step=IN_DOUBT | {Step.HELD, Step.SENT},
                 step=Step.SENT,
                 exchange_id=exchange_id,
+                state="",
                 reason=why,
                 in_doubt_until=None,
                 reserved_at=func.coalesce(PAYMENTS.c.reserved_at, as_text(at.now)),
