@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, exists, select
 
 from airflow_provider_quoine.payments.records import SATOSHIS, Event
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, PAYMENTS, Step
+from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, PAYMENTS, Note, Step
 from airflow_provider_quoine.payments.transaction import as_text, event_of
 
 DETAILS = ("account", "user_id", "address", "amount")
 """Of the order, as its first event has them."""
 
-REPLAYED = (*DETAILS, "step", "owner", "exchange_id", "policy", "reserved_at", "in_doubt_until")
+REPLAYED = (*DETAILS, "step", "owner", "exchange_id", "policy", "reserved_at", "in_doubt_until", "state")
 """What follows from the events."""
 
 KEY = ("exchange", "kind", "reference")
@@ -39,7 +39,7 @@ def replay(events: Iterable[Event]) -> dict[str, Any]:
     :param events: of one payment, the oldest first.
     :return: of :data:`REPLAYED`; times as the tables have them.
     """
-    row: dict[str, Any] = dict.fromkeys(REPLAYED)
+    row: dict[str, Any] = dict.fromkeys(REPLAYED) | {"state": ""}
     for event in events:
         if row["step"] is None:
             row.update({name: event.data.get(name) for name in DETAILS}, step=event.event)
@@ -50,8 +50,12 @@ def replay(events: Iterable[Event]) -> dict[str, Any]:
             row.update(DECISIONS[event.event])
             if event.event == "exists":
                 row.update(exchange_id=event.data["exchange_id"], reserved_at=row["reserved_at"] or as_text(event.at))
+                row["state"] = ""
+        elif event.event == Note.SEEN:
+            row["state"] = event.data["state"]
         elif event.event in set(Step):
-            row.update(step=event.event, exchange_id=event.data["exchange_id"])
+            # An event of the first schema has no state.
+            row.update(step=event.event, exchange_id=event.data["exchange_id"], state=event.data.get("state", ""))
             if event.event not in IN_DOUBT:
                 row["in_doubt_until"] = None
     return row

@@ -102,7 +102,10 @@ class Kind(StrEnum):
 
 
 class Note(StrEnum):
-    """An event that says what people did, and changes no step."""
+    """An event that says what people did, or what was seen, and changes no step."""
+
+    SEEN = "seen"
+    """The exchange has it in another state than when it was looked up before."""
 
     APPROVAL_ASKED = "approval_asked"
     APPROVED = "approved"
