@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
 from airflow_provider_quoine.payments.chain import faults as chain_faults
-from airflow_provider_quoine.payments.records import Event, Order, Payment, Pin
+from airflow_provider_quoine.payments.records import Event, Head, Order, Payment, Pin
 from airflow_provider_quoine.payments.refusals import (
     LedgerUnusableError,
     PaymentRefusedError,
@@ -55,6 +55,9 @@ from airflow_provider_quoine.payments.transaction import (
     of_order,
     payment_of,
 )
+
+READ_AT_ONCE = 1000
+"""Events that are in memory."""
 
 
 class Ledger:
@@ -343,6 +346,40 @@ class Ledger:
         query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
         with self._reading() as connection:
             return [event_of(row) for row in connection.execute(query).mappings()]
+
+    def span(self, *, since: datetime, until: datetime) -> tuple[Head, int, int]:
+        """
+        Find the events of a period.
+
+        A clock that was set back does not tear them apart: all from the first to the last one belong to it.
+
+        :param until: is not in it.
+        :return: the last event of the ledger, and the numbers of the first and the last one of the period; the last one
+            is one less than the first if there is none.
+        """
+        number, at = EVENTS.c.number, EVENTS.c.at
+        within = select(func.min(number), func.max(number)).where(at >= as_text(since), at < as_text(until))
+        earlier = select(func.max(number)).where(at < as_text(since))
+        with self.transaction() as found:
+            first, last = found.connection.execute(within).one()
+            if first is None:
+                last = found.connection.execute(earlier).scalar() or 0
+            return found.head, first or last + 1, last
+
+    def events(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+        """Give the columns of some events, in their order."""
+        # By parts: who takes them may be slow, and a query that stays open keeps SQLite's log growing.
+        for start in range(first, last + 1, READ_AT_ONCE):
+            part = EVENTS.c.number.between(start, min(start + READ_AT_ONCE - 1, last))
+            with self._reading() as connection:
+                rows = connection.execute(select(EVENTS).where(part).order_by(EVENTS.c.number)).mappings().all()
+            yield from map(dict, rows)
+
+    def hashes(self, numbers: list[int]) -> dict[int, str]:
+        """Return the hashes of some events; of those that there are."""
+        query = select(EVENTS.c.number, EVENTS.c.hash).where(EVENTS.c.number.in_(numbers))
+        with self._reading() as connection:
+            return {row.number: row.hash for row in connection.execute(query)}
 
     @property
     def identity(self) -> str:
