@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 
 from airflow_provider_quoine.payments.reconciliation import Finding, FindingKind
+
+WIDTH = 100
+"""Characters of a line."""
 
 ADVICE = {
     FindingKind.MISSING: "The exchange does not know the id. Look at its page for the user, or ask it. An id that a "
@@ -31,6 +35,11 @@ def table(findings: Iterable[Finding]) -> Iterator[str]:
     for row in rows:
         stands = f"{row.payment.step} {row.payment.state}".strip()
         yield f"{row.kind:14} {row.payment.order.reference:24} {row.payment.exchange_id or '-':10} {stands}"
-        yield f"{'':14} {row.what}"
+        yield from _wrapped(row.what, indent=" " * 15)
     for kind in dict.fromkeys(row.kind for row in rows):
-        yield f"{kind}: {ADVICE[kind]}"
+        yield from _wrapped(f"{kind}: {ADVICE[kind]}", indent="")
+
+
+def _wrapped(text: str, *, indent: str) -> list[str]:
+    # Airflow's log view does not wrap.
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False)
