@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from airflow_provider_quoine.payments import reconciliation
 from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Report
 from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.schema import Kind, Note, Step
+from tests.payments.processes import open_ledger, payment
 from tests.support.reconciled import LOOK_UP, World
 
 ANOTHER_ADDRESS = "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"
@@ -222,3 +223,21 @@ def test_every_look_up_waits_behind_everything_urgent(world: World, monkeypatch:
     with world.sandbox:
         world.reconcile()
     assert priorities == [Priority.POLLING]
+
+
+def test_either_database_is_read_and_written(where: str) -> None:
+    ledger = open_ledger(where)
+    for number, (step, id_) in enumerate({Step.UNKNOWN: None, Step.SENT: "5001", Step.REFUSED: None}.items()):
+        order = payment(number)
+        ledger.prepare(order, actor="task")
+        ledger.start_sending(order, attempt="a", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
+        ledger.finish(order, attempt="a", step=step, exchange_id=id_, state="pending" if id_ else "")
+    report = reconciliation.Reconciliation(
+        ledger=ledger, final_for=timedelta(0), stuck_after=timedelta(0), actor="task"
+    ).run()
+    # Nobody has told the ledger by which connection they were sent.
+    assert found(report) == {("invoice-0", FindingKind.IN_DOUBT), ("invoice-1", FindingKind.NOT_LOOKED_UP)}
+    head, first, last = ledger.span(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
+    events = list(ledger.events(first, last))
+    assert (first, last, head.number, len(events)) == (1, 9, 9, 9)
+    assert ledger.hashes([9, 10]) == {9: events[-1]["hash"]} == {9: head.hash}
