@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from airflow.sdk import Asset
@@ -15,6 +16,17 @@ from tests.support.one_task import OneTask
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
+MAPPED = """
+from airflow.sdk import DAG, Asset
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+
+with DAG("mapped", schedule=None):
+    QuoineWithdrawalSensor.partial(task_id="wait", credentials_variable="user_key", poke_interval=0.1).expand_kwargs(
+        [{{"withdrawal_id": "{paid}", "payment_reference": "invoice-1"}}]
+    )
+with DAG("consumer", schedule=[Asset(name="quoine_withdrawals", uri="quoine://withdrawals")]):
+    pass
+"""
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
@@ -91,3 +103,28 @@ def test_a_user_who_is_approved_is_an_event(
     assert told == events * [
         {"event_id": f"user/{payer}/APPROVED", "id": payer, "state": "APPROVED", "connection": "quoine_default"}
     ]
+
+
+def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
+    exchange: SandboxControl, code: None, tmp_path: Path
+) -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+    from airflow.models.asset import AssetDagRunQueue
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    paid = withdraw("_waiting").xcom()["id"]
+    (tmp_path / "mapped.py").write_text(MAPPED.format(paid=paid), encoding="utf-8")
+    bag = BundleDagBag(str(tmp_path), bundle_path=tmp_path, bundle_name="tests")
+    assert not bag.import_errors
+    sync_bag_to_db(bag, "tests", None)
+    with create_session() as session:
+        session.get_one(DagModel, "consumer").is_paused = False
+    done = bag.dags["mapped"].test()
+    assert str(done.state) == "success"
+    told = asset_events(WITHDRAWALS, run_id=done.run_id)
+    assert [(extra["id"], extra["reference"]) for extra in told] == [(paid, "invoice-1")]
+    with create_session() as session:
+        assert session.query(AssetDagRunQueue).filter_by(target_dag_id="consumer").count() == 1
+        session.query(AssetDagRunQueue).delete()
+        session.get_one(DagModel, "consumer").is_paused = True
