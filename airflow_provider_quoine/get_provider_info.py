@@ -75,10 +75,19 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": _modules("hooks", "quoine"),
         "operators": _modules(
-            "operators", "onboarding", "withdrawals", "approval", "authorization", "market_data", "capture"
+            "operators",
+            "onboarding",
+            "withdrawals",
+            "approval",
+            "authorization",
+            "market_data",
+            "capture",
+            "reconciliation",
         ),
         "sensors": _modules("sensors", "onboarding", "withdrawals", "market_events"),
         "triggers": _modules("triggers", "polling", "market_data", "market_events", "capture"),
+        # Without a handler of its own for the scheme, as Airflow wants it said.
+        "asset-uris": [{"schemes": ["quoine"], "handler": None}],
         "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
         "config": {

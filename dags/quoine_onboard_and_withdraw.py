@@ -77,6 +77,7 @@ with DAG(
     wait_for_withdrawal = QuoineWithdrawalSensor(
         task_id="wait_for_withdrawal",
         withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
+        payment_reference="{{ params.payment_reference }}",
         credentials_variable=user_key,
         deferrable=True,
         poke_interval=15,

@@ -51,6 +51,7 @@ with DAG(
     wait_for_withdrawal = QuoineWithdrawalSensor(
         task_id="wait_for_withdrawal",
         withdrawal_id="{{ ti.xcom_pull('authorize_withdrawal')['id'] }}",
+        payment_reference="{{ params.payment_reference }}",
         credentials_variable=USER_KEY,
         deferrable=True,
         poke_interval=15,

@@ -23,7 +23,7 @@ FLOORS = (
     {"exchange/rest", "exchange/market"},
     {"hooks"},
     {"payments", "waiting", "captures"},
-    {"links", "triggers", "failures"},
+    {"links", "triggers", "failures", "assets"},
     {"operators", "sensors", "forms"},
     {"cli"},
 )

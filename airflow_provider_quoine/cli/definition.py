@@ -48,7 +48,23 @@ COMMANDS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
     ("absent", "Record that a payment does not exist: once cleared, its task sends", (*WHICH, WHY)),
     ("stop", "Stop all payments: from now on nothing is sent", (WHY,)),
     ("resume", "Let payments go on", (WHY,)),
-    ("verify", "Name every event and payment of the ledger that was edited, removed or moved", ()),
+    (
+        "verify",
+        "Name every event and payment of the ledger, or of an export, that was edited, removed or moved",
+        (Arg(("--export",), help="Check this export instead, and that the ledger still has its events"),),
+    ),
+    (
+        "export",
+        "Write the ledger's events of some days as JSON Lines, and beside them what ties them to the chain",
+        (
+            Arg(
+                ("path",), help="File to write: a path, or a URI of any object store such as s3://connection@bucket/key"
+            ),
+            Arg(("--from",), required=True, dest="first", help="First day, such as 2026-11-01"),
+            Arg(("--to",), required=True, dest="last", help="Last day; it is in the export"),
+            Arg(("--timezone",), default="UTC", help="Whose days these are, such as Asia/Tokyo (%(default)s)"),
+        ),
+    ),
 )
 
 

@@ -13,11 +13,13 @@ import pwd
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from airflow.models.variable import Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy.exc import SQLAlchemyError
 
+from airflow_provider_quoine.cli.exports import Period, export, faults_of_export
 from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
@@ -121,6 +123,8 @@ def exists_(args: Namespace) -> None:
     with _ledger() as ledger:
         order = _find(ledger, args).order
         said = _compare(order, args)
+        if args.conn_id:
+            order = replace(order, conn_id=args.conn_id, credentials_variable=args.credentials_variable or "")
         ledger.exists(order, exchange_id=args.identifier, who=_person(), why=args.why)
     _say(said)
     _say(WRITTEN)
@@ -157,17 +161,45 @@ def resume_(args: Namespace) -> None:
 
 def verify_(args: Namespace) -> None:
     """
-    Check the chain of events.
+    Check the chain of events, in the ledger or in an export.
 
     :raises SystemExit: if an event was edited, removed, added or moved.
     """
-    with _ledger() as ledger:
-        faults = ledger.faults()
+    with _ledger() as ledger, _store(args.export):
+        faults = list(faults_of_export(ledger, args.export)) if args.export else ledger.faults()
     for fault in faults:
         _say(fault)
+    what = "export" if args.export else "ledger"
     if faults:
-        raise SystemExit(f"{len(faults)} faults: the ledger was changed by other means than this provider.")
-    _say("The chain of events is whole, and every payment follows from it.")
+        raise SystemExit(f"{len(faults)} faults: the {what} was changed by other means than this provider.")
+    whole = "The chain of events is whole, and every payment follows from it."
+    _say("The export is whole, and the ledger has its events." if args.export else whole)
+
+
+def export_(args: Namespace) -> None:
+    """
+    Write the events of some days to any object store.
+
+    :raises SystemExit: if the days are none, or the store refuses.
+    """
+    try:
+        period = Period.parse(args.first, args.last, args.timezone)
+    except ValueError as error:
+        raise SystemExit(f"This is no period: {error}. Nothing was written.") from None
+    with _ledger() as ledger, _store(args.path):
+        tie = export(ledger, args.path, period)
+    _say(
+        f"{tie.count} events from {tie.since} until {tie.until} ({tie.timezone}) are in {args.path}. Beside it, "
+        ".head.json ties them to the chain. Check both: airflow quoine payments verify --export"
+    )
+
+
+@contextmanager
+def _store(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ImportError, ValueError) as error:
+        raise SystemExit(f"{path} cannot be used: {type(error).__name__}: {error}") from None
 
 
 @contextmanager

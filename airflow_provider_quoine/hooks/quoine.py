@@ -68,15 +68,16 @@ class QuoineHook(BaseHook):
         """
         return self._credentials.api_id
 
-    def get_conn(self, *, priority: Priority = Priority.NORMAL) -> QuoineClient:
+    def get_conn(self, *, priority: Priority = Priority.NORMAL, read_attempts: int | None = None) -> QuoineClient:
         """
         Return a new client for this connection; the caller closes it (it is a context manager).
 
         :param priority: of its requests in the request budget. A client that polls sends a read once; other clients
             retry transient failures.
+        :param read_attempts: how often a read is sent at most; by default what the priority says.
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        return self._client(priority=priority, read_attempts=READ_ATTEMPTS[priority])
+        return self._client(priority=priority, read_attempts=read_attempts or READ_ATTEMPTS[priority])
 
     async def aget_stream_endpoint(self) -> PusherEndpoint:
         """

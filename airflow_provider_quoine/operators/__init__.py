@@ -1,4 +1,13 @@
 """Operators that a DAG imports."""
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["approval", "authorization", "capture", "market_data", "onboarding", "withdrawals"]
+__all__ = [
+    "approval",
+    "authorization",
+    "capture",
+    "findings",
+    "market_data",
+    "onboarding",
+    "reconciliation",
+    "withdrawals",
+]

@@ -154,6 +154,25 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 # Wiping had opened the question again, so it may have been answered a second time.
                 self.put_question(context)
 
+    def withdrawal_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """
+        End with the withdrawal's final state.
+
+        Wiping a code opens the question again. If it is answered while the task waits, Airflow resumes the task with
+        that answer: it is wiped, and the task goes on waiting.
+        """
+        if not isinstance(event, dict) or "chosen_options" not in event:
+            return super().withdrawal_complete(context, event)
+        self.put_question(context)
+        self.log.warning("The question was answered again after the withdrawal was sent; the answer has no effect.")
+        with without_retry():
+            payment = self.payment(context, user_id=str(self.user_id))
+            sent = payment.begin()
+            if sent is None:
+                raise AirflowFailException(f"{payment.ledger_order.name} was not sent. Clear the task to start again.")
+            waited: dict[str, Any] = self.go_on(context, payment, sent)
+            return waited
+
     def _request_code(self, context: Context, payment: WithdrawalPayment) -> str:
         """Return the sentence about the code for the person."""
         from airflow_provider_quoine.exchange.errors import QuoineError

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
 from airflow_provider_quoine.operators.payment_task import PaymentTask
@@ -57,6 +58,7 @@ class WithdrawalTask(PaymentTask):
         self.completion_timeout = as_timedelta(completion_timeout)
         # Not dry_run, which is a method of every operator.
         self.is_dry_run = dry_run
+        may_add_events(self, WITHDRAWALS)
 
     def send(self, context: Context, payment: WithdrawalPayment, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""
@@ -84,7 +86,8 @@ class WithdrawalTask(PaymentTask):
         progress = trigger.query.progress_of(withdrawal.state)
         if progress != Progress.WAITING:
             # A task that defers for a final state resumes at once, which Airflow can take for a failure.
-            return _conclude(Observation(progress=progress, state=withdrawal.state, answer=withdrawal.as_dict()))
+            seen = Observation(progress=progress, state=withdrawal.state, answer=withdrawal.as_dict())
+            return self._conclude(context, seen)
         self.defer(trigger=trigger, method_name="withdrawal_complete", timeout=self.completion_timeout)
         return None
 
@@ -95,14 +98,16 @@ class WithdrawalTask(PaymentTask):
         :raises AirflowFailException: if the exchange did not pay it out.
         :raises QuoineError: if the exchange refused to answer.
         """
-        return _conclude(read_observation(event))
+        return self._conclude(context, read_observation(event))
 
-
-def _conclude(seen: Observation) -> dict[str, Any]:
-    if seen.progress == Progress.FAILED:
-        raise AirflowFailException(
-            f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
-            "does not send it again, also not when it is cleared. To pay after all, start a new run with another "
-            "payment reference."
+    def _conclude(self, context: Context, seen: Observation) -> dict[str, Any]:
+        if seen.progress == Progress.FAILED:
+            raise AirflowFailException(
+                f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
+                "does not send it again, also not when it is cleared. To pay after all, start a new run with another "
+                "payment reference."
+            )
+        add_withdrawal_event(
+            context, seen.answer, reference=self.payment_reference.strip(), connection=self.quoine_conn_id
         )
-    return seen.answer
+        return seen.answer

@@ -14,6 +14,7 @@ __all__ = [
     "database",
     "ledger",
     "policy",
+    "reconciliation",
     "records",
     "refusals",
     "schema",

@@ -70,6 +70,7 @@ class Attempt:
         post: Callable[[Callable[[], None]], Answer],
         *,
         identify: Callable[[Answer], str],
+        state: Callable[[Answer], str] = lambda _: "",
         in_flight: timedelta,
         allow: Callable[[Transaction], str],
     ) -> Answer:
@@ -78,6 +79,7 @@ class Attempt:
 
         :param post: sends the request once; calls what it is given right before the first byte leaves.
         :param identify: gives the exchange's id in the answer.
+        :param state: gives the exchange's word in the answer for where it stands.
         :param in_flight: how long the request may take at most, from its first byte on.
         :param allow: reads the policy anew and returns its fingerprint, or raises.
         :raises PaymentRefusedError: if it must not be sent.
@@ -99,7 +101,7 @@ class Attempt:
             # A kill by Airflow or a fault of ours in the middle of it: nobody knows how far it got.
             self._finish_after_failure(Step.UNKNOWN, type(error).__name__)
             raise
-        self._finish_as_sent(identify(answer))
+        self._finish_as_sent(identify(answer), state(answer))
         return answer
 
     def start(self, *, in_flight: timedelta, allow: Callable[[Transaction], str]) -> None:
@@ -138,19 +140,21 @@ class Attempt:
                 "worker or a sleeping machine), so nothing was sent."
             )
 
-    def finish(self, step: Step, *, exchange_id: str | None = None, reason: str = "") -> bool:
+    def finish(self, step: Step, *, exchange_id: str | None = None, state: str = "", reason: str = "") -> bool:
         """Write the result over this attempt's own ``sending``; see :meth:`.Ledger.finish`."""
-        return self._ledger.finish(self._order, attempt=self.name, step=step, exchange_id=exchange_id, reason=reason)
+        return self._ledger.finish(
+            self._order, attempt=self.name, step=step, exchange_id=exchange_id, state=state, reason=reason
+        )
 
     def _finish_after_failure(self, step: Step, reason: str) -> None:
         # Where this fails the payment stays "sending": the next attempt stops, which is safe.
         with suppress(Exception):
             self.finish(step, reason=reason)
 
-    def _finish_as_sent(self, exchange_id: str) -> None:
+    def _finish_as_sent(self, exchange_id: str, state: str) -> None:
         done = f"The exchange carried it out, its id is {exchange_id}, but"
         try:
-            wrote = self.finish(Step.SENT, exchange_id=exchange_id)
+            wrote = self.finish(Step.SENT, exchange_id=exchange_id, state=state)
         except Exception as error:
             raise PaymentInDoubtError(
                 f"{done} this could not be written to the ledger ({type(error).__name__}: {error}). "

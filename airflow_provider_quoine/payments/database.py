@@ -10,13 +10,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from airflow_provider_quoine.payments.chain import FIRST_HASH
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError
-from airflow_provider_quoine.payments.schema import LEDGER, READING, SCHEMA_VERSION, metadata
+from airflow_provider_quoine.payments.schema import LEDGER, READING, SCHEMA_VERSION, UPGRADES, metadata
 
 BUSY_SECONDS = 30
 """How long a writer waits for others (decisions, Payments)."""
@@ -152,3 +152,15 @@ def _make_tables(connection: Connection) -> None:
             f"The ledger was written by a newer version of airflow-provider-quoine (its schema is {version}, this one "
             f"knows {SCHEMA_VERSION}). Nothing was sent. Upgrade this host."
         )
+    elif version < SCHEMA_VERSION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    """Bring the tables of an older version up to this one, in the transaction that has found them."""
+    # The ledger's row first, as every writer does, so that no two wait for each other.
+    version = connection.execute(select(LEDGER.c.schema_version).with_for_update()).scalar_one()
+    for older in range(version, SCHEMA_VERSION):
+        for statement in UPGRADES[older]:
+            connection.execute(text(statement))
+    connection.execute(update(LEDGER).values(schema_version=SCHEMA_VERSION))

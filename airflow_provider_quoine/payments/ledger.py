@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
 from airflow_provider_quoine.payments.chain import faults as chain_faults
-from airflow_provider_quoine.payments.records import Event, Order, Payment, Pin
+from airflow_provider_quoine.payments.records import Event, Head, Order, Payment, Pin
 from airflow_provider_quoine.payments.refusals import (
     LedgerUnusableError,
     PaymentRefusedError,
@@ -63,6 +63,8 @@ from airflow_provider_quoine.payments.transaction import (
 
 SEND_WITHIN = timedelta(seconds=5)
 """Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""
+READ_AT_ONCE = 1000
+"""Events that are in memory."""
 
 
 class Ledger:
@@ -187,12 +189,20 @@ class Ledger:
             at.append(order, Step.SENDING, actor=task, attempt=attempt, policy=policy, in_doubt_until=until)
 
     def finish(
-        self, order: Order, *, attempt: str, step: Step, exchange_id: str | None = None, reason: str = ""
+        self,
+        order: Order,
+        *,
+        attempt: str,
+        step: Step,
+        exchange_id: str | None = None,
+        state: str = "",
+        reason: str = "",
     ) -> bool:
         """
         Write an attempt's result over its own ``sending``, and over nothing else.
 
         :param step: ``sent`` with the exchange's id, ``refused``, ``unknown``, or ``prepared`` if no byte left.
+        :param state: the exchange's word for where it stands there.
         :return: whether it was still its own; if not, a person has settled it meanwhile. A request that may have been
             carried out after that makes the payment ``unknown`` again, where it would be sent once more.
         """
@@ -205,6 +215,7 @@ class Ledger:
                 if_owner=attempt,
                 step=step,
                 exchange_id=exchange_id,
+                state=state,
                 reason=reason,
                 **SETTLED_BY[step],
             )
@@ -212,7 +223,7 @@ class Ledger:
             if event in LATE:
                 why = f"attempt {attempt} answered after a person had settled it: {step} {exchange_id or reason}"
                 at.change(order, if_step=SENDABLE, step=Step.UNKNOWN, reason=why, reserved_at=as_text(at.now))
-            at.append(order, event, actor=attempt, exchange_id=exchange_id, reason=reason)
+            at.append(order, event, actor=attempt, exchange_id=exchange_id, state=state, reason=reason)
             return wrote
 
     def still_sends(self, order: Order, *, attempt: str) -> bool:
@@ -292,11 +303,13 @@ class Ledger:
                 raise PaymentRefusedError(
                     f"{exchange_id} is the payment {other!r} already, so it is not this one. Nothing was changed."
                 )
+            at.keep_names(order)
             at.change(
                 order,
                 if_step=IN_DOUBT | {Step.HELD, Step.SENT},
                 step=Step.SENT,
                 exchange_id=exchange_id,
+                state="",
                 reason=why,
                 reserved_at=func.coalesce(PAYMENTS.c.reserved_at, as_text(at.now)),
             )
@@ -326,6 +339,7 @@ class Ledger:
                 if_step=frozenset({Step(found.step)}),
                 step=Step.PREPARED,
                 exchange_id=None,
+                state="",
                 reason=why,
                 **SETTLED_BY[Step.PREPARED],
             )
@@ -393,6 +407,40 @@ class Ledger:
         query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
         with self._reading() as connection:
             return [event_of(row) for row in connection.execute(query).mappings()]
+
+    def span(self, *, since: datetime, until: datetime) -> tuple[Head, int, int]:
+        """
+        Find the events of a period.
+
+        A clock that was set back does not tear them apart: all from the first to the last one belong to it.
+
+        :param until: is not in it.
+        :return: the last event of the ledger, and the numbers of the first and the last one of the period; the last one
+            is one less than the first if there is none.
+        """
+        number, at = EVENTS.c.number, EVENTS.c.at
+        within = select(func.min(number), func.max(number)).where(at >= as_text(since), at < as_text(until))
+        earlier = select(func.max(number)).where(at < as_text(since))
+        with self.transaction() as found:
+            first, last = found.connection.execute(within).one()
+            if first is None:
+                last = found.connection.execute(earlier).scalar() or 0
+            return found.head, first or last + 1, last
+
+    def events(self, first: int, last: int) -> Iterator[dict[str, Any]]:
+        """Give the columns of some events, in their order."""
+        # By parts: who takes them may be slow, and a query that stays open keeps SQLite's log growing.
+        for start in range(first, last + 1, READ_AT_ONCE):
+            part = EVENTS.c.number.between(start, min(start + READ_AT_ONCE - 1, last))
+            with self._reading() as connection:
+                rows = connection.execute(select(EVENTS).where(part).order_by(EVENTS.c.number)).mappings().all()
+            yield from map(dict, rows)
+
+    def hashes(self, numbers: list[int]) -> dict[int, str]:
+        """Return the hashes of some events; of those that there are."""
+        query = select(EVENTS.c.number, EVENTS.c.hash).where(EVENTS.c.number.in_(numbers))
+        with self._reading() as connection:
+            return {row.number: row.hash for row in connection.execute(query)}
 
     @property
     def identity(self) -> str:

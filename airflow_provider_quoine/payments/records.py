@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ SATOSHIS = 100_000_000
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """
-    What a reference stands for. It never changes.
+    What a reference stands for. It never changes, but for the names by which it is looked up.
 
     :param exchange: base URL of the exchange.
     :param kind: withdrawal or user.
@@ -25,6 +25,8 @@ class Order:
     :param user_id: whose money it is; empty where that is the key's owner.
     :param address: bitcoin address; empty for a user.
     :param amount: bitcoin; 0 for a user.
+    :param conn_id: Airflow's connection by which it can be looked up; empty where nobody knows.
+    :param credentials_variable: name of the Variable with the key that signs; empty for the connection's own key.
     """
 
     exchange: str
@@ -34,6 +36,8 @@ class Order:
     user_id: str = ""
     address: str = ""
     amount: Decimal = Decimal(0)
+    conn_id: str = field(default="", compare=False)
+    credentials_variable: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -66,6 +70,7 @@ class Payment:
     :param policy: fingerprint of the policy that allowed the last send.
     :param reason: why it stands where it stands, in words.
     :param task: where in Airflow it was sent last, for a person.
+    :param state: the last state seen at the exchange, in its words; empty before the first.
     """
 
     order: Order
@@ -76,6 +81,7 @@ class Payment:
     policy: str | None
     reason: str
     task: str
+    state: str
 
 
 @dataclass(frozen=True, kw_only=True)

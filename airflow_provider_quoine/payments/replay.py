@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, exists, select
 
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head
-from airflow_provider_quoine.payments.schema import EVENTS, LATE, PAYMENTS, SENDABLE, SETTLED_BY, Step
+from airflow_provider_quoine.payments.schema import EVENTS, LATE, PAYMENTS, SENDABLE, SETTLED_BY, Note, Step
 from airflow_provider_quoine.payments.transaction import as_text, event_of
 
 DETAILS = ("account", "user_id", "address", "amount")
 """Of the order, as its first event has them."""
 
-REPLAYED = (*DETAILS, "step", "owner", "exchange_id", "policy", "reserved_at", "in_doubt_until")
+REPLAYED = (*DETAILS, "step", "owner", "exchange_id", "policy", "reserved_at", "in_doubt_until", "state")
 """What follows from the events."""
 
 KEY = ("exchange", "kind", "reference")
@@ -26,8 +26,8 @@ NOW = ("satoshis", *(name for name in REPLAYED if name != "amount"))
 DECISIONS: dict[str, dict[str, Any]] = {
     Step.HELD: {"step": Step.HELD, "in_doubt_until": None},
     "released": {},
-    "absent": {"step": Step.PREPARED, "exchange_id": None, **SETTLED_BY[Step.PREPARED]},
-    "exists": {"step": Step.SENT},
+    "absent": {"step": Step.PREPARED, "exchange_id": None, "state": "", **SETTLED_BY[Step.PREPARED]},
+    "exists": {"step": Step.SENT, "state": ""},
 }
 """What a person's decision makes of a payment; ``released`` and ``exists`` have the rest in their data."""
 
@@ -39,7 +39,7 @@ def replay(events: Iterable[Event]) -> dict[str, Any]:
     :param events: of one payment, the oldest first.
     :return: of :data:`REPLAYED`; times as the tables have them.
     """
-    row: dict[str, Any] = dict.fromkeys(REPLAYED)
+    row: dict[str, Any] = dict.fromkeys(REPLAYED) | {"state": ""}
     for event in events:
         if event.event == Step.PREPARED and "amount" in event.data:
             row.update({name: event.data[name] for name in DETAILS}, step=Step.PREPARED)
@@ -51,8 +51,12 @@ def replay(events: Iterable[Event]) -> dict[str, Any]:
             row.update({name: event.data[name] for name in ("step", "exchange_id") if name in event.data})
             if event.event == "exists":
                 row["reserved_at"] = row["reserved_at"] or as_text(event.at)
+        elif event.event == Note.SEEN:
+            row["state"] = event.data["state"]
         elif event.event in SETTLED_BY:
             row.update(SETTLED_BY[Step(event.event)], step=event.event, exchange_id=event.data["exchange_id"])
+            # An event of the first schema has no state.
+            row["state"] = event.data.get("state", "")
         elif event.event in LATE and row["step"] in SENDABLE:
             row.update(step=Step.UNKNOWN, reserved_at=as_text(event.at))
     return row

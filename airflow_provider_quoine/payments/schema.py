@@ -7,7 +7,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+#: By the version that it upgrades: the statements that make the next one, in both databases.
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: tuple(
+        f"ALTER TABLE quoine_payments ADD COLUMN {column} TEXT NOT NULL DEFAULT ''"
+        for column in ("conn_id", "credentials_variable", "state", "looked_up_at")
+    ),
+}
 
 metadata = MetaData()
 
@@ -45,6 +53,11 @@ PAYMENTS = Table(
     Column("task", Text, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("changed_at", String(32), nullable=False, index=True),
+    # How to look it up, and what was seen then; empty where nobody knows.
+    Column("conn_id", Text, nullable=False, server_default=""),
+    Column("credentials_variable", Text, nullable=False, server_default=""),
+    Column("state", Text, nullable=False, server_default=""),
+    Column("looked_up_at", Text, nullable=False, server_default=""),
     # For the caps. By the step alone, SQLite would go through all payments that were ever sent.
     Index("quoine_payments_reserved", "account", "reserved_at"),
 )
@@ -90,7 +103,10 @@ class Kind(StrEnum):
 
 
 class Note(StrEnum):
-    """An event that says what people did, and changes no step."""
+    """An event that says what people did, or what was seen, and changes no step."""
+
+    SEEN = "seen"
+    """The exchange has it in another state than when it was looked up before."""
 
     APPROVAL_ASKED = "approval_asked"
     APPROVED = "approved"

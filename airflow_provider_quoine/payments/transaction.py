@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, text, update
 
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, Order, Payment
@@ -96,8 +96,10 @@ class Transaction:
             self.connection.execute(insert(PAYMENTS).values(_new(order, self.now, actor)))
         elif found.order.details != order.details and found.step == Step.PREPARED and self._was_released(order):
             self.connection.execute(update(PAYMENTS).where(is_for(order)).values(_details(order)))
+            self.keep_names(order)
         else:
             refuse_another(found, order)
+            self.keep_names(order)
             return found
         self.append(order, Step.PREPARED, actor=actor, **order.details)
         return self.get(order)
@@ -129,6 +131,13 @@ class Transaction:
             PAYMENTS.c.reference != order.reference,
         )
         return str(self.connection.execute(other.limit(1)).scalar() or "")
+
+    def keep_names(self, order: Order) -> None:
+        """Keep the names by which a payment is looked up, if the order has them: they may have changed since."""
+        if order.conn_id:
+            names = names_of(order)
+            others = or_(*(PAYMENTS.c[name] != value for name, value in names.items()))
+            self.connection.execute(update(PAYMENTS).where(is_for(order), others).values(names))
 
     def history(self, order: Order) -> list[Event]:
         """Return the events of a payment, the oldest first."""
@@ -278,6 +287,7 @@ def _new(order: Order, now: datetime, task: str) -> dict[str, Any]:
         "task": task,
         "created_at": as_text(now),
         "changed_at": as_text(now),
+        **names_of(order),
     }
 
 
@@ -290,6 +300,11 @@ def _details(order: Order) -> dict[str, Any]:
     }
 
 
+def names_of(order: Order) -> dict[str, str]:
+    """Return the columns by which a payment is looked up."""
+    return {"conn_id": order.conn_id, "credentials_variable": order.credentials_variable}
+
+
 def payment_of(row: RowMapping) -> Payment:
     """Return the payment in a row."""
     order = Order(
@@ -300,6 +315,8 @@ def payment_of(row: RowMapping) -> Payment:
         user_id=row["user_id"],
         address=row["address"],
         amount=Decimal(row["satoshis"]) / SATOSHIS,
+        conn_id=row["conn_id"],
+        credentials_variable=row["credentials_variable"],
     )
     until = row["in_doubt_until"]
     return Payment(
@@ -311,6 +328,7 @@ def payment_of(row: RowMapping) -> Payment:
         policy=row["policy"],
         reason=row["reason"],
         task=row["task"],
+        state=row["state"],
     )
 
 

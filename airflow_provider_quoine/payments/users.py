@@ -38,6 +38,7 @@ def user_order(ledger: Ledger, *, hook: QuoineHook, email: str) -> Order:
         kind=Kind.USER,
         reference=user_reference(ledger, email),
         account=hook.account,
+        conn_id=hook.quoine_conn_id,
     )
 
 

@@ -146,6 +146,7 @@ class WithdrawalPayment:
                     order=self.order, auth_code=auth_code, slot=slot, before_send=in_time
                 ),
                 identify=lambda withdrawal: withdrawal.id,
+                state=lambda withdrawal: withdrawal.state,
                 in_flight=timedelta(seconds=client.in_flight_seconds()),
                 allow=allow,
             )
@@ -210,6 +211,8 @@ def ledger_order(*, hook: QuoineHook, reference: str, user_id: str, order: Withd
         user_id=user_id,
         address=order.address.canonical,
         amount=order.amount,
+        conn_id=hook.quoine_conn_id,
+        credentials_variable=hook.credentials_variable or "",
     )
 
 

@@ -69,6 +69,10 @@ class QuoineWaitSensor(BaseSensorOperator):
         """Return the XCom of a wait that ended well."""
         raise NotImplementedError
 
+    def tell(self, context: Context, seen: Observation) -> None:
+        """Add the asset event of a wait that ended well."""
+        raise NotImplementedError
+
     def must_query_again(self, seen: Observation) -> bool:
         """Whether an end from an event must be queried again by the task, because no event may carry a secret."""
         return False
@@ -80,7 +84,7 @@ class QuoineWaitSensor(BaseSensorOperator):
         if seen.problem or seen.state != self._last_state:
             log_observation(query, seen)
         self._last_state = seen.state
-        return self.conclude(seen)
+        return self._conclude(context, seen)
 
     def execute(self, context: Context) -> Any:
         """Wait in the chosen mode; a deferrable sensor runs its query once before it defers."""
@@ -102,7 +106,13 @@ class QuoineWaitSensor(BaseSensorOperator):
         seen = read_observation(event)
         if self.must_query_again(seen):
             return self.execute(context)
-        return self._end_as_in_poke_mode(partial(self.conclude, seen)).xcom_value
+        return self._end_as_in_poke_mode(partial(self._conclude, context, seen)).xcom_value
+
+    def _conclude(self, context: Context, seen: Observation) -> PokeReturnValue:
+        concluded = self.conclude(seen)
+        if concluded.is_done:
+            self.tell(context, seen)
+        return concluded
 
     def _end_as_in_poke_mode(self, check: Callable[[], PokeReturnValue]) -> PokeReturnValue:
         try:

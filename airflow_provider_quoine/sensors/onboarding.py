@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.assets import USERS, add_event, may_add_events
 from airflow_provider_quoine.exchange.models import (
     ONBOARDING_FAILURE_STATUSES,
     ONBOARDING_SUCCESS_STATUSES,
@@ -19,7 +20,7 @@ from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigg
 from airflow_provider_quoine.waiting.status_queries import Progress
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.waiting.status_queries import Observation
 
@@ -56,6 +57,7 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
         self.password_variable = password_variable
         self.credentials_variable = credentials_variable
         self.fail_on_declined = fail_on_declined
+        may_add_events(self, USERS)
 
     def get_trigger(self) -> QuoineOnboardingStatusTrigger:
         """Return the trigger that waits for the user."""
@@ -79,6 +81,18 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
         """Whether there is a key to store. An event never carries it, so the task queries an approved user again."""
         approved = seen.progress == Progress.DONE and seen.state.upper() == OnboardingStatus.APPROVED
         return approved and bool(self.credentials_variable)
+
+    def tell(self, context: Context, seen: Observation) -> None:
+        """Add the event that the user was approved."""
+        if seen.state.upper() == OnboardingStatus.APPROVED:
+            add_event(
+                context,
+                USERS,
+                f"user/{self.user_id}/{OnboardingStatus.APPROVED}",
+                id=str(self.user_id),
+                state=str(OnboardingStatus.APPROVED),
+                connection=self.quoine_conn_id,
+            )
 
     def failure_message(self, seen: Observation) -> str:
         """Return that the exchange declined or banned the user."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_quoine.waiting.status_queries import Observation
 
@@ -25,18 +26,20 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     :param withdrawal_id: the exchange's id.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
         out if the connection itself holds that key.
+    :param payment_reference: of the payment, for the asset event.
     :param success_states: states that end the wait well (decisions, Final states).
     :param failure_states: states that end it badly (decisions, Final states).
     :return: id, amount (str), address and state.
     """
 
-    template_fields: Sequence[str] = ("quoine_conn_id", "withdrawal_id", "credentials_variable")
+    template_fields: Sequence[str] = ("quoine_conn_id", "withdrawal_id", "credentials_variable", "payment_reference")
 
     def __init__(
         self,
         *,
         withdrawal_id: str | XComArg,
         credentials_variable: str | None = None,
+        payment_reference: str = "",
         success_states: Collection[str] = WITHDRAWAL_SUCCESS_STATES,
         failure_states: Collection[str] = WITHDRAWAL_FAILURE_STATES,
         **kwargs: Any,
@@ -44,8 +47,10 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
         super().__init__(**kwargs)
         self.withdrawal_id = withdrawal_id
         self.credentials_variable = credentials_variable
+        self.payment_reference = payment_reference
         self.success_states = success_states
         self.failure_states = failure_states
+        may_add_events(self, WITHDRAWALS)
 
     def get_trigger(self) -> QuoineWithdrawalTrigger:
         """Return the trigger that waits for the withdrawal."""
@@ -57,6 +62,10 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
             poke_interval=self.poke_interval,
             quoine_conn_id=self.quoine_conn_id,
         )
+
+    def tell(self, context: Context, seen: Observation) -> None:
+        """Add the event of the final state."""
+        add_withdrawal_event(context, seen.answer, reference=self.payment_reference, connection=self.quoine_conn_id)
 
     def failure_message(self, seen: Observation) -> str:
         """Return the failing end."""

@@ -94,6 +94,9 @@ def test_the_id_is_compared_with_the_exchange_at_once(
     assert "Without --conn-id the id is recorded as it is" in refused(lost, "exists", "--id", "4999", *KEY)
     lost.cli("exists", "--id", found_id(exchange), *KEY)
     assert "Amount and address are the same at the exchange" in capsys.readouterr().out
+    payment = lost.payment()
+    assert payment is not None
+    assert (payment.order.conn_id, payment.order.credentials_variable) == ("quoine_default", "user_key")
 
 
 def test_a_comparison_that_failed_is_told(

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_quoine.assets import WITHDRAWALS
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import FOLDERS, stored_variable
+from tests.support.asset_events import asset_events
 from tests.support.person import Answer, person
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -143,6 +145,8 @@ def test_withdraw_bitcoin(run_dag: RunDag, exchange: SandboxControl, form: dict[
     assert results["wait_for_withdrawal"]["state"] == "processed"
     (withdrawal,) = exchange.state()["withdrawals"]
     assert withdrawal["amount"] == "0.5"
+    told = [extra for extra in asset_events(WITHDRAWALS) if extra["reference"] == order["payment_reference"]]
+    assert [(extra["id"], extra["state"]) for extra in told] == [(str(withdrawal["id"]), "processed")]
 
 
 def test_a_day_is_paid_once_however_often_its_dag_runs(

@@ -135,6 +135,16 @@ def test_the_withdrawal_is_the_result(exchange: SandboxControl, code: str) -> No
     assert task.stands() == Step.SENT
 
 
+def test_the_ledger_knows_how_to_look_the_withdrawal_up(exchange: SandboxControl, code: str) -> None:
+    exchange.set_pace(None)
+    task = withdraw()
+    assert task.step().state == "success"
+    found = task.payment()
+    assert found is not None
+    assert (found.order.conn_id, found.order.credentials_variable) == ("quoine_default", "user_key")
+    assert (found.exchange_id, found.state) == (task.xcom()["id"], "pending")
+
+
 def test_a_cleared_task_gives_the_same_withdrawal_and_sends_nothing(exchange: SandboxControl, code: str) -> None:
     task = withdraw()
     task.step()

@@ -103,4 +103,4 @@ def test_a_chain_that_was_forged_to_its_end_has_another_head() -> None:
         forged = {**event, "actor": "mallory", "hash_before": before}
         before = forged["hash"] = hash_of(forged)
         events.append(forged)
-    assert named(events) == [f"The ledger's head has another hash than event {LENGTH}."]
+    assert named(events) == [f"The chain's head has another hash than event {LENGTH}."]

@@ -57,9 +57,9 @@ def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
 def test_a_payment_goes_its_way(ledger: Ledger) -> None:
     assert ledger.prepare(ORDER, actor="task").step == Step.PREPARED
     send(ledger, ORDER, "a")
-    assert ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20")
+    assert ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20", state="pending")
     found = ledger.prepare(ORDER, actor="task")
-    assert (found.step, found.exchange_id) == (Step.SENT, "20")
+    assert (found.step, found.exchange_id, found.state) == (Step.SENT, "20", "pending")
     with pytest.raises(PaymentRefusedError, match="was sent already: it is 20"):
         send(ledger, ORDER, "b")
     assert ledger.faults() == []
@@ -78,6 +78,24 @@ def test_another_payment_under_the_same_reference_is_refused(ledger: Ledger, oth
     ledger.prepare(ORDER, actor="task")
     with pytest.raises(PaymentRefusedError, match=r"'invoice-1' stands for a payment with .+ Nothing was sent"):
         ledger.prepare(replace(ORDER, **other), actor="task")  # type: ignore[arg-type]  # one of its fields
+
+
+def test_the_names_by_which_it_is_looked_up_may_change(ledger: Ledger) -> None:
+    def names() -> tuple[str, str]:
+        found = ledger.find(ORDER)
+        assert found is not None
+        return found.order.conn_id, found.order.credentials_variable
+
+    ledger.prepare(replace(ORDER, conn_id="first", credentials_variable="key"), actor="task")
+    assert names() == ("first", "key")
+    ledger.prepare(ORDER, actor="task")
+    assert names() == ("first", "key")
+    ledger.prepare(replace(ORDER, conn_id="second"), actor="task")
+    assert names() == ("second", "")
+    send(ledger, ORDER, "a")
+    ledger.exists(replace(ORDER, conn_id="third"), exchange_id="77", who="ann", why="found it")
+    assert names() == ("third", "")
+    assert ledger.faults() == []
 
 
 def test_the_same_amount_written_otherwise_is_the_same(ledger: Ledger) -> None:

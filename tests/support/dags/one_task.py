@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
@@ -51,11 +51,14 @@ ORDER: dict[str, Any] = {
     **RETRIED,
 }
 FORM: dict[str, Any] = {"payment_reference": "", "amount": "", "address": ""}
+#: One list for several tasks, as an author may have it.
+OUTLETS = [Asset("an_outlet_of_the_author")]
 #: The last one is the first DAG with another name.
 WAYS: dict[str, dict[str, Any]] = {
     "": {},
     "_dry": {"dry_run": True},
     "_waiting": {"wait_for_completion": True, "poke_interval": 0.05},
+    "_with_outlet": {"wait_for_completion": True, "poke_interval": 0.05, "outlets": OUTLETS},
     "_copied": {},
 }
 for name, how in WAYS.items():

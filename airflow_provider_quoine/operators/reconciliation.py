@@ -1,0 +1,109 @@
+"""Operators that compare the ledger of payments with the exchange, and tell the rest of Airflow what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_quoine.assets import FINDINGS, add_event, may_add_events
+from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.operators.task_state import task_name
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_quoine.payments.reconciliation import Report
+
+FOUND = "findings"
+"""Key of the XCom with the findings. It is there after a task that has failed as well."""
+
+
+class QuoineReconcilePaymentsOperator(BaseOperator):
+    """
+    Look up the ledger's payments at the exchange, and fail if something is wrong.
+
+    Every payment that is not final is looked up, and every final one of the last days. The task only reads at the
+    exchange, within the request budget and behind everything urgent. If a connection does not answer, Airflow retries.
+
+    :param final_for: a payment that was seen final is looked up for so long after that.
+    :param stuck_after: a payment that is not final, in doubt or held after so long is a finding.
+    :return: ``payments``, ``looked_up``, ``findings`` and a count of each kind. The XCom ``findings`` has them.
+    """
+
+    ui_color = "#fee2e2"
+
+    def __init__(
+        self, *, final_for: timedelta = timedelta(days=7), stuck_after: timedelta = timedelta(days=1), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.final_for = final_for
+        self.stuck_after = stuck_after
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """
+        Look up and compare.
+
+        :raises AirflowFailException: if something is wrong.
+        :raises QuoineError: if a connection did not answer.
+        :raises LedgerUnusableError: if the ledger cannot be used.
+        """
+        from airflow_provider_quoine.payments.configuration import open_ledger
+        from airflow_provider_quoine.payments.reconciliation import Reconciliation
+
+        report = Reconciliation(
+            ledger=open_ledger(), final_for=self.final_for, stuck_after=self.stuck_after, actor=task_name(context)
+        ).run()
+        counts = report.as_dict()
+        context["ti"].xcom_push(key=FOUND, value=[finding.as_dict() for finding in report.findings])
+        if not counts["findings"]:
+            self.log.info("%s payments, nothing wrong; %s looked up.", report.payments, report.looked_up)
+            return counts
+        self._tell(report)
+        kinds = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
+        words = (
+            f"{counts['findings']} findings in {report.payments} payments: {kinds}. Nothing was changed at the "
+            "exchange. The table in this task's log names each, and says what to do."
+        )
+        if report.silent:
+            raise QuoineError(f"{words} These connections did not answer: {report.silent}")
+        raise AirflowFailException(words)
+
+    def _tell(self, report: Report) -> None:
+        from airflow_provider_quoine.operators.findings import table
+
+        for line in table(report.findings):
+            self.log.error("%s", line)
+        if left_out := report.counts.total() - len(report.findings):
+            self.log.error("%s findings more are not in this table.", left_out)
+
+
+class QuoineEmitFindingsOperator(BaseOperator):
+    """
+    Add an asset event for each finding of a :class:`QuoineReconcilePaymentsOperator`.
+
+    It is a task of its own, because Airflow drops the events of a task that fails. As a teardown it runs whenever the
+    reconciliation has ended, and the run still ends as the reconciliation did.
+
+    :param reconcile_task_id: the task whose findings they are.
+    """
+
+    template_fields: Sequence[str] = ("reconcile_task_id",)
+    ui_color = "#fee2e2"
+
+    def __init__(self, *, reconcile_task_id: str = "reconcile", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reconcile_task_id = reconcile_task_id
+        may_add_events(self, FINDINGS)
+
+    def execute(self, context: Context) -> int:
+        """Return how many events there are."""
+        findings = context["ti"].xcom_pull(task_ids=self.reconcile_task_id, key=FOUND) or []
+        for finding in findings:
+            name = "/".join(finding[part] for part in ("kind", "payment", "exchange", "reference"))
+            add_event(context, FINDINGS, f"{name}/{finding['id']}", **finding)
+        self.log.info("%s findings.", len(findings))
+        return len(findings)

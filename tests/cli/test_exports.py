@@ -1,0 +1,267 @@
+"""Exports of the ledger's events: whole, tied to the chain, and without anything secret."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+from argparse import Namespace
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
+from sqlalchemy import delete, update
+
+from airflow_provider_quoine.cli import payments
+from airflow_provider_quoine.cli.exports import Period, export, faults_of_export
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.schema import EVENTS, SENDABLE, Step
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.payments.memory import Memory
+from tests.payments.processes import payment
+from tests.support.one_task import OneTask, payments_cli
+
+#: 600 payments on 30 days, two events each.
+DAYS = [date(2026, 11, day) for day in range(1, 31)]
+MIDDLE = Period(first=DAYS[9], last=DAYS[19], timezone="UTC")
+
+
+def make_ledger(folder: Path, *, per_day: int = 20) -> Ledger:
+    """A ledger with two events for each of some payments on each day of a month, every hour or so."""
+    ledger = Ledger(open_file(folder / "ledger.db"), pin=Memory())
+    with ledger.transaction() as at:
+        begin = at.now.replace(year=2026, month=11, day=1, hour=0, minute=0, second=0, microsecond=0)
+        for number in range(len(DAYS) * per_day):
+            at.now = begin + timedelta(days=1) * number / per_day
+            at.find_or_add(payment(number), actor="dag / run / task, try 1")
+            at.change(payment(number), if_step=SENDABLE, step=Step.HELD, reason="Ünder the counter")
+            at.append(payment(number), Step.HELD, actor="ann", why="Ünder the counter")
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """A ledger with 1,200 events of a month."""
+    return make_ledger(tmp_path_factory.mktemp("ledger"))
+
+
+@pytest.fixture
+def path(tmp_path: Path, ledger: Ledger) -> Path:
+    """An export of the middle of the month."""
+    export(ledger, str(tmp_path / "events.jsonl"), MIDDLE)
+    return tmp_path / "events.jsonl"
+
+
+def said(ledger: Ledger, path: Path) -> list[str]:
+    """What is wrong with an export."""
+    return list(faults_of_export(ledger, str(path)))
+
+
+def numbers(path: Path) -> list[int]:
+    """The events in an export."""
+    return [json.loads(line)["number"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_an_export_has_each_event_of_its_days_and_is_tied_to_the_chain(ledger: Ledger, path: Path) -> None:
+    assert numbers(path) == list(range(9 * 40 + 1, 20 * 40 + 1))
+    assert sorted(each.name for each in path.parent.iterdir()) == ["events.jsonl", "events.jsonl.head.json"]
+    tie = json.loads((path.parent / "events.jsonl.head.json").read_text())
+    known = ledger.hashes([360, 800, 1200])
+    assert tie == {
+        "ledger": ledger.identity,
+        "since": "2026-11-10T00:00:00+00:00",
+        "until": "2026-11-21T00:00:00+00:00",
+        "timezone": "UTC",
+        "count": 440,
+        "before": {"number": 360, "hash": known[360]},
+        "last": {"number": 800, "hash": known[800]},
+        "head": {"number": 1200, "hash": known[1200]},
+    }
+    assert said(ledger, path) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "timezone", "expected"),
+    [
+        ("2026-11-01", "2026-11-30", "UTC", (1, 1200)),
+        ("2026-11-01", "2026-11-01", "UTC", (1, 40)),
+        # Nine hours of that day are the UTC day before.
+        ("2026-11-02", "2026-11-02", "Asia/Tokyo", (27, 66)),
+        ("2026-10-01", "2026-10-31", "UTC", (1, 0)),
+        ("2026-12-01", "2026-12-31", "UTC", (1201, 1200)),
+    ],
+)
+def test_the_days_are_those_of_the_zone(
+    ledger: Ledger, tmp_path: Path, first: str, last: str, timezone: str, expected: tuple[int, int]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    export(ledger, str(path), Period.parse(first, last, timezone))
+    assert numbers(path) == list(range(expected[0], expected[1] + 1))
+    assert said(ledger, path) == []
+
+
+def test_it_is_written_to_any_object_store(ledger: Ledger) -> None:
+    # Airflow's providers register those of real stores.
+    attach("memory", fs=MemoryFileSystem())
+    path = "memory://exports/november/events.jsonl"
+    export(ledger, path, MIDDLE)
+    assert list(faults_of_export(ledger, path)) == []
+    assert len(ObjectStoragePath(path).read_bytes().splitlines()) == 440
+
+
+def test_every_edit_of_one_byte_is_named(ledger: Ledger, path: Path) -> None:
+    chance = random.Random(1)
+    whole = path.read_bytes()
+    for place in chance.sample(range(len(whole)), 100):
+        other = chance.choice([byte for byte in b'0aZ "\\{}\n\xff' if byte != whole[place]])
+        path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+        line = whole[:place].count(b"\n")
+        words = " ".join(said(ledger, path))
+        assert f"Event {361 + line} " in words or f"Line {line + 1} " in words
+
+
+def test_every_removal_and_swap_is_named(ledger: Ledger, path: Path) -> None:
+    chance = random.Random(2)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for _ in range(50):
+        one, other = sorted(chance.sample(range(len(lines)), 2))
+        path.write_bytes(b"".join(lines[:one] + lines[one + 1 :]))
+        assert said(ledger, path) == [f"Event {361 + one} is missing."]
+        swapped = list(lines)
+        swapped[one], swapped[other] = swapped[other], swapped[one]
+        path.write_bytes(b"".join(swapped))
+        words = " ".join(said(ledger, path))
+        assert f"Event {361 + one} stands behind event" in words
+    path.write_bytes(b"".join([*lines[:5], lines[3], *lines[5:]]))
+    assert said(ledger, path) == ["Event 364 stands behind event 365: it was moved there, or is there twice."]
+    path.write_bytes(b"".join(lines[:-2]))
+    assert said(ledger, path) == ["Events 799 to 800 are missing."]
+
+
+def test_an_export_that_was_forged_to_its_end_differs_from_the_ledger(ledger: Ledger, path: Path) -> None:
+    """Somebody who can compute hashes changes an event, all after it, and the file beside them."""
+    from airflow_provider_quoine.payments.chain import hash_of
+
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    before = events[99]["hash"]
+    for event in events[100:]:
+        event |= {"actor": "mallory", "hash_before": before}
+        before = event["hash"] = hash_of(event)
+    path.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events), encoding="utf-8")
+    beside = path.parent / "events.jsonl.head.json"
+    tie = json.loads(beside.read_text())
+    tie["last"]["hash"] = before
+    beside.write_bytes(json.dumps(tie, indent=1).encode() + b"\n")
+    words = said(ledger, path)
+    assert words[0] == "events.jsonl.head.json names event 800, which the ledger has not, or has otherwise."
+    assert words[1:] == [f"Event {number} has another hash in the ledger." for number in range(461, 801)]
+
+
+@pytest.mark.parametrize("wrong", ["", "{}", "[]", "no JSON", '{"ledger": 1}', "[" * 100_000])
+def test_what_is_no_head_is_named(ledger: Ledger, path: Path, wrong: str) -> None:
+    (path.parent / "events.jsonl.head.json").write_text(wrong)
+    assert said(ledger, path) == ["events.jsonl.head.json cannot be used: it is not as the export wrote it."]
+
+
+def test_an_export_of_another_ledger_is_named(path: Path, tmp_path: Path) -> None:
+    another = make_ledger(tmp_path / "another", per_day=1)
+    assert "The export is of another ledger" in said(another, path)[0]
+
+
+def test_what_the_ledger_has_lost_since_is_named(tmp_path: Path) -> None:
+    ledger = make_ledger(tmp_path / "ledger", per_day=2)
+    path = tmp_path / "events.jsonl"
+    export(ledger, str(path), MIDDLE)
+    with ledger.transaction() as at:
+        at.connection.execute(delete(EVENTS).where(EVENTS.c.number == 50))
+        at.connection.execute(update(EVENTS).where(EVENTS.c.number == 60).values(hash="0" * 64))
+    assert said(ledger, path) == [
+        "Event 50 is not in the ledger.",
+        "Event 60 has another hash in the ledger.",
+    ]
+
+
+def test_nothing_is_left_half_written(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = path.read_bytes()
+
+    def break_off(*_: int) -> Iterator[dict[str, Any]]:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(ledger, "events", break_off)
+    with pytest.raises(OSError, match="the disk is full"):
+        export(ledger, str(path), Period(first=DAYS[0], last=DAYS[1], timezone="UTC"))
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.alone
+def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
+    ledger, peaks = make_ledger(tmp_path / "ledger", per_day=400), []
+    for days in (5, 30):
+        tracemalloc.start()
+        export(ledger, str(tmp_path / "events.jsonl"), Period(first=DAYS[0], last=DAYS[days - 1], timezone="UTC"))
+        assert said(ledger, tmp_path / "events.jsonl") == []
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+# The commands
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "timezone"),
+    [("2026-11-31", "2026-12-01", "UTC"), ("2026-11-02", "2026-11-01", "UTC"), ("2026-11-01", "2026-11-02", "Moon")],
+)
+def test_what_is_no_period_is_refused(first: str, last: str, timezone: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"This is no period: .+ Nothing was written"):
+        payments.export_(Namespace(first=first, last=last, timezone=timezone, path=str(tmp_path / "x")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_used_is_named(airflow_database: None, tmp_path: Path) -> None:
+    for path in (str(tmp_path / "nowhere" / "x"), "nosuchstore://bucket/x"):
+        with pytest.raises(SystemExit, match="cannot be used"):
+            payments_cli("export", "--from", "2026-11-01", "--to", "2026-11-30", path)
+        with pytest.raises(SystemExit, match="cannot be used"):
+            payments_cli("verify", "--export", path)
+
+
+def test_no_secret_and_no_personal_data_is_in_it(
+    exchange: SandboxControl,
+    payer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task = OneTask("authorize", user_id=payer, amount="0.5", address="bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
+    task.step()
+    code = exchange.latest_code(payer)
+    assert task.answer("Send", code).state == "success"
+    documents = {name: str(tmp_path / f"{name}.pdf") for name in ("id_document", "proof_address", "bank_statement")}
+    for document in documents.values():
+        Path(document).write_bytes(b"%PDF-")
+    form = {"first_name": "Hanako", "last_name": "Yamada", "phone": "09017901357", "country": "JP"}
+    monkeypatch.setenv("AIRFLOW_VAR_NEW_PASSWORD", "Passw0rd-of-another")
+    user = OneTask("create_user_False", **form, **documents, email_address="new@example.com", password="new_password")
+    assert user.step().state == "success"
+
+    path = tmp_path / "events.jsonl"
+    payments_cli("export", "--from", "2020-01-01", "--to", "2099-12-31", "--timezone", "Asia/Tokyo", str(path))
+    assert "(Asia/Tokyo) are in" in capsys.readouterr().out
+    payments_cli("verify", "--export", str(path))
+    assert "The export is whole, and the ledger has its events." in capsys.readouterr().out
+    written = path.read_text(encoding="utf-8") + (tmp_path / "events.jsonl.head.json").read_text()
+    assert task.reference in written
+    key = json.loads(str(QuoineHook(credentials_variable="user_key")._credentials.to_json()))["api_secret"]
+    for secret in (code, key, "Passw0rd", "new@example.com", "Hanako", "Yamada", "09017901357"):
+        assert secret not in written
+    path.write_text(path.read_text(encoding="utf-8").replace(task.reference, "another"), encoding="utf-8")
+    with pytest.raises(SystemExit, match="the export was changed by other means"):
+        payments_cli("verify", "--export", str(path))

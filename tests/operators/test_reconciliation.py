@@ -1,0 +1,60 @@
+"""How the reconciliation ends, and what it leaves for those that come after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.operators.reconciliation import QuoineReconcilePaymentsOperator
+from tests.support.reconciled import LOOK_UP, World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An exchange and a ledger."""
+    return World(tmp_path, monkeypatch)
+
+
+def execute(**told: Any) -> dict[str, int]:
+    """Run the operator; what it hands to other tasks comes into ``told``."""
+    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="reconcile", map_index=-1, try_number=1)
+    ti.xcom_push = lambda key, value: told["pushed"].update({key: value})
+    context: Any = {"ti": ti}
+    return QuoineReconcilePaymentsOperator(task_id="reconcile").execute(context)
+
+
+def test_what_is_wrong_is_a_failure_that_is_not_retried(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    with world:
+        world.sent("processed")
+        gone = world.sent("pending", missing=True)
+    pushed: dict[str, Any] = {}
+    words = r"1 findings in 2 payments: 1 missing\. Nothing was changed"
+    with world.sandbox, pytest.raises(AirflowFailException, match=words):
+        execute(pushed=pushed)
+    log = capfd.readouterr().out
+    assert [finding["reference"] for finding in pushed["findings"]] == [gone.reference]
+    assert gone.reference in log
+    assert "the exchange does not know this id" in log
+
+
+def test_an_exchange_that_does_not_answer_is_a_failure_that_is_retried(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.exchange.rest.retries.FIRST_BACKOFF", 0.0)
+    with world:
+        for _ in range(7):
+            world.sent("processed")
+    pushed: dict[str, Any] = {}
+    with world.sandbox:
+        world.sandbox.control.fault("drop_before", LOOK_UP, times=1000)
+        with pytest.raises(QuoineError, match=r"7 not_looked_up.+ did not answer"):
+            execute(pushed=pushed)
+        assert len(pushed["findings"]) == 7
+        world.sandbox.control.clear_faults()
+        assert execute(pushed=pushed)["looked_up"] == 7
+    assert pushed["findings"] == []

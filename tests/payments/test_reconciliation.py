@@ -1,0 +1,243 @@
+"""Reconciliation against the sandbox on a real socket: every planted difference is found, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
+from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.payments import reconciliation
+from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Report
+from airflow_provider_quoine.payments.records import Order
+from airflow_provider_quoine.payments.schema import Kind, Note, Step
+from tests.payments.processes import open_ledger, payment
+from tests.support.reconciled import LOOK_UP, World
+
+ANOTHER_ADDRESS = "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"
+DAYS_2, DAYS_10 = timedelta(days=2), timedelta(days=10)
+
+
+def found(report: Report) -> set[tuple[str, FindingKind]]:
+    """The findings of a report."""
+    return {(finding.payment.order.reference, finding.kind) for finding in report.findings}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An exchange and a ledger."""
+    return World(tmp_path, monkeypatch)
+
+
+def plant_50_differences(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant each kind of difference."""
+    kinds = FindingKind
+    for state in ("processed", "pending", "cancelled", "processing"):
+        for _ in range(2):
+            world.sent(state, seen=("pending",), missing=True, expect=kinds.MISSING)
+    for state in ("processed", "pending"):
+        for _ in range(3):
+            world.sent(state, there={"amount": Decimal("99.00000001")}, expect=kinds.CHANGED)
+            world.sent(state, there={"address": ANOTHER_ADDRESS}, expect=kinds.CHANGED)
+    for state in ("pending", "broadcasted", "a state that nobody knows"):
+        for _ in range(2):
+            world.sent(state, ago=DAYS_2, expect=kinds.STUCK)
+    for _ in range(2):
+        world.stands(Step.HELD, ago=DAYS_2, expect=kinds.STUCK)
+        world.stands(Step.UNKNOWN, ago=DAYS_2, expect=kinds.IN_DOUBT)
+        world.stands(Step.SENDING, ago=DAYS_2, expect=kinds.IN_DOUBT)
+        world.stands(Step.UNKNOWN, ago=DAYS_2, kind=Kind.USER, expect=kinds.IN_DOUBT)
+    for before, now in (
+        (("pending", "processed"), "pending"),
+        (("processed",), "reverted"),
+        (("broadcasted",), "processing"),
+        # It was told yesterday as well.
+        (("processed", "pending"), "pending"),
+    ):
+        for _ in range(2):
+            world.sent(now, seen=before, expect=kinds.BACKWARDS)
+    stranger = UserCredentials(api_id=str(world.users[0].user_id), api_secret="not-this-one" * 4)
+    monkeypatch.setenv("AIRFLOW_VAR_WRONG_KEY", stranger.to_json())
+    own = {"account": str(world.users[0].user_id)}
+    wrong: tuple[dict[str, Any], ...] = (
+        {"credentials_variable": "gone"},
+        {"conn_id": "gone"},
+        {"conn_id": "", "credentials_variable": ""},
+        {"credentials_variable": "wrong_key", **own},
+    )
+    for names in wrong:
+        for _ in range(2):
+            world.sent("pending", **names, expect=kinds.NOT_LOOKED_UP)
+
+
+def plant_what_is_right(world: World, payments: int) -> None:
+    """Plant payments of all sorts with which nothing is wrong."""
+    sorts: list[Callable[[], Order]] = [
+        lambda: world.sent("processed", seen=("pending", "processed")),
+        lambda: world.sent("processed", seen=("pending",)),
+        lambda: world.sent("cancelled", seen=("processing", "cancelled"), ago=DAYS_2),
+        lambda: world.sent("pending"),
+        lambda: world.sent("processing", seen=("pending",)),
+        lambda: world.sent("awaiting_confirmation", seen=("filed",)),
+        lambda: world.sent("a state that nobody knows", seen=("processing",)),
+        # Final for so long that it is not looked up any more.
+        lambda: world.sent("pending", seen=("processed",), ago=DAYS_10),
+        lambda: world.stands(Step.PREPARED, ago=DAYS_10),
+        lambda: world.stands(Step.REFUSED, ago=DAYS_10),
+        lambda: world.stands(Step.UNKNOWN),
+        lambda: world.stands(Step.SENT, kind=Kind.USER, ago=DAYS_10),
+    ]
+    for number in range(payments):
+        sorts[number % len(sorts)]()
+
+
+def test_of_1000_payments_the_50_planted_differences_are_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world:
+        plant_what_is_right(world, 475)
+        plant_50_differences(world, monkeypatch)
+        plant_what_is_right(world, 475)
+    assert (len(world.expected), len(world.ledger.all())) == (50, 1000)
+    with world.sandbox:
+        report = world.reconcile()
+        assert found(report) == world.expected
+        assert report.counts.total() == 50
+        # Nobody has mended anything, so the next morning finds the same, and looks each up once.
+        asked = world.lookups()
+        assert found(world.reconcile()) == world.expected
+        assert len(asked) == len(set(asked))
+        assert sorted(world.lookups()[len(asked) :]) == sorted(asked)
+    assert world.ledger.faults() == []
+
+
+def test_a_state_that_is_new_is_written_once(world: World) -> None:
+    with world:
+        order = world.sent("processing", seen=("pending",))
+    with world.sandbox:
+        world.reconcile()
+        world.reconcile()
+        world.sandbox.control.set_withdrawal(5001, "processed")
+        world.reconcile()
+    payment = world.ledger.find(order)
+    assert payment is not None
+    assert payment.state == "processed"
+    told = [event.data["state"] for event in world.ledger.history(order) if event.event == Note.SEEN]
+    assert told == ["pending", "processing", "processed"]
+    assert world.ledger.faults() == []
+
+
+def test_states_under_an_id_that_was_corrected_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with World(tmp_path, monkeypatch, users=1) as world:
+        order = world.stands(Step.UNKNOWN, amount=Decimal("0.5"))
+        world.sent("pending", amount=Decimal("0.5"))
+    world.ledger.exists(order, exchange_id="77", who="ann", why="mistyped")
+    with world.ledger.transaction() as at:
+        at.append(order, Note.SEEN, actor="task", state="processed")
+    world.ledger.exists(order, exchange_id="5001", who="ann", why="corrected")
+    with world.sandbox:
+        assert world.reconcile().findings == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        ("status", {"status": 429, "body": "API rate limit exceeded. Please retry after 0.01s"}),
+        ("status", {"status": 503, "body": "down"}),
+        ("drop_before", {}),
+    ],
+)
+def test_a_failure_that_passes_is_no_finding(world: World, fault: str, more: dict[str, Any]) -> None:
+    with world:
+        world.sent("processed")
+    with world.sandbox:
+        world.sandbox.control.fault(fault, LOOK_UP, **more)
+        report = world.reconcile()
+    assert (report.findings, report.looked_up) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        ("status", {"status": 404, "body": "<html>Not found</html>", "content_type": "text/html"}),
+        ("status", {"status": 403, "body": '{"message": "no"}', "content_type": "application/json"}),
+        ("status", {"status": 500, "body": "down"}),
+        ("garbage", {}),
+    ],
+)
+def test_what_cannot_be_looked_up_is_said_to_be_that_and_not_missing(
+    world: World, fault: str, more: dict[str, Any]
+) -> None:
+    with world:
+        world.sent("processed")
+    with world.sandbox:
+        world.sandbox.control.fault(fault, LOOK_UP, times=9, **more)
+        report = world.reconcile()
+    assert [finding.kind for finding in report.findings] == [FindingKind.NOT_LOOKED_UP]
+    assert report.silent == {}
+
+
+@pytest.mark.parametrize("users", [1, AT_ONCE + 20])
+def test_an_exchange_that_does_not_answer_is_not_asked_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.exchange.rest.retries.FIRST_BACKOFF", 0.0)
+    with World(tmp_path, monkeypatch, users=users) as world:
+        for _ in range(AT_ONCE + 20):
+            world.sent("processed")
+    with world.sandbox:
+        world.sandbox.control.fault("drop_before", LOOK_UP, times=10_000)
+        report = world.reconcile()
+        asked = len(world.lookups())
+    assert report.counts == {"not_looked_up": AT_ONCE + 20}
+    assert list(report.silent) == ["quoine_default"]
+    assert asked == 4 * reconciliation.SILENT_AFTER
+
+
+def test_those_that_were_looked_up_longest_ago_come_first(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "AT_ONCE", 1)
+    with world:
+        for day in (3, 1, 2):
+            world.change(world.sent("pending"), looked_up_at=f"2026-01-0{day}T00:00:00.000000+00:00")
+        world.sent("pending")
+    with world.sandbox:
+        world.reconcile()
+        assert world.lookups() == ["5004", "5002", "5003", "5001"]
+
+
+def test_every_look_up_waits_behind_everything_urgent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    priorities: list[Priority] = []
+    acquire = RequestBudget.acquire
+
+    def acquire_and_tell(budget: RequestBudget, *, priority: Priority, **more: Any) -> Any:
+        priorities.append(priority)
+        return acquire(budget, priority=priority, **more)
+
+    monkeypatch.setattr(RequestBudget, "acquire", acquire_and_tell)
+    with world:
+        world.sent("processed")
+    with world.sandbox:
+        world.reconcile()
+    assert priorities == [Priority.POLLING]
+
+
+def test_either_database_is_read_and_written(where: str) -> None:
+    ledger = open_ledger(where)
+    for number, (step, id_) in enumerate({Step.UNKNOWN: None, Step.SENT: "5001", Step.REFUSED: None}.items()):
+        order = payment(number)
+        ledger.prepare(order, actor="task")
+        ledger.start_sending(order, attempt="a", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
+        ledger.finish(order, attempt="a", step=step, exchange_id=id_, state="pending" if id_ else "")
+    report = reconciliation.Reconciliation(
+        ledger=ledger, final_for=timedelta(0), stuck_after=timedelta(0), actor="task"
+    ).run()
+    # Nobody has told the ledger by which connection they were sent.
+    assert found(report) == {("invoice-0", FindingKind.IN_DOUBT), ("invoice-1", FindingKind.NOT_LOOKED_UP)}
+    head, first, last = ledger.span(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC))
+    events = list(ledger.events(first, last))
+    assert (first, last, head.number, len(events)) == (1, 9, 9, 9)
+    assert ledger.hashes([9, 10]) == {9: events[-1]["hash"]} == {9: head.hash}

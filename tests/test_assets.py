@@ -1,0 +1,130 @@
+"""The asset events of tasks that see a withdrawal's or a user's end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow.sdk import Asset
+
+from airflow_provider_quoine.assets import USERS, WITHDRAWALS
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.support.asset_events import asset_events
+from tests.support.one_task import OneTask
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+MAPPED = """
+from airflow.sdk import DAG, Asset
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+
+with DAG("mapped", schedule=None):
+    QuoineWithdrawalSensor.partial(task_id="wait", credentials_variable="user_key", poke_interval=0.1).expand_kwargs(
+        [{{"withdrawal_id": "{paid}", "payment_reference": "invoice-1"}}]
+    )
+with DAG("consumer", schedule=[Asset(name="quoine_withdrawals", uri="quoine://withdrawals")]):
+    pass
+"""
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+
+
+@pytest.fixture
+def code(exchange: SandboxControl, payer: str) -> Iterator[None]:
+    """Put a code into the Variable that the tasks read."""
+    from airflow.models.variable import Variable
+
+    with QuoineHook(credentials_variable="user_key").get_conn() as client:
+        client.request_auth_code(user_id=payer)
+    Variable.set("user_code", exchange.latest_code(payer))
+    yield
+    Variable.delete("user_code")
+
+
+def withdraw(way: str) -> OneTask:
+    """Withdraw, and wait where the way waits."""
+    task = OneTask(f"withdraw{way}", amount="0.5", address=ADDRESS)
+    if task.step().state == "deferred":
+        task.trigger()
+    return task
+
+
+def test_a_withdrawal_that_is_paid_out_is_an_event(code: None) -> None:
+    task = withdraw("_waiting")
+    found = task.xcom()["id"]
+    expected = {
+        "event_id": f"withdrawal/{found}/processed",
+        "id": found,
+        "state": "processed",
+        "reference": task.reference,
+        "connection": "quoine_default",
+    }
+    assert asset_events(WITHDRAWALS, run_id=task.run_id) == [expected]
+    # A task that is cleared sees it again, and says the same.
+    task.clear()
+    assert task.step().state == "success"
+    assert asset_events(WITHDRAWALS, run_id=task.run_id) == [expected, expected]
+
+
+def test_an_authors_outlets_have_their_events_too(code: None) -> None:
+    task = withdraw("_with_outlet")
+    assert len(asset_events(WITHDRAWALS, run_id=task.run_id)) == 1
+    assert len(asset_events(Asset("an_outlet_of_the_author"), run_id=task.run_id)) == 1
+
+
+def test_one_list_of_outlets_for_several_tasks_stays_as_it_is() -> None:
+    from tests.support.dags.one_task import OUTLETS
+
+    assert [Asset("an_outlet_of_the_author")] == OUTLETS
+
+
+@pytest.mark.parametrize("way", ["", "_dry"])
+def test_a_task_that_sees_no_end_makes_no_event(code: None, way: str) -> None:
+    assert asset_events(WITHDRAWALS, run_id=withdraw(way).run_id) == []
+
+
+def test_a_task_that_fails_makes_no_event(exchange: SandboxControl, code: None) -> None:
+    exchange.set_next_outcome("withdrawal", "declined")
+    task = withdraw("_waiting")
+    assert task.state == "failed"
+    assert asset_events(WITHDRAWALS, run_id=task.run_id) == []
+
+
+@pytest.mark.parametrize(("status", "events"), [("APPROVED", 1), ("DECLINED", 0)])
+def test_a_user_who_is_approved_is_an_event(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, status: str, events: int
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", "Passw0rd-of-the-test")
+    exchange.set_user(payer, status)
+    task = OneTask("wait_for_user_None_False", user_id=payer)
+    assert task.step().state == "success"
+    told = asset_events(USERS, run_id=task.run_id)
+    assert told == events * [
+        {"event_id": f"user/{payer}/APPROVED", "id": payer, "state": "APPROVED", "connection": "quoine_default"}
+    ]
+
+
+def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
+    exchange: SandboxControl, code: None, tmp_path: Path
+) -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+    from airflow.models.asset import AssetDagRunQueue
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    paid = withdraw("_waiting").xcom()["id"]
+    (tmp_path / "mapped.py").write_text(MAPPED.format(paid=paid), encoding="utf-8")
+    bag = BundleDagBag(str(tmp_path), bundle_path=tmp_path, bundle_name="tests")
+    assert not bag.import_errors
+    sync_bag_to_db(bag, "tests", None)
+    with create_session() as session:
+        session.get_one(DagModel, "consumer").is_paused = False
+    done = bag.dags["mapped"].test()
+    assert str(done.state) == "success"
+    told = asset_events(WITHDRAWALS, run_id=done.run_id)
+    assert [(extra["id"], extra["reference"]) for extra in told] == [(paid, "invoice-1")]
+    with create_session() as session:
+        assert session.query(AssetDagRunQueue).filter_by(target_dag_id="consumer").count() == 1
+        session.query(AssetDagRunQueue).delete()
+        session.get_one(DagModel, "consumer").is_paused = True
