@@ -256,7 +256,7 @@ class Ledger:
             elif found.step not in SENDABLE:
                 raise PaymentRefusedError(why_not(found))
             at.change(order, if_step=SENDABLE | IN_DOUBT, step=Step.HELD, reason=why, in_doubt_until=None)
-            at.append(order, Step.HELD, actor=who, why=why, before=found.step)
+            at.append(order, Step.HELD, actor=who, why=why)
 
     def release(self, order: Order, *, who: str, why: str) -> None:
         """

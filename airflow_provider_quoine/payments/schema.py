@@ -11,9 +11,12 @@ SCHEMA_VERSION = 2
 
 #: By the version that it upgrades: the statements that make the next one, in both databases.
 UPGRADES: dict[int, tuple[str, ...]] = {
-    1: tuple(
-        f"ALTER TABLE quoine_payments ADD COLUMN {column} TEXT NOT NULL DEFAULT ''"
-        for column in ("conn_id", "credentials_variable", "state", "looked_up_at")
+    1: (
+        *(
+            f"ALTER TABLE quoine_payments ADD COLUMN {column} TEXT NOT NULL DEFAULT ''"
+            for column in ("conn_id", "credentials_variable", "state", "looked_up_at")
+        ),
+        "UPDATE quoine_payments SET reserved_at = NULL WHERE step IN ('prepared', 'refused')",
     ),
 }
 

@@ -157,13 +157,14 @@ class Transaction:
 
     def was_held_in_doubt(self, order: Order) -> bool:
         """Whether a payment was in doubt when it was held."""
-        held = [event for event in self._decisions(order) if event.event == Step.HELD]
-        return held[-1].data["before"] in IN_DOUBT
+        decisions = [event.event for event in self._decisions(order)]
+        held = len(decisions) - decisions[::-1].index(Step.HELD) - 1
+        return decisions[held - 1] in IN_DOUBT | LATE
 
     def has_late_answer(self, order: Order) -> bool:
         """Whether an attempt's request may have been carried out after a person had settled it."""
-        decided = [event.event for event in self.history(order) if event.event in LATE | {"exists", "absent"}]
-        return bool(decided) and decided[-1] in LATE
+        ends = [event.event for event in self.history(order) if event.event in LATE | {"exists", "absent"}]
+        return bool(ends) and ends[-1] in LATE
 
     def _was_released(self, order: Order) -> bool:
         return self._decisions(order)[-1].event == "released"

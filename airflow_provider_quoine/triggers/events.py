@@ -83,9 +83,9 @@ def read_event(event: dict[str, Any] | None, *, sender: str) -> Outcome:
         ):
             return Outcome(status=Status(status), result=result, message=message)
     # Its values may be secret: Airflow resumes a deferred task with a person's answer as well.
-    names = ", ".join(map(str, event)) if isinstance(event, dict) else type(event).__name__
+    shown = f"an event with {', '.join(map(str, event))}" if isinstance(event, dict) else repr(event)
     raise QuoineForeignEventError(
-        f"{sender} sent an event with {names:.200}, which this version does not understand. Scheduler, "
+        f"{sender} sent {shown:.200}, which this version does not understand. Scheduler, "
         "triggerer and workers must run the same version of airflow-provider-quoine; a task that was deferred before "
         "an upgrade must be cleared. "
         "A withdrawal that was sent is not sent again by that."

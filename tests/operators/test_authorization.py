@@ -253,7 +253,7 @@ def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: San
     asked, answered = [
         event for event in ledger_of_tests().history(payment.order) if event.event in ("asked", "answered")
     ]
-    for told in (task.reference, "0.5 BTC", ADDRESS, f"user `{payer}`", "quoine_default", f"account {payer}"):
+    for told in (task.reference, "0.5 BTC", ADDRESS, f"user `{payer}`", "quoine_default", f"account `{payer}`"):
         assert told in asked.data["about"]
     assert answered.data == {"by": "Anonymous", "chose": "Send"}
 

@@ -17,7 +17,7 @@ from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconciliation, Report
 from airflow_provider_quoine.payments.records import Order
-from airflow_provider_quoine.payments.schema import IN_DOUBT, PAYMENTS, SENDABLE, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import IN_DOUBT, PAYMENTS, SENDABLE, SETTLED_BY, Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import as_text, is_for
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
@@ -41,12 +41,13 @@ class World:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, users: int = 3) -> None:
         self.sandbox = SandboxServer(SandboxSettings(pace=None, limit=100_000))
-        self.ledger = Ledger(open_file(folder / "quoine" / "ledger.db"), pin=Memory())
+        memory = Memory()
+        self.ledger = Ledger(open_file(folder / "quoine" / "ledger.db"), pin=memory)
         self.expected: set[tuple[str, FindingKind]] = set()
         self._exchange, self._numbers = self.sandbox.exchange, count(1)
         monkeypatch.setenv("AIRFLOW_HOME", str(folder))
         # Another ledger than that of other tests.
-        monkeypatch.setenv("AIRFLOW_VAR_QUOINE_LEDGER", "")
+        monkeypatch.setattr("airflow_provider_quoine.payments.configuration.VariablePin", lambda: memory)
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", self.sandbox.airflow_connection())
         self.users = [
             self._exchange.users.create(fields=FIELDS, documents={}, path=("APPROVED",), now=0) for _ in range(users)
@@ -110,8 +111,7 @@ class World:
             at.change(order, if_step=SENDABLE, step=Step.SENDING, owner="a", reserved_at=as_text(at.now), **sending)
             at.append(order, Step.SENDING, actor="task", attempt="a", **sending)
         if step not in {Step.HELD, Step.PREPARED, Step.SENDING}:
-            doubt: dict[str, Any] = {} if step == Step.UNKNOWN else {"in_doubt_until": None}
-            at.change(order, if_step=IN_DOUBT, step=step, exchange_id=exchange_id, **doubt)
+            at.change(order, if_step=IN_DOUBT, step=step, exchange_id=exchange_id, **SETTLED_BY[step])
             at.append(order, step, actor="a", exchange_id=exchange_id)
         for state in seen:
             at.change(order, if_step=frozenset({step}), state=state)
