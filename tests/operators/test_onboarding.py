@@ -163,16 +163,20 @@ def test_a_password_is_made_and_stored_encrypted(exchange: SandboxControl, form:
     password = stored_variable(variable)
     check_password(password)
     assert len(password) >= 20
-    assert password not in str(encrypted(variable))
+    stored = in_database(variable)
+    assert stored is not None
+    assert password not in str(stored[0])
+    assert form["email_address"] not in stored[1]
 
 
-def encrypted(variable: str) -> Any:
-    """What stands in the database."""
+def in_database(variable: str) -> tuple[Any, str] | None:
+    """What stands in the database: value and description."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        return session.query(Variable._val).filter_by(key=variable).scalar()
+        row = session.query(Variable._val, Variable.description).filter_by(key=variable).one_or_none()
+        return (row[0], str(row[1])) if row is not None else None
 
 
 def test_a_password_that_is_there_is_kept(exchange: SandboxControl, form: dict[str, str]) -> None:
@@ -188,7 +192,7 @@ def test_a_password_that_is_there_is_kept(exchange: SandboxControl, form: dict[s
 def test_no_password_is_made_for_a_form_that_is_wrong(exchange: SandboxControl, form: dict[str, str]) -> None:
     variable = f"password_{uuid.uuid4().hex}"
     create(form | {"password": variable, "id_document": "nowhere.pdf"}, generate=True).step()
-    assert encrypted(variable) is None
+    assert in_database(variable) is None
 
 
 def test_a_request_limit_that_is_used_up_passes_by_itself(exchange: SandboxControl, form: dict[str, str]) -> None:
