@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,13 @@ from airflow_provider_quoine.payments.ledger import Ledger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+SEND_WITHIN = timedelta(seconds=15)
+"""
+The bound between the ledger and the request in these tests. The package's own is shorter, and attempts beside several
+Airflows on two processors would exceed it.
+"""
 
 
 class Moment(StrEnum):

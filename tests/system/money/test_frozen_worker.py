@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from airflow_provider_quoine.payments.ledger import SEND_WITHIN
 from tests.system.money.environment import POST, Environment
-from tests.system.money.interruptions import Moment
+from tests.system.money.interruptions import SEND_WITHIN, Moment
 from tools.airflow_api import wait_for
 
 pytestmark = pytest.mark.timeout(600)
