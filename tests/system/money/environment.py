@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy import URL
+
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser, UserCredentials, WithdrawalOrder
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.database import open_file, open_server
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import Kind
@@ -92,12 +94,14 @@ class Environment:
     :param exchange: a running sandbox
     :param users: all users at the exchange
     :param folder: contains all files of Airflow and the exchange
+    :param server: the ledger's database, if it is not a file
     """
 
     airflow: Standalone
     exchange: SandboxProcess
     users: list[User]
     folder: Path
+    server: URL | None
 
     def __post_init__(self) -> None:
         """All users are unused."""
@@ -175,8 +179,8 @@ class Environment:
 
     def payment(self, user: User) -> Payment:
         """Read the user's payment in the ledger."""
-        ledger = Ledger(open_file(self.airflow.home / "quoine" / "ledger.db"), pin=Memory())
-        (payment,) = ledger.named(user.reference, Kind.WITHDRAWAL)
+        engine = open_server(self.server) if self.server else open_file(self.airflow.home / "quoine" / "ledger.db")
+        (payment,) = Ledger(engine, pin=Memory()).named(user.reference, Kind.WITHDRAWAL)
         return payment
 
     def payments(self, command: str, user: User, *more: str) -> str:
@@ -228,8 +232,13 @@ class Environment:
 
 
 @contextmanager
-def start_environment(folder: Path) -> Iterator[Environment]:
-    """Start the exchange, create its users, and start Airflow."""
+def start_environment(folder: Path, *, server: URL | None = None) -> Iterator[Environment]:
+    """
+    Start the exchange, create its users, and start Airflow.
+
+    :param folder: takes all files
+    :param server: an empty database for the ledger; by default it is a file
+    """
     # A code of five digits would occur by chance in any log.
     options = ["--manual", "--limit", "100000", "--code-digits", "12", "--verbose"]
     with ExitStack() as stack:
@@ -240,11 +249,12 @@ def start_environment(folder: Path) -> Iterator[Environment]:
         settings |= _connections(
             exchange, refused=stack.enter_context(_refusing_port()), silent=stack.enter_context(_silent_port())
         )
+        settings |= _ledger(server) if server else {}
         port = free_port()
         settings |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/"}
         airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=DAGS, settings=settings))
         stack.enter_context(_tasks_api(airflow, port))
-        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder)
+        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder, server=server)
 
 
 @contextmanager
@@ -315,6 +325,18 @@ def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict
         )
         for name, host in hosts.items()
     }
+
+
+def _ledger(server: URL) -> dict[str, str]:
+    """Return the settings by which Airflow finds a ledger in PostgreSQL."""
+    connection = {
+        "conn_type": "postgres",
+        "host": server.host,
+        "port": server.port,
+        "login": server.username,
+        "schema": server.database,
+    }
+    return {"AIRFLOW__QUOINE__LEDGER_CONN_ID": "money_ledger", "AIRFLOW_CONN_MONEY_LEDGER": json.dumps(connection)}
 
 
 @contextmanager
