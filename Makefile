@@ -12,6 +12,8 @@ PIP := bin/python -m pip --disable-pip-version-check --retries 2
 READY := $(VENV)/.ready
 # The rivals that the benchmarks measure beside this package have an environment of their own.
 BENCH_VENV := .venv-bench
+# The newest pre-release of the next Airflow.
+NEXT_VENV := .venv-next
 CLIENTS := tests/clients/node_modules/.ready
 ARGS ?=
 ONCE ?=
@@ -20,11 +22,13 @@ PORT ?=
 WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
+# What is of payments, and so must hold on every Airflow that is supported.
+PAYMENTS := tests/payments tests/operators tests/cli tests/dags/test_example_dags.py tests/system/money
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-captures coverage lint \
-	docs build bench lock clean
+.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-captures test-next \
+	coverage lint docs build bench lock clean
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +58,7 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 
 # A group of tests that share an Airflow is run by one process.
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
-	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone"
+	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster"
 
 test-alone: $(READY) ## Run the tests that need a quiet machine: captures three at a time, the others one by one
 	$(PYTEST) --numprocesses 3 --dist worksteal -m paced
@@ -68,6 +72,9 @@ test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients th
 
 test-captures: $(READY) ## Capture for 10 minutes over a bad network, through two kills, and check every file
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes 10
+
+test-next: $(NEXT_VENV)/.ready ## Run the tests of payments on the newest pre-release of Airflow
+	$(NEXT_VENV)/bin/python -m pytest --numprocesses 3 --dist loadgroup -m "not long and not alone and not cluster" $(PAYMENTS)
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
 	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients" --cov --cov-report=
@@ -95,17 +102,19 @@ bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet m
 
 lock: $(READY) ## Write the locked requirements anew (UPGRADE=--upgrade: with the newest versions)
 	$(LOCK) setup.cfg requirements-dev.in --extra sandbox --extra redis --extra postgres --extra parquet --output-file requirements-dev.txt
+	$(LOCK) setup.cfg requirements-next.in --extra sandbox --extra redis --extra postgres --extra parquet --output-file requirements-next.txt
 	$(LOCK) setup.cfg benchmarks/requirements.in --extra sandbox --extra redis --extra postgres --output-file benchmarks/requirements.txt
 
 clean: ## Remove all that was made, the environments included
-	rm -rf $(VENV) $(BENCH_VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .coverage* \
+	rm -rf $(VENV) $(BENCH_VENV) $(NEXT_VENV) tests/clients/node_modules .demo build dist docs/_build *.egg-info .coverage* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.locked: requirements-dev.txt
 $(BENCH_VENV)/.locked: benchmarks/requirements.txt
+$(NEXT_VENV)/.locked: requirements-next.txt
 
 # setuptools goes first: pysher comes as source only, and is built by the locked setuptools instead of a fetched one.
-$(VENV)/.locked $(BENCH_VENV)/.locked: %/.locked:
+$(VENV)/.locked $(BENCH_VENV)/.locked $(NEXT_VENV)/.locked: %/.locked:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ echo "$(PYTHON) is no Python 3.11, 3.12 or 3.13: name one, as in make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -119,7 +128,7 @@ $(VENV)/.locked $(BENCH_VENV)/.locked: %/.locked:
 		{ echo "Could not install what $< names (no network?): see $*/install.log" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.ready $(BENCH_VENV)/.ready: %/.ready: %/.locked setup.cfg pyproject.toml
+$(VENV)/.ready $(BENCH_VENV)/.ready $(NEXT_VENV)/.ready: %/.ready: %/.locked setup.cfg pyproject.toml
 	@$*/$(PIP) install --quiet --no-deps --no-build-isolation --editable . > $*/editable.log 2>&1 || \
 		{ echo "Could not install this package: see $*/editable.log" >&2; exit 1; }
 	@touch $@

@@ -21,11 +21,12 @@ from threading import Event
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-#: test-captures spends its ten minutes waiting and leaves the processors to the lane beside it. The tests that need a
-#: quiet machine come last, when nothing else runs.
+#: test-captures spends its ten minutes waiting and leaves the processors to the lane beside it. After it, its lane goes
+#: on with the other Airflow, once test-system is over. The tests that need a quiet machine come last, when nothing else
+#: runs.
 STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("lint",), ("docs", "build"), ("unit",)),
-    (("test-captures",), ("test-airflow", "test-system", "test-clients", "test-cluster", "demo")),
+    (("test-captures", "test-next"), ("test-system", "test-airflow", "test-clients", "test-cluster", "demo")),
     (("test-alone",),),
 )
 #: Branch coverage is measured over three targets, one after another, and printed at the end of the last.

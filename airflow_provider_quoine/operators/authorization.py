@@ -29,7 +29,10 @@ CODE_FIELD = "one_time_token"
 CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
 
 CODE_STATE = "quoine_code"
-"""Key in the task state store: when a code was requested, and how many were refused. It has no authority."""
+"""
+Key in the task state store: when a code was requested, how many were refused, and what stands on Airflow's page. It has
+no authority.
+"""
 
 BODY = """\
 You are asked to let this withdrawal be sent:
@@ -99,7 +102,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         """Request a code unless one is on its way, then ask a person for it."""
         if self._state(context).get("asked"):
             # A code that was typed for an earlier try may be there still, if that try could not take it.
-            self.put_question(context)
+            self._wipe_answer(context)
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
@@ -113,9 +116,9 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         request = self._request_code(context, payment)
         self.subject = f"Withdraw {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, request=request, send=SEND, cancel=CANCEL, attempts=self.code_attempts)
-        self._keep(context, asked=True)
+        self._keep(context, asked={"subject": self.subject, "body": self.body})
         self.refuse_another_question(self.put_question(context), payment)
-        payment.note("asked", about=about)
+        payment.ask(about)
         return HITLOperator.execute(self, context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -126,14 +129,16 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
         if code:
             mask_secret(code)
-        question = self.put_question(context)
+        self._wipe_answer(context)
         by = self._check_answer(context, {**event, "params_input": {}})
         # The fields are rendered again by now, and the policy may have changed: both are checked again.
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
             if sent := payment.begin():
                 return self.go_on(context, payment, sent)
-            self.refuse_another_question(question, payment)
+            # A dry run leaves nothing in the ledger.
+            asked = str(self.body) if self.is_dry_run else payment.asked_about()
+            self.refuse_another_question(asked, payment)
             payment.note("answered", by=by, chose=SEND)
             if not CODE.fullmatch(code):
                 return self._ask_again(context, payment, "That is no authentication code.")
@@ -152,7 +157,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 raise
             finally:
                 # Wiping had opened the question again, so it may have been answered a second time.
-                self.put_question(context)
+                self._wipe_answer(context)
 
     def withdrawal_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
@@ -163,7 +168,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         """
         if not isinstance(event, dict) or "chosen_options" not in event:
             return super().withdrawal_complete(context, event)
-        self.put_question(context)
+        self._wipe_answer(context)
         self.log.warning("The question was answered again after the withdrawal was sent; the answer has no effect.")
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id))
@@ -217,6 +222,13 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
     def _keep(self, context: Context, **state: Any) -> None:
         """Keep something about the code for the next try; nothing secret, the store is in clear."""
         context["task_state_store"].set(CODE_STATE, {**self._state(context), **state}, retention=NEVER_EXPIRE)
+
+    def _wipe_answer(self, context: Context) -> None:
+        """Delete a typed code from Airflow's tables. The question stays as it was asked."""
+        # From Airflow 3.4 on, what is put there replaces the question's text.
+        asked = self._state(context).get("asked") or {}
+        self.subject, self.body = asked.get("subject", self.subject), asked.get("body", self.body)
+        self.put_question(context)
 
     def _check_answer(self, context: Context, event: dict[str, Any]) -> str:
         """Return who chose to send."""

@@ -72,12 +72,12 @@ class PaymentQuestion(PaymentTask, HITLOperator):
 
     def refuse_another_question(self, question: str, payment: WithdrawalPayment) -> None:
         """
-        Stop if the question on Airflow's page is about another withdrawal than this.
+        Stop if a question is about another withdrawal than this.
 
-        Templates are rendered again after the answer. Airflow keeps the text of a task's first question when the
+        Templates are rendered again after the answer. Airflow 3.3 keeps the text of a task's first question when the
         task asks again, in later tries too.
 
-        :param question: as it stands on the page.
+        :param question: as it stands on Airflow's page, or as it was asked.
         """
         about = self.about(payment)
         if about not in question:

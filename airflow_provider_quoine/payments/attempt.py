@@ -65,6 +65,11 @@ class Attempt:
         """Append an event that changes nothing, such as a question to a person."""
         self._ledger.note(self._order, event, actor=self._task, **data)
 
+    def last_note(self, event: str) -> dict[str, Any]:
+        """Return what this try of the task noted last with such an event; empty if nothing."""
+        history = reversed(self._ledger.history(self._order))
+        return next((each.data for each in history if (each.event, each.actor) == (event, self._task)), {})
+
     def send(
         self,
         post: Callable[[Callable[[], None]], Answer],

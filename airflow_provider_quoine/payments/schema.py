@@ -111,6 +111,8 @@ class Note(StrEnum):
     SEEN = "seen"
     """The exchange has it in another state than when it was looked up before."""
 
+    ASKED = "asked"
+    """For the authentication code."""
     APPROVAL_ASKED = "approval_asked"
     APPROVED = "approved"
     REJECTED = "rejected"

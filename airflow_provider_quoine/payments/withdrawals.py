@@ -111,6 +111,22 @@ class WithdrawalPayment:
         if not self._is_dry_run:
             self._attempt.note(event, **data)
 
+    def ask(self, about: str) -> None:
+        """
+        Write down what a person is asked about, before the code is typed.
+
+        :param about: the question's lines about the payment.
+        """
+        from airflow_provider_quoine.payments.schema import Note
+
+        self.note(Note.ASKED, about=about)
+
+    def asked_about(self) -> str:
+        """Return what this try of the task has asked a person about last; empty if it has not."""
+        from airflow_provider_quoine.payments.schema import Note
+
+        return str(self._attempt.last_note(Note.ASKED).get("about", ""))
+
     def check_policy(self) -> None:
         """
         Check the order against the connection's policy, as it is now.

@@ -10,6 +10,7 @@ import pytest
 from tests.system.money.environment import Environment, start_environment
 from tests.system.money.fault_matrix import FAULTS, FollowUp
 from tests.system.money.runner import Cell
+from tools.postgres_server import PostgresServer
 
 HERE = Path(__file__).parent
 COLUMNS = {
@@ -30,6 +31,22 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
         yield environment
         processes = environment.airflow.processes()
     assert [process for process in processes if process.is_running()] == []
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run PostgreSQL."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def environment_over_postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer
+) -> Iterator[Environment]:
+    """Start another Airflow and another exchange, with the ledger in PostgreSQL."""
+    with start_environment(tmp_path_factory.mktemp("money"), server=postgres.new_database()) as environment:
+        yield environment
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

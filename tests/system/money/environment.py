@@ -7,19 +7,23 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+from sqlalchemy import URL
+
+from airflow_provider_quoine.exchange.models import Document, OnboardingUser, UserCredentials, WithdrawalOrder
 from airflow_provider_quoine.exchange.rest.auth import ApiAuth
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.database import open_file, open_server
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import Kind
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.payments.memory import Memory
+from tests.support.airflow_version import KEEP_TASK_STATE
 from tools.airflow_api import ENDED, wait_for
 from tools.sandbox import ADDRESS, SandboxProcess
 from tools.standalone import Standalone, free_port
@@ -40,6 +44,7 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "100",
     # The DAGs import the operators under test from here.
@@ -61,6 +66,16 @@ class User:
     amount: str
     key: str = field(repr=False)
 
+    @property
+    def reference(self) -> str:
+        """Reference of this user's payment."""
+        return f"payment-{self.user_id}"
+
+    @property
+    def order(self) -> dict[str, str]:
+        """The payment as parameters of a run."""
+        return {"user_id": self.user_id, "amount": self.amount, "payment_reference": self.reference}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -79,12 +94,14 @@ class Environment:
     :param exchange: a running sandbox
     :param users: all users at the exchange
     :param folder: contains all files of Airflow and the exchange
+    :param server: the ledger's database, if it is not a file
     """
 
     airflow: Standalone
     exchange: SandboxProcess
     users: list[User]
     folder: Path
+    server: URL | None
 
     def __post_init__(self) -> None:
         """All users are unused."""
@@ -102,8 +119,13 @@ class Environment:
     def trigger(self, dag_id: str, user: User, **conf: Any) -> Run:
         """Start a run."""
         self.airflow.api.unpause(dag_id)
-        order = {"user_id": user.user_id, "amount": user.amount, "payment_reference": f"payment-{user.user_id}"}
-        return Run(dag_id, self.airflow.api.trigger(dag_id, order | conf))
+        return Run(dag_id, self.airflow.api.trigger(dag_id, user.order | conf))
+
+    def trigger_again(self, run: Run, user: User) -> None:
+        """Start a run with the id of one that Airflow does not know any more."""
+        self.airflow.api.unpause(run.dag_id)
+        body = {"logical_date": None, "dag_run_id": run.run_id, "conf": user.order}
+        self.airflow.api.call("POST", f"dags/{run.dag_id}/dagRuns", body)
 
     def ended_runs(self, dag_ids: set[str]) -> set[Run]:
         """List the runs that have ended."""
@@ -130,10 +152,26 @@ class Environment:
         (task,) = self.airflow.api.task_instances(run.dag_id, run.run_id)
         return task
 
-    def clear(self, run: Run) -> None:
-        """Clear a run's task, as a person would."""
-        body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False}
+    def clear(self, run: Run, *, keep_state: bool = False, **which: Any) -> None:
+        """
+        Clear a run's tasks, as a person would.
+
+        :param keep_state: keep the task state, also where Airflow would discard it
+        :param which: which tasks; all of the run if nothing is said
+        """
+        body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False, **which}
+        body |= KEEP_TASK_STATE if keep_state else {}
         self.airflow.api.call("POST", f"dags/{run.dag_id}/clearTaskInstances", body)
+
+    def clear_run(self, run: Run) -> None:
+        """Clear a whole run, with the DAG as it is now."""
+        body = {"dry_run": False, "run_on_latest_version": True}
+        self.airflow.api.call("POST", f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/clear", body)
+
+    def wait_for_end(self, run: Run) -> str:
+        """Wait for a run's end, and return its state."""
+        wait_for(f"{run} to end", lambda: run in self.ended_runs({run.dag_id}) or None, timeout=180)
+        return self.airflow.api.run_state(run.dag_id, run.run_id)
 
     def delete_run(self, run: Run) -> None:
         """Delete a run, and with it all that Airflow remembers of it."""
@@ -141,9 +179,19 @@ class Environment:
 
     def payment(self, user: User) -> Payment:
         """Read the user's payment in the ledger."""
-        ledger = Ledger(open_file(self.airflow.home / "quoine" / "ledger.db"), pin=Memory())
-        (payment,) = ledger.named(f"payment-{user.user_id}", Kind.WITHDRAWAL)
+        engine = open_server(self.server) if self.server else open_file(self.airflow.home / "quoine" / "ledger.db")
+        (payment,) = Ledger(engine, pin=Memory()).named(user.reference, Kind.WITHDRAWAL)
         return payment
+
+    def payments(self, command: str, user: User, *more: str) -> str:
+        """Run ``airflow quoine payments`` on the user's payment, and return what it says."""
+        return self.airflow.run("airflow", "quoine", "payments", command, user.reference, "--why", "a test", *more)
+
+    def wait_until_doubt_ends(self, user: User) -> None:
+        """Wait until no request of the user's payment can be under way any more."""
+        until = self.payment(user).in_doubt_until
+        assert until is not None
+        wait_for("the doubt to end", lambda: datetime.now(UTC) > until or None, timeout=120)
 
     def _store(self, run: Run) -> str:
         task = self.task(run)["task_id"]
@@ -162,6 +210,21 @@ class Environment:
         folder = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task}"
         return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text()
 
+    def pay_by_hand(self, user: User) -> str:
+        """Pay the user's order at the exchange, without Airflow and without the ledger; return the id."""
+        key = UserCredentials.from_json(user.key)
+        auth = ApiAuth(key.api_id, key.api_secret)
+        with QuoineClient(base_url=self.exchange.url, auth=auth, connect_timeout=5, read_timeout=30) as client:
+            client.request_auth_code(user_id=user.user_id)
+            code = self.sandbox.latest_code(user.user_id)
+            order = WithdrawalOrder.parse(amount=user.amount, address=ADDRESS)
+            return client.create_withdrawal(order=order, auth_code=code).id
+
+    def posts(self, user: User) -> int:
+        """Count the requests to withdraw that the exchange has seen from a user."""
+        seen = self.sandbox.state()["requests"]
+        return sum((each["endpoint"], each["api_id"]) == (POST, user.user_id) for each in seen)
+
     def withdrawals(self, user: User) -> list[dict[str, Any]]:
         """List the withdrawals that the exchange has carried out for a user."""
         withdrawals = self.sandbox.state(requests=1)["withdrawals"]
@@ -169,8 +232,13 @@ class Environment:
 
 
 @contextmanager
-def start_environment(folder: Path) -> Iterator[Environment]:
-    """Start the exchange, create its users, and start Airflow."""
+def start_environment(folder: Path, *, server: URL | None = None) -> Iterator[Environment]:
+    """
+    Start the exchange, create its users, and start Airflow.
+
+    :param folder: takes all files
+    :param server: an empty database for the ledger; by default it is a file
+    """
     # A code of five digits would occur by chance in any log.
     options = ["--manual", "--limit", "100000", "--code-digits", "12", "--verbose"]
     with ExitStack() as stack:
@@ -181,11 +249,12 @@ def start_environment(folder: Path) -> Iterator[Environment]:
         settings |= _connections(
             exchange, refused=stack.enter_context(_refusing_port()), silent=stack.enter_context(_silent_port())
         )
+        settings |= _ledger(server) if server else {}
         port = free_port()
         settings |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/"}
         airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=DAGS, settings=settings))
         stack.enter_context(_tasks_api(airflow, port))
-        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder)
+        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder, server=server)
 
 
 @contextmanager
@@ -233,7 +302,7 @@ def _users(exchange: SandboxProcess) -> Iterator[User]:
 def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict[str, str]:
     """Return connections: one with usual time-outs, one with short ones, one refused port, one silent port."""
     hosts = {"money": exchange.url, "money_brief": exchange.url, "money_refused": refused, "money_silent": silent}
-    # With the brief one, an outcome is in doubt for 5 + 3 x 5 + 4 x 3 seconds: long enough for a test to ask too early.
+    # With the brief one, an outcome is in doubt for 15 + 3 x 5 + 4 x 3 s: long enough for a test to ask too early.
     timeouts = {"money": (10, 20), "money_brief": (5, 3), "money_refused": (10, 20), "money_silent": (1, 2)}
     return {
         f"AIRFLOW_CONN_{name.upper()}": json.dumps(
@@ -256,6 +325,18 @@ def _connections(exchange: SandboxProcess, *, refused: str, silent: str) -> dict
         )
         for name, host in hosts.items()
     }
+
+
+def _ledger(server: URL) -> dict[str, str]:
+    """Return the settings by which Airflow finds a ledger in PostgreSQL."""
+    connection = {
+        "conn_type": "postgres",
+        "host": server.host,
+        "port": server.port,
+        "login": server.username,
+        "schema": server.database,
+    }
+    return {"AIRFLOW__QUOINE__LEDGER_CONN_ID": "money_ledger", "AIRFLOW_CONN_MONEY_LEDGER": json.dumps(connection)}
 
 
 @contextmanager

@@ -10,10 +10,14 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator
-from tests.system.money.interruptions import interrupt_first_try
+from airflow_provider_quoine.payments import attempt
+from tests.system.money.interruptions import SEND_WITHIN, interrupt_first_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+# In the processes that run these operators, and in no other.
+attempt.SEND_WITHIN = SEND_WITHIN  # type: ignore[attr-defined]  # its name for the one of the ledger
 
 
 def put_code(context: Context) -> None:

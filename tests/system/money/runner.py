@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.support.airflow_version import CLEAR_DISCARDS_TASK_STATE
 from tests.system.money.environment import PARALLELISM, POST, Environment, Run
 from tests.system.money.fault_matrix import End, Fault, FollowUp
 
@@ -22,7 +23,7 @@ class Cell:
 
     :param fault: fault in the first try
     :param follow_up: reaction to the end of the first try
-    :param wiped: whether the task state store is wiped before the clear, as Airflow 3.4 does
+    :param wiped: whether the clear takes the task's state with it, as Airflow's does from 3.4 on unless told otherwise
     """
 
     fault: Fault
@@ -106,9 +107,9 @@ def _steps(environment: Environment, cell: Cell, outcomes: dict[Cell, Outcome]) 
     run = environment.trigger(f"withdraw_{retries}", user, **cell.fault.conf)
     yield run
     if cell.follow_up != FollowUp.RETRY:
-        if cell.wiped:
+        if cell.wiped and not CLEAR_DISCARDS_TASK_STATE:
             environment.wipe_state(run)
-        environment.clear(run)
+        environment.clear(run, keep_state=not cell.wiped)
         yield run
     task = environment.task(run)
     end = End(task["state"], task["try_number"], len(environment.withdrawals(user)))

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_quoine.exchange.models import UserCredentials, WithdrawalOrder
-from airflow_provider_quoine.exchange.rest.auth import ApiAuth
-from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from tests.system.money.environment import Environment, Run, User
-from tools.airflow_api import wait_for
-from tools.sandbox import ADDRESS
+from tests.system.money.environment import Environment, Run
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def withdraw(environment: Environment, user: User) -> str:
-    """Withdraw without Airflow, and return the id."""
-    key = UserCredentials.from_json(user.key)
-    with QuoineClient(
-        base_url=environment.exchange.url, auth=ApiAuth(key.api_id, key.api_secret), connect_timeout=5, read_timeout=30
-    ) as client:
-        client.request_auth_code(user_id=user.user_id)
-        code = environment.sandbox.latest_code(user.user_id)
-        order = WithdrawalOrder.parse(amount=user.amount, address=ADDRESS)
-        return client.create_withdrawal(order=order, auth_code=code).id
-
-
 def wait_for_end(environment: Environment, run: Run) -> tuple[str, str]:
     """Return the final states of a run and of its one task."""
-    wait_for(f"{run} to end", lambda: run in environment.ended_runs({run.dag_id}) or None, timeout=180)
-    return environment.airflow.api.run_state(run.dag_id, run.run_id), environment.task(run)["state"]
+    return environment.wait_for_end(run), environment.task(run)["state"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +20,7 @@ def without_end(environment: Environment) -> dict[str, Run]:
     user = environment.next_user()
     environment.sandbox.set_user(user.user_id, "DOCUMENTS_SUBMITTED")
     payer = environment.next_user()
-    withdrawal_id = withdraw(environment, payer)
+    withdrawal_id = environment.pay_by_hand(payer)
     return {
         dag_id: environment.trigger(dag_id, who, **conf)
         for dag_id, who, conf in (

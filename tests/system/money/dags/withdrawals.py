@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Variable, task
 
 from tests.system.money.operators import Authorize, Withdraw
 
@@ -39,3 +40,30 @@ for dag_id, seconds in WAITS.items():
             completion_timeout=timedelta(seconds=seconds),
             **ORDER,
         )
+
+#: Runs of the first three are deleted, each in another way; the last one runs from the command line only.
+for dag_id in ("withdraw_deleted", "withdraw_cleaned", "withdraw_dag_deleted", "withdraw_tried"):
+    with DAG(dag_id, schedule=None, params=PARAMS | CODES):
+        Withdraw(auth_code_variable=CODE, retries=0, **ORDER)
+
+#: A person renames the task by changing the Variable.
+with DAG("withdraw_renamed", schedule=None, params=PARAMS | CODES):
+    name = Variable.get("money_task", default="withdraw")
+    Withdraw(auth_code_variable=CODE, retries=0, **ORDER | {"task_id": name})
+
+
+@task
+def list_payments() -> list[dict[str, str]]:
+    """Read the payments that are due now."""
+    payments: list[dict[str, str]] = json.loads(Variable.get("money_payments"))
+    return payments
+
+
+with DAG("withdraw_mapped", schedule=None, params=PARAMS | CODES):
+    # One by one, because a user has one code at a time.
+    Withdraw.partial(
+        auth_code_variable=CODE,
+        retries=0,
+        max_active_tis_per_dagrun=1,
+        **{name: value for name, value in ORDER.items() if name not in ("payment_reference", "amount")},
+    ).expand_kwargs(list_payments())
