@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -25,6 +25,13 @@ def _read_fraction(text: str) -> Decimal:
         raise ValueError("a number of absurd length") from None
     plain_number(value)
     return value
+
+
+def _read_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError("a key twice in one object")
+    return read
 
 
 def plain_number(value: Decimal) -> str:
@@ -50,12 +57,15 @@ def read_json(text: str) -> Any:
 
     :param text: the JSON.
     :return: dict, list, str, int, Decimal, bool or None.
-    :raises ValueError: no JSON, or NaN, Infinity, a number of absurd length, or nested beyond reason.
+    :raises ValueError: no JSON, or NaN, Infinity, a number of absurd length, nested beyond reason, or an object that
+        has a key twice: readers differ in which of the two they take.
     """
     if text.count("{") + text.count("[") > MAX_BRACKETS:
         raise ValueError("nested beyond reason")
     try:
-        return json.loads(text, parse_float=_read_fraction, parse_constant=_refuse_constant)
+        return json.loads(
+            text, parse_float=_read_fraction, parse_constant=_refuse_constant, object_pairs_hook=_read_object
+        )
     except RecursionError:
         raise ValueError("nested beyond reason") from None
 

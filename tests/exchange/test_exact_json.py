@@ -58,9 +58,13 @@ def test_a_float_is_not_written(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["NaN", "[Infinity]", "-Infinity", "1e999999999", "1e99999999999999999999", "[" * 300, '{"a":' * 300, "9" * 5000],
+    [
+        *("NaN", "[Infinity]", "-Infinity", "1e999999999", "1e99999999999999999999", "9" * 5000),
+        *("[" * 300, '{"a":' * 300),
+        *('{"a": 1, "a": 1}', '[{"b": {"a": 1, "\\u0061": 2}}]'),
+    ],
 )
-def test_numbers_and_nests_beyond_reason_are_no_json(text: str) -> None:
+def test_numbers_and_nests_beyond_reason_and_keys_twice_are_no_json(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_json(text)
 

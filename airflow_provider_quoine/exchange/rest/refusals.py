@@ -29,6 +29,19 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
+def _is_single(value: Any) -> bool:
+    return not isinstance(value, dict | list)
+
+
+def _tells_no_success(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_single(item) and key.lower() not in _OF_SUCCESSES and not key.lower().endswith("id")
+        for key, item in value.items()
+    )
+
+
+#: What a success has beside its id (api-reference 1.1, 2.1).
+_OF_SUCCESSES = frozenset({"amount", "address", "state"})
 #: The key that explains a refusal, and what it holds (facts, Error bodies).
 _EXPLANATIONS: Mapping[str, Shape] = {
     "message": _is_text,
@@ -36,7 +49,11 @@ _EXPLANATIONS: Mapping[str, Shape] = {
     "error": lambda value: _is_text(value["msg"] if isinstance(value, dict) and value.keys() == {"msg"} else value),
 }
 #: The keys on record beside it. Any other one is foreign, or belongs to a success (decisions, Doubt).
-_BESIDE = frozenset({"success", "code", "additional_data"})
+_BESIDE: Mapping[str, Shape] = {
+    "success": lambda value: value is False,
+    "code": _is_single,
+    "additional_data": _tells_no_success,
+}
 
 
 def explains(answer: Any) -> bool:
@@ -45,10 +62,10 @@ def explains(answer: Any) -> bool:
 
     :param answer: from :func:`~airflow_provider_quoine.exchange.rest.responses.parse`.
     """
-    if not isinstance(answer, dict) or answer.get("success", False) is not False:
+    if not isinstance(answer, dict) or len(answer.keys() & _EXPLANATIONS.keys()) != 1:
         return False
-    keys = list(answer.keys() - _BESIDE)
-    return len(keys) == 1 and keys[0] in _EXPLANATIONS and _EXPLANATIONS[keys[0]](answer[keys[0]])
+    shapes = {**_EXPLANATIONS, **_BESIDE}
+    return all(key in shapes and shapes[key](value) for key, value in answer.items())
 
 
 def _says_no(answer: Any) -> bool:

@@ -118,12 +118,15 @@ def read_auth_code_request(answer: Any) -> AuthCodeRequest:
     """
     Read the answer to "request auth code", whose shape is not in the reference (facts, Withdrawals).
 
-    The status is a success, so every shape is taken but a web page, which cannot come from the exchange.
+    The status is a success, so every shape is taken but a web page, which cannot come from the exchange, and JSON that
+    cannot be read.
 
-    :raises ValueError: a web page, or ``success`` that is not true.
+    :raises ValueError: one of these two, or ``success`` that is not true.
     """
     if is_page(answer):
         raise ValueError("a web page instead of an answer")
+    if isinstance(answer, str) and answer.lstrip().startswith(("{", "[")):
+        raise ValueError("no JSON with each key once")
     given = _success(answer) if isinstance(answer, dict) else {}
     return AuthCodeRequest(sent=given.get("ignored") is not True, message=words(answer))
 
@@ -164,7 +167,7 @@ def read_created_withdrawal(answer: Any, *, order: WithdrawalOrder) -> Withdrawa
 
 def _success(answer: Any) -> dict[str, Any]:
     if not isinstance(answer, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("no JSON object with each key once")
     if answer.get("success", True) is not True:
         raise ValueError("it says that it is no success")
     return answer

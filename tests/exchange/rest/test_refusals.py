@@ -83,6 +83,24 @@ ANSWERS = [
     (200, JSON, '{"success": false, "id": 20}', DOUBT),
     (200, JSON, '{"success": false, "message": "no", "user_id": 25}', DOUBT),
     (201, JSON, '{"success": false, "message": "no"}', DOUBT),
+    # A key twice: what the exchange meant is unknown.
+    (200, JSON, '{"success": true, "success": false, "message": "no"}', DOUBT),
+    (422, JSON, '{"message": {"id": 20, "state": "pending"}, "message": "no"}', DOUBT),
+    (422, JSON, '{"error": {"id": 20, "state": "pending"}, "error": "no"}', DOUBT),
+    (422, JSON, '{"message": "no", "additional_data": {"a": 1, "a": 2}}', DOUBT),
+    # An id, only deeper.
+    (
+        422,
+        JSON,
+        '{"success": false, "message": "no", "additional_data": {"id": 20, "amount": 0.5, "state": "pending"}}',
+        DOUBT,
+    ),
+    (422, JSON, '{"message": "no", "code": {"id": 20, "state": "pending"}}', DOUBT),
+    (422, JSON, '{"message": "no", "code": [20]}', DOUBT),
+    *(
+        (422, JSON, f'{{"message": "no", "additional_data": {deeper}}}', DOUBT)
+        for deeper in ("20", "[20]", '{"User_ID": 25}', '{"State": "pending"}', '{"made": {"a": 1}}', '{"made": [20]}')
+    ),
 ]
 
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
@@ -106,6 +124,9 @@ WITHDRAWALS = [
     ),
     (200, JSON, '{"id": 20, "amount": 0.5, "address": "1ACi", "state": "pending"}', DOUBT),
     (200, JSON, f'{{"success": false, "id": 20, "amount": 0.5, {TAKEN}}}', DOUBT),
+    # A key twice: which of the two is it?
+    (200, JSON, f'{{"id": 19, "id": 20, "amount": 0.5, {TAKEN}}}', DOUBT),
+    (200, JSON, f'{{"id": 20, "amount": 5, "amount": 0.5, {TAKEN}}}', DOUBT),
 ]
 #: The same for a new user.
 USERS = [
@@ -118,6 +139,7 @@ USERS = [
     (200, JSON, '{"success": true}', DOUBT),
     (200, JSON, '{"user_id": 25}', DOUBT),
     (200, JSON, '{"success": false, "user_id": 25}', DOUBT),
+    (200, JSON, '{"success": true, "user_id": 24, "user_id": 25}', DOUBT),
 ]
 
 

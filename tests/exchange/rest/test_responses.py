@@ -157,6 +157,7 @@ UNREADABLE = {
     "amount words": b'{"id": 20, "amount": "half", "address": "1ACi", "state": "pending"}',
     "no state": b'{"id": 20, "amount": 0.5, "address": "1ACi"}',
     "a list": b'[{"id": 20}]',
+    "two ids": b'{"id": 19, "id": 20, "amount": 0.5, "address": "1ACi", "state": "pending"}',
     "an error with 200": b'{"error": "something went wrong"}',
 }
 
@@ -174,6 +175,18 @@ def test_a_yes_that_cannot_be_read_may_have_been_carried_out_and_is_quoted(
     # An id in it must not be lost.
     assert ("20" in error.body) == (b"20" in body)
     assert error.body in str(error)
+
+
+@pytest.mark.parametrize("call", [look_up, ask_status])
+def test_a_read_with_a_key_twice_cannot_be_read(
+    make_client: MakeClient, call: Callable[[QuoineClient], object]
+) -> None:
+    body = b'{"id":20,"amount":0.5,"address":"1ACi","state":"pending","state":"processed","status":"A","status":"B"}'
+    error = error_of(make_client, http_answer(200, body, JSON), call)
+
+    assert type(error) is QuoineUnreadableAnswerError
+    assert "each key once" in str(error)
+    assert "only reads" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +257,18 @@ def test_what_came_of_asking_for_a_code(make_client: MakeClient, answer_body: by
     assert (asked.sent, asked.message) == (sent, message)
 
 
-def test_a_web_page_is_no_answer_to_asking_for_a_code(make_client: MakeClient) -> None:
-    data = http_answer(200, b"<!doctype html><p>Log in to the network</p>", HTML)
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"<!doctype html><p>Log in to the network</p>", HTML),
+        (b'{"ignored": false, "ignored": true}', JSON),
+        (b'{"message": "Email tok', JSON),
+    ],
+)
+def test_a_web_page_and_unreadable_json_are_no_answer_to_asking_for_a_code(
+    make_client: MakeClient, body: bytes, content_type: str
+) -> None:
+    data = http_answer(200, body, content_type)
     error = error_of(make_client, data, lambda client: client.request_auth_code(user_id="25"))
 
     assert type(error) is QuoineUnreadableAnswerError
