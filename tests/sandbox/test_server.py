@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import time
 from statistics import median
 
@@ -83,3 +85,20 @@ def test_a_connection_for_airflow_fits_the_server() -> None:
             "request_window": 300.0,
         },
     }
+
+
+def test_a_request_that_has_arrived_is_carried_out_even_if_its_client_has_reset_the_connection(
+    sandbox: SandboxServer,
+) -> None:
+    for number in range(50):
+        with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
+            connection.sendall(b"GET /btc_withdrawals/%d HTTP/1.1\r\nHost: sandbox\r\n\r\n" % number)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def statuses() -> list[int]:
+        return [each["status"] for each in sandbox.control.state()["requests"] if each["status"]]
+
+    deadline = time.monotonic() + 10
+    while len(statuses()) < 50 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert statuses() == [401] * 50

@@ -90,11 +90,13 @@ class RequestMiddleware:
         if scope["type"] != "http" or scope["path"] == "/" or scope["path"].startswith(_EXEMPT_PATHS):
             await self._app(scope, receive, send)
             return
+        # A client that has reset its connection has no address any more. It most likely called from the sandbox's own.
+        client = scope["client"] or scope["server"]
         record = RequestRecord(
             at=iso(self._exchange.now()),
             method=scope["method"],
             path=scope["path"],
-            address=scope["client"][0],
+            address=client[0],
             endpoint=endpoint_of(scope["method"], scope["path"]),
         )
         self._exchange.requests.append(record)
