@@ -6,13 +6,14 @@ import http.client
 import io
 import math
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import PoolManager
+from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.exceptions import HTTPError
 
 RESPONSE_READ_TIMEOUTS = 4
@@ -44,6 +45,10 @@ def in_flight_seconds(body_bytes: int, *, connect_timeout: float, read_timeout: 
     """
     slices = 1 + math.ceil(body_bytes / SEND_SLICE_BYTES)
     return slices * connect_timeout + RESPONSE_READ_TIMEOUTS * read_timeout
+
+
+_RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""How the kernel ends a connection that is closed: at once, or after what is in its buffer has been delivered."""
 
 
 class NotConnectedError(Exception):
@@ -107,7 +112,19 @@ class _TrackedConnection(http.client.HTTPConnection):
             self.connect()
         if self.before_send is not None:
             self.before_send()
+        # From the first byte on, so that it holds for a process that is killed as well.
+        self.end_by(_RESET)
         super().request(*args, **kwargs)
+
+    def end_by(self, linger: bytes) -> None:
+        """
+        Say how the kernel ends the connection when it is closed.
+
+        :param linger: :data:`_RESET` as long as the request may have left in part, or its answer was not read whole:
+            what has not arrived when the client gives up must not arrive later, when a person has settled the matter.
+        """
+        # urllib3's TLS inside of TLS is no socket, but has one.
+        getattr(self.sock, "socket", self.sock).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
     def send(self, data: Any) -> None:
         # One sendall of a large document would have to end within one time-out. The time-out is set anew, because a
@@ -115,6 +132,16 @@ class _TrackedConnection(http.client.HTTPConnection):
         for start in range(0, len(data), SEND_SLICE_BYTES):
             self.sock.settimeout(self.timeout)
             super().send(data[start : start + SEND_SLICE_BYTES])
+
+
+class _TrackedPool(HTTPConnectionPool):
+    """Mixed into urllib3's pools."""
+
+    def _put_conn(self, conn: Any) -> None:
+        # A connection comes back, and is still open, only after its answer was read whole.
+        if conn is not None and conn.sock is not None:
+            conn.end_by(_FINISH)
+        super()._put_conn(conn)
 
 
 class Transport(HTTPAdapter):
@@ -174,4 +201,4 @@ class Transport(HTTPAdapter):
 def _tracked(pool: Any, before_send: Callable[[], None] | None) -> type:
     members = {"before_send": before_send and staticmethod(before_send)}
     connection = type(pool.ConnectionCls.__name__, (_TrackedConnection, pool.ConnectionCls), members)
-    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+    return type(pool.__name__, (_TrackedPool, pool), {"ConnectionCls": connection})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -543,3 +545,66 @@ def test_before_send_is_not_called_where_there_is_no_connection(make_client: Mak
         make_client(f"http://127.0.0.1:{free_port()}").create_withdrawal(
             order=order(), auth_code="13332", before_send=never
         )
+
+
+def test_what_has_not_arrived_when_the_client_gives_up_never_arrives(
+    make_client: MakeClient, user: OnboardingUser, documents: Documents
+) -> None:
+    """
+    The kernel goes on to send what is in its buffer, for 100 s and more, longer than a request counts as under way.
+
+    A slow server stands for a network that is cut: with 1 s for both time-outs, a withdrawal arrived 13 s later, after
+    a person had recorded that it does not exist.
+    """
+    given_up = threading.Event()
+
+    def late(server: RawServer, connection: socket.socket) -> None:
+        assert given_up.wait(20)
+        server.take_request(connection)
+
+    with raw_server(late) as server:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client = make_client(server.url, connect_timeout=1.0, read_timeout=1.0)
+        documents["id_document"] = Document(name="passport.pdf", content=b"%PDF" * 3000)
+        with pytest.raises(QuoineAnswerLostError):
+            client.create_onboarding_user(user=user, password=PASSWORD, **documents)
+        given_up.set()
+    assert server.requests == []
+
+
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n57\r\n%b\r\n" % WITHDRAWAL
+ENDS = {
+    "a length": (OK, "an end"),
+    "chunks": (CHUNKS + b"0\r\n\r\n", "an end"),
+    "a refusal": (http_answer(422, b'{"message": "no"}', "Content-Type: application/json"), "an end"),
+    "nothing": (b"", "a reset"),
+    "a head cut short": (b"HTTP/1.1 200 OK\r\nX: ", "a reset"),
+    "a body cut short": (OK[:-1], "a reset"),
+    "chunks cut short": (CHUNKS, "a reset"),
+    "too long a body": (http_answer(422, b" " * (2 * client_module.MAX_RESPONSE_BYTES + 1)), "a reset"),
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(("given", "ends_by"), ENDS.values(), ids=ENDS)
+def test_a_connection_ends_by_a_reset_unless_the_answer_was_read_whole(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, scheme: str, given: bytes, ends_by: str
+) -> None:
+    ends: list[str] = []
+
+    def see_the_end(server: RawServer, connection: socket.socket) -> None:
+        server.take_request(connection)
+        # Below TLS, whose reader takes a reset for an end.
+        with socket.socket(fileno=os.dup(connection.fileno())) as below:
+            below.settimeout(10)
+            try:
+                connection.sendall(given)
+                ends.append("more" if below.recv(1) else "an end")
+            except ConnectionError:
+                ends.append("a reset")
+
+    with raw_server(see_the_end, tls=tls if scheme == "https" else None) as server:
+        client = make_client(server.url, read_timeout=0.5, verify=str(certificate))
+        with suppress(QuoineError):
+            withdraw(client)
+    assert ends == [ends_by]
