@@ -6,6 +6,7 @@ import http.client
 import io
 import math
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -112,9 +113,28 @@ class _TrackedConnection(http.client.HTTPConnection):
             self.connect()
         if self.before_send is not None:
             self.before_send()
+        self._expect_silence()
         # From the first byte on, so that it holds for a process that is killed as well.
         self.end_by(_RESET)
         super().request(*args, **kwargs)
+
+    def _expect_silence(self) -> None:
+        # What can be read now would be taken for the answer to a request that is yet to be sent.
+        self.sock.settimeout(0)
+        try:
+            early = self.sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            # TLS has taken its session tickets out by now.
+            return
+        except OSError as error:
+            reason = NotConnectedError(f"{type(error).__name__}: {error}")
+        else:
+            reason = NotConnectedError(
+                "bytes came before the request was sent, which answer something else"
+                if early
+                else "the server closed the connection before the request was sent"
+            )
+        raise reason
 
     def end_by(self, linger: bytes) -> None:
         """

@@ -608,3 +608,49 @@ def test_a_connection_ends_by_a_reset_unless_the_answer_was_read_whole(
         with suppress(QuoineError):
             withdraw(client)
     assert ends == [ends_by]
+
+
+def wait_long_enough() -> None:
+    """As long as it takes for bytes of this machine to arrive."""
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_that_was_there_before_the_request_is_none_to_it(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, scheme: str
+) -> None:
+    """Such as a 408 to a connection on which nothing came for long, or the answer to somebody else's request."""
+
+    def early(server: RawServer, connection: socket.socket) -> None:
+        connection.sendall(http_answer(422, b'{"message": "no"}', "Content-Type: application/json"))
+        server.take_request(connection)
+        connection.sendall(OK)
+
+    with raw_server(early, tls=tls if scheme == "https" else None) as server:
+        client = make_client(server.url, verify=str(certificate))
+        with pytest.raises(QuoineConnectionError, match="before the request was sent") as caught:
+            client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+    assert server.requests == []
+    assert not caught.value.may_have_been_carried_out
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_was_closed_before_the_request_sent_nothing(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, scheme: str
+) -> None:
+    with raw_server(close, tls=tls if scheme == "https" else None) as server:
+        client = make_client(server.url, verify=str(certificate))
+        with pytest.raises(QuoineConnectionError) as caught:
+            client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+    assert not caught.value.may_have_been_carried_out
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_session_tickets_of_tls_are_no_answer(
+    make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, version: ssl.TLSVersion
+) -> None:
+    tls.minimum_version = tls.maximum_version = version
+    with raw_server(answer(OK), tls=tls) as server:
+        client = make_client(server.url, verify=str(certificate))
+        client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+    assert len(server.requests) == 1
