@@ -6,4 +6,15 @@ say, :mod:`.budget.request_budget` for the request limit.
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["addresses", "amounts", "back_off", "choices", "countries", "errors", "exact_json", "models", "observer"]
+__all__ = [
+    "addresses",
+    "amounts",
+    "back_off",
+    "boot_clock",
+    "choices",
+    "countries",
+    "errors",
+    "exact_json",
+    "models",
+    "observer",
+]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from airflow_provider_quoine.exchange.boot_clock import boot_time
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineRateLimitedError, QuoineRefusedError
 from airflow_provider_quoine.payments.ledger import SEND_WITHIN, Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
@@ -177,11 +177,6 @@ class Attempt:
         if self._order.kind == Kind.USER:
             return f"{type(error).__name__} {getattr(error, 'status', '')}".strip()
         return _E_MAIL.sub("(e-mail)", str(error))
-
-
-def boot_time() -> float:
-    """Seconds since boot, sleep of the machine and stops of the process included (Linux ``CLOCK_BOOTTIME``)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def step_after(error: QuoineError) -> Step:

@@ -55,7 +55,8 @@ from airflow_provider_quoine.exchange.rest.endpoints import (
     Endpoint,
 )
 from airflow_provider_quoine.exchange.rest.retries import RequestRunner
-from airflow_provider_quoine.exchange.rest.transport import NotConnectedError, Transport, in_flight_seconds
+from airflow_provider_quoine.exchange.rest.sending import NotConnectedError
+from airflow_provider_quoine.exchange.rest.transport import Transport, in_flight_seconds
 
 MAX_RESPONSE_BYTES = 64 * 1024
 """No response of this API comes near it. A longer one is cut, and unreadable if it is a success."""

@@ -17,43 +17,40 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.exceptions import HTTPError
 
+from airflow_provider_quoine.exchange.boot_clock import boot_time
+from airflow_provider_quoine.exchange.rest.sending import NotConnectedError, send_in_time, slices_of
+
 RESPONSE_READ_TIMEOUTS = 4
 """
 A response may take this many read time-outs in all, however slowly it drips (decisions, Requests: 120 s with the
 default).
 """
 
-SEND_SLICE_BYTES = 64 * 1024
-"""A request is sent in slices of this size; each has to leave within one connect time-out."""
-
 
 def in_flight_seconds(body_bytes: int, *, connect_timeout: float, read_timeout: float) -> float:
     """
     Bound the time from the first byte of a request to the end of its response.
 
-    The head of the request is one slice more, for it is sent apart. The bound holds over TLS and through a proxy, but
-    not where a proxy itself is spoken to by TLS.
+    Each slice has one connect time-out to leave (:mod:`~airflow_provider_quoine.exchange.rest.sending`), by a clock
+    that goes on while the process is stopped. One slice more is for the head. The kernel gives up what the server does
+    not acknowledge for one connect time-out, which falls into the time for the response. The bound holds over TLS and
+    through a proxy, but not where a proxy itself is spoken to by TLS.
 
     It does not cover the steps before the first byte: looking up the name (bounded by the system's resolver only),
     connecting (one connect time-out for each of the name's addresses), the TLS handshake, and a proxy's CONNECT.
     :class:`Transport` calls ``before_send`` after these steps: there, a caller can stop a request that took too long
-    to connect. Nor does it cover a process that is stopped or a machine that sleeps.
+    to connect. Nor does it cover a machine that sleeps while its kernel has bytes to deliver.
 
     :param body_bytes: size of the request's body.
     :param connect_timeout: seconds, as the request is sent with.
     :param read_timeout: seconds, as the request is sent with.
     :return: seconds.
     """
-    slices = 1 + math.ceil(body_bytes / SEND_SLICE_BYTES)
-    return slices * connect_timeout + RESPONSE_READ_TIMEOUTS * read_timeout
+    return (1 + slices_of(body_bytes)) * connect_timeout + RESPONSE_READ_TIMEOUTS * read_timeout
 
 
 _RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 """How the kernel ends a connection that is closed: at once, or after what is in its buffer has been delivered."""
-
-
-class NotConnectedError(Exception):
-    """No byte of the request left; the text says why. Raised below ``requests``, which lets it through."""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -98,6 +95,7 @@ class _TrackedConnection(http.client.HTTPConnection):
 
     response_class = _BoundedResponse
     before_send: Callable[[], None] | None = None
+    _parts: list[bytes] | None = None
 
     def connect(self) -> None:
         try:
@@ -111,12 +109,31 @@ class _TrackedConnection(http.client.HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
+        # Head and body are collected, because they have to leave together.
+        self._parts = []
+        super().request(*args, **kwargs)
+        request, self._parts = b"".join(self._parts), None
+        began, slice_seconds = boot_time(), self.timeout or 0.0
         if self.before_send is not None:
             self.before_send()
         self._expect_silence()
-        # From the first byte on, so that it holds for a process that is killed as well.
+        # From the first byte on, so that it holds for a process that is killed or stopped as well.
         self.end_by(_RESET)
-        super().request(*args, **kwargs)
+        self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(slice_seconds * 1000))
+        send_in_time(self.sock, request, slice_seconds=slice_seconds, began=began)
+
+    def send(self, data: Any) -> None:
+        if self._parts is None:
+            # A proxy's CONNECT.
+            super().send(data)
+        else:
+            self._parts.append(data)
+
+    @property
+    def _tcp(self) -> socket.socket:
+        # urllib3's TLS inside of TLS is no socket, but has one.
+        tcp: socket.socket = getattr(self.sock, "socket", self.sock)
+        return tcp
 
     def _expect_silence(self) -> None:
         # What can be read now would be taken for the answer to a request that is yet to be sent.
@@ -143,15 +160,7 @@ class _TrackedConnection(http.client.HTTPConnection):
         :param linger: :data:`_RESET` as long as the request may have left in part, or its answer was not read whole:
             what has not arrived when the client gives up must not arrive later, when a person has settled the matter.
         """
-        # urllib3's TLS inside of TLS is no socket, but has one.
-        getattr(self.sock, "socket", self.sock).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-    def send(self, data: Any) -> None:
-        # One sendall of a large document would have to end within one time-out. The time-out is set anew, because a
-        # kept connection still has the one of its last read.
-        for start in range(0, len(data), SEND_SLICE_BYTES):
-            self.sock.settimeout(self.timeout)
-            super().send(data[start : start + SEND_SLICE_BYTES])
+        self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 class _TrackedPool(HTTPConnectionPool):

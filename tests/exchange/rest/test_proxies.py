@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_quoine.exchange.errors import QuoineConnectionError
-from tests.exchange.rest.conftest import MakeClient
+from tests.exchange.rest.conftest import MakeClient, order
 from tests.exchange.rest.raw_server import RawServer, answer, http_answer, raw_server
 
 OK = http_answer(200, b'{"id":20,"amount":0.5,"address":"1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj","state":"pending"}')
@@ -85,3 +88,32 @@ def test_netrc_neither_adds_nor_replaces_credentials(
 
     assert b"\r\nAuthorization: APIAuth 25:" in server.requests[0]
     assert b"Basic" not in server.requests[0]
+
+
+def test_a_proxy_that_is_spoken_to_by_tls_carries_tls(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    def pass_on(server: RawServer, connection: socket.socket) -> None:
+        server.take_request(connection)
+        with socket.create_connection(("127.0.0.1", exchange.port)) as onward:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=copy, args=(onward, connection))
+            back.start()
+            copy(connection, onward)
+            back.join(10)
+
+    with raw_server(answer(OK), tls=tls) as exchange, raw_server(pass_on, tls=tls) as proxy:
+        client = make_client(exchange.url, verify=str(certificate))
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        created = client.create_withdrawal(order=order(), auth_code="13332")
+
+    assert created.id == "20"
+    assert [request.split()[0] for request in exchange.requests] == [b"POST"]
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import os
 import socket
 import ssl
@@ -27,8 +26,10 @@ from airflow_provider_quoine.exchange.errors import (
 )
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from airflow_provider_quoine.exchange.rest import client as client_module
+from airflow_provider_quoine.exchange.rest import sending
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
-from airflow_provider_quoine.exchange.rest.transport import SEND_SLICE_BYTES, Transport
+from airflow_provider_quoine.exchange.rest.sending import SEND_SLICE_BYTES
+from airflow_provider_quoine.exchange.rest.transport import Transport
 from tests.exchange.rest.conftest import Documents, MakeClient, order
 from tests.exchange.rest.raw_server import (
     RawServer,
@@ -352,13 +353,13 @@ def test_the_stated_time_in_flight_grants_a_connect_time_out_to_each_slice_that_
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, user: OnboardingUser, documents: Documents
 ) -> None:
     slices: list[int] = []
-    send = http.client.HTTPConnection.send
+    send_slice = sending.send_slice
 
-    def count(connection: http.client.HTTPConnection, data: bytes) -> None:
+    def count(sock: socket.socket, data: memoryview, *, until: float) -> None:
         slices.append(len(data))
-        send(connection, data)
+        send_slice(sock, data, until=until)
 
-    monkeypatch.setattr(http.client.HTTPConnection, "send", count)
+    monkeypatch.setattr(sending, "send_slice", count)
     with raw_server(*[answer(http_answer(200, b'{"success":true,"user_id":25}'))] * 4) as server:
         client = make_client(server.url, connect_timeout=3.0, read_timeout=5.0)
         for size in (1, SEND_SLICE_BYTES - 500, SEND_SLICE_BYTES, 5 * SEND_SLICE_BYTES + 1):

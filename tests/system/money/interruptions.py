@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class Moment(StrEnum):
 
     BEFORE_SENDING = "the payment is prepared, sending is not in the ledger"
     BEFORE_POST = "sending is in the ledger, no byte has left"
+    IN_POST = "the payment's last check has passed, no byte has left"
     DURING_POST = "the request has left, its answer has not come"
     BEFORE_RECORD = "the answer has come, sent is not in the ledger"
     AFTER_RECORD = "sent is in the ledger, the task has not ended"
@@ -87,6 +89,24 @@ def interrupt_answer(name: str) -> None:
     http.client.HTTPConnection.getresponse = interrupt_and_wait  # type: ignore[method-assign]  # in this process only
 
 
+def interrupt_sending(name: str) -> None:
+    """
+    Have the first request that this process is about to hand to the kernel interrupt it.
+
+    :param name: name of the signal
+    """
+    set_option = socket.socket.setsockopt
+
+    def set_and_interrupt(self: socket.socket, *args: Any) -> None:
+        set_option(self, *args)
+        # The last thing before the first byte. Nothing else in this process sets it.
+        if args[:2] == (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT):
+            socket.socket.setsockopt = set_option  # type: ignore[method-assign]  # as it was
+            send_signal(name)
+
+    socket.socket.setsockopt = set_and_interrupt  # type: ignore[method-assign,assignment]  # in this process only
+
+
 def interrupt_first_try(context: Context) -> Context:
     """Set up the interruption that the run's parameters ask for. Later tries are not interrupted."""
     params = context["params"]
@@ -94,5 +114,7 @@ def interrupt_first_try(context: Context) -> Context:
         moment = Moment(params["moment"])
         if moment == Moment.DURING_POST:
             interrupt_answer(params["signal"])
+        if moment == Moment.IN_POST:
+            interrupt_sending(params["signal"])
         interrupt_ledger(moment, params["signal"])
     return context

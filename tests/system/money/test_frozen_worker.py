@@ -80,11 +80,12 @@ FAULTS: dict[Moment, dict[str, Any]] = {
 SETTLE = {
     Moment.BEFORE_SENDING: ("hold", "release"),
     Moment.BEFORE_POST: ("absent",),
+    Moment.IN_POST: ("absent",),
     Moment.DURING_POST: ("exists --id",),
     Moment.BEFORE_RECORD: ("exists --id",),
     Moment.AFTER_RECORD: (),
 }
-IN_DOUBT = {Moment.BEFORE_POST, Moment.DURING_POST, Moment.BEFORE_RECORD}
+IN_DOUBT = {Moment.BEFORE_POST, Moment.IN_POST, Moment.DURING_POST, Moment.BEFORE_RECORD}
 
 
 @dataclass(frozen=True, kw_only=True)
