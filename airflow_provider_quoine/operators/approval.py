@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.failures import without_retry
-from airflow_provider_quoine.operators.payment_question import PaymentQuestion
+from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import as_timedelta
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         about, starter = self.about(payment), payment.approvals.started_by
         rules = RULES.format(
             needed=f"{missing} approval" if missing == 1 else f"{missing} approvals",
-            starter=f"{starter} started the run and cannot approve. " if starter else "",
+            starter=f"{as_it_is(starter)} started the run and cannot approve. " if starter else "",
         )
         self.subject = f"Approve a withdrawal of {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, rules=rules, approve=APPROVE, reject=REJECT)
@@ -115,6 +115,10 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         # The fields are rendered again by now, and the policy may have changed.
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id))
+            if option == REJECT:
+                # It counts whatever has become of the payment meanwhile.
+                payment.approvals.reject(person)
+                self.skip(person.name, REJECT)
             if payment.prepare():
                 return 0
             if not payment.approvals.was_asked(self.about(payment)):
@@ -122,9 +126,6 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
                     f"{person.name} was asked about something else than {self.about(payment)}A template, the "
                     "connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
                 )
-            if option == REJECT:
-                payment.approvals.reject(person)
-                self.skip(person.name, REJECT)
             payment.check_policy()
             if refused := payment.approvals.approve(person):
                 self.log.warning("%s Nothing was sent; asking again.", refused)

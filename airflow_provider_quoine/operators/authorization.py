@@ -14,7 +14,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
-from airflow_provider_quoine.operators.payment_question import PaymentQuestion
+from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         state = self._state(context)
         requested_at = state.get("requested_at")
         if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
-            return f"The exchange was asked for a code at {requested_at}: {state.get('message', '')}"
+            return f"The exchange was asked for a code at {requested_at}: {as_it_is(state.get('message', ''))}"
         with payment.hook.get_conn(priority=Priority.URGENT) as client:
             slot = client.take_slot()
             # Noted before the request, so that a later try mails no second code if the answer is lost.
@@ -202,7 +202,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 # The exchange sends no code to a user with an authenticator app (facts, Withdrawals).
                 message = asked.message or ("a code was sent." if asked.sent else "none was sent; read it in the app.")
         self._keep(context, message=message)
-        return f"The exchange was asked for a code: {message}"
+        return f"The exchange was asked for a code: {as_it_is(message)}"
 
     def _ask_again(self, context: Context, payment: WithdrawalPayment, reason: str) -> Any:
         refused = int(self._state(context).get("refused", 0)) + 1

@@ -23,7 +23,7 @@ ABOUT = """\
 - amount: **{amount} BTC**
 - address: {address}
 - for user {user_id}
-- connection: {connection}, account {account}
+- connection: {connection}, account {account} at {exchange}
 """
 
 
@@ -38,12 +38,13 @@ class PaymentQuestion(PaymentTask, HITLOperator):
     def about(self, payment: WithdrawalPayment) -> str:
         """Return the lines of the question that say what is sent."""
         return ABOUT.format(
-            reference=_as_it_is(payment.ledger_order.reference),
+            reference=as_it_is(payment.ledger_order.reference),
             amount=payment.order.amount,
-            address=_as_it_is(str(payment.order.address)),
-            user_id=_as_it_is(str(self.user_id or "the key's owner")),
-            connection=_as_it_is(self.quoine_conn_id),
-            account=_as_it_is(payment.ledger_order.account),
+            address=as_it_is(str(payment.order.address)),
+            user_id=as_it_is(str(self.user_id or "the key's owner")),
+            connection=as_it_is(self.quoine_conn_id),
+            account=as_it_is(payment.ledger_order.account),
+            exchange=as_it_is(payment.ledger_order.exchange),
         )
 
     def put_question(self, context: Context) -> str:
@@ -114,6 +115,6 @@ class PaymentQuestion(PaymentTask, HITLOperator):
         raise AirflowSkipException(f"{by} chose {option}: nothing was sent.")
 
 
-def _as_it_is(text: str) -> str:
+def as_it_is(text: str) -> str:
     """Return a text as Markdown's code, so that no sign in it changes what the page shows."""
     return f"`{' '.join(text.split()).replace('`', '?')}`"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.task_state import name_payment, task_name
@@ -67,8 +68,17 @@ class PaymentTask(BaseOperator):
             amount=self.amount,
             address=self.address,
             task=task_name(context),
-            started_by=getattr(context["dag_run"], "triggering_user_name", None) or "",
+            started_by=_starter_of(context),
             dry_run=dry_run,
         )
         name_payment(context, payment.ledger_order)
         return payment
+
+
+def _starter_of(context: Context) -> str | None:
+    """Return who started the run; empty for a schedule or an event, None if Airflow does not say."""
+    run: Any = context["dag_run"]
+    # A backfill that starts a run of the schedule again leaves its starter as it was.
+    if run.run_type == DagRunType.BACKFILL and not run.run_id.startswith(f"{DagRunType.BACKFILL}__"):
+        return None
+    return getattr(run, "triggering_user_name", None) or ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
@@ -26,8 +28,20 @@ class Person:
     name: str
 
     def is_one_of(self, names: Iterable[str]) -> bool:
-        """Whether one of the names is this person's, in any case."""
-        return self.name.casefold() in {name.casefold() for name in names}
+        """Whether one of the names is this person's, however it is written."""
+        return folded(self.name) in map(folded, names)
+
+
+class ApprovalsMissingError(PaymentRefusedError):
+    """
+    Not enough people have approved.
+
+    :ivar number: of the approvals that are missing.
+    """
+
+    def __init__(self, text: str, *, number: int) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 class Approvals:
@@ -41,7 +55,8 @@ class Approvals:
     :param order: the payment.
     :param connection: id of the connection.
     :param policy: reads the connection's policy anew.
-    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event.
+    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event; None if Airflow does
+        not say.
     :param task: where in Airflow this is, for a person.
     """
 
@@ -52,7 +67,7 @@ class Approvals:
         order: Order,
         connection: str,
         policy: Callable[[], WithdrawalPolicy],
-        started_by: str,
+        started_by: str | None,
         task: str,
     ) -> None:
         self._ledger = ledger
@@ -64,8 +79,8 @@ class Approvals:
 
     @property
     def started_by(self) -> str:
-        """Who started the run; empty for a schedule or an event."""
-        return self._started_by
+        """Who started the run; empty if nobody did."""
+        return self._started_by or ""
 
     def missing(self) -> int:
         """
@@ -75,7 +90,11 @@ class Approvals:
         """
         policy = self._policy()
         with self._ledger.transaction() as at:
-            return max(0, policy.approvals - len(self._given(at, policy)))
+            try:
+                self.check_in(at, policy)
+            except ApprovalsMissingError as error:
+                return error.number
+            return 0
 
     def check(self) -> None:
         """
@@ -93,14 +112,21 @@ class Approvals:
 
         :param policy: as it is now.
         """
+        if policy.approvals and self._started_by is None:
+            raise PaymentRefusedError(
+                "A backfill has started this run again, and Airflow does not say whose it is, so nobody can approve in "
+                "it. Nothing was sent. Start a new run."
+            )
+        at.refuse_changed(self._order)
         given = self._given(at, policy)
         if len(given) < policy.approvals:
             named = f" (by {', '.join(given)})" if given else ""
-            raise PaymentRefusedError(
+            raise ApprovalsMissingError(
                 f"{self._order.name} needs {policy.approvals} approvals of people who did not start the run, and has "
                 f"{len(given)}{named} for the connection and its policy as they are now. Nothing was sent. Put as many "
                 "QuoineApproveWithdrawalOperator tasks before this one, or clear those that there are, and have it "
-                "approved."
+                "approved.",
+                number=policy.approvals - len(given),
             )
 
     def ask(self, about: str) -> None:
@@ -109,13 +135,12 @@ class Approvals:
 
         :param about: the question's lines about the payment.
         """
-        self._ledger.note(self._order, Note.APPROVAL_ASKED, actor=self._task, about=about)
+        policy = self._policy().fingerprint
+        self._ledger.note(self._order, Note.APPROVAL_ASKED, actor=self._task, about=about, policy=policy)
 
     def was_asked(self, about: str) -> bool:
         """Whether this task has asked about exactly this."""
-        asked = [event for event in self._ledger.history(self._order) if event.event == Note.APPROVAL_ASKED]
-        mine = [event for event in asked if event.actor == self._task]
-        return bool(mine) and mine[-1].data["about"] == about
+        return self._asked(self._ledger.history(self._order)).get("about") == about
 
     def approve(self, person: Person) -> str:
         """
@@ -126,7 +151,10 @@ class Approvals:
         """
         policy = self._policy()
         with self._ledger.transaction() as at:
+            at.refuse_changed(self._order)
             events = at.history(self._order)
+            if self._asked(events).get("policy", "") not in ("", policy.fingerprint):
+                return "The connection's policy has changed since the question was asked."
             if person.is_one_of(self._starters(events)):
                 return f"{person.name} started the run, so somebody else has to approve."
             if any(is_same(event, person) for event in self._counting(events, policy)):
@@ -150,8 +178,14 @@ class Approvals:
     def _given(self, at: Transaction, policy: WithdrawalPolicy) -> list[str]:
         """Return the names of those whose approvals count."""
         events = at.history(self._order)
-        starters = {name.casefold() for name in self._starters(events)}
-        return [event.actor for event in self._counting(events, policy) if event.actor.casefold() not in starters]
+        starters = set(map(folded, self._starters(events)))
+        return [event.actor for event in self._counting(events, policy) if folded(event.actor) not in starters]
+
+    def _asked(self, events: list[Event]) -> dict[str, Any]:
+        asked = (
+            each.data for each in reversed(events) if (each.event, each.actor) == (Note.APPROVAL_ASKED, self._task)
+        )
+        return next(asked, {})
 
     def _starters(self, events: list[Event]) -> list[str]:
         """Return who started this run, and the runs in which others approved."""
@@ -170,6 +204,12 @@ class Approvals:
             ):
                 counting.append(event)
         return counting
+
+
+def folded(name: str) -> str:
+    """Return a name as directories compare it: in normal form KC, without case, outer blanks and invisible signs."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", "".join(sign for sign in text if unicodedata.category(sign) != "Cf")).strip()
 
 
 def is_same(event: Event, person: Person) -> bool:

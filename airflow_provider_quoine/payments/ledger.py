@@ -142,7 +142,8 @@ class Ledger:
         with self.transaction() as at:
             found = at.find(order)
             if found is not None:
-                refuse_another(found, order)
+                if not at.may_have_other_details(found):
+                    refuse_another(found, order)
                 refuse_unsendable(found)
             return found
 
@@ -170,6 +171,7 @@ class Ledger:
         """
         with self._remembered() as at:
             at.refuse_if_stopped()
+            at.refuse_changed(order)
             policy = allow(at)
             until = as_text(at.now + in_flight)
             became = at.change(
@@ -233,29 +235,49 @@ class Ledger:
             stopped = connection.execute(select(LEDGER.c.stopped_at)).scalar_one()
         return (row.step, row.owner) == (Step.SENDING, attempt) and not stopped
 
-    def confirm(self, order: Order, *, task: str) -> None:
+    def confirm(self, order: Order, *, exchange_id: str, task: str) -> None:
         """
         Write down that a task goes on with the id that a person has recorded: it can be corrected no more.
 
+        :param exchange_id: as the task has looked it up.
         :param task: where in Airflow it is, for a person.
+        :raises PaymentRefusedError: if a person has corrected it, or taken it back, meanwhile.
         """
         with self.transaction() as at:
+            at.refuse_changed(order)
+            found = at.get(order)
+            if (found.step, found.exchange_id) != (Step.SENT, exchange_id):
+                raise PaymentRefusedError(
+                    f"A person has decided otherwise about {order.name[0].lower()}{order.name[1:]} while this task "
+                    f"looked up {exchange_id}. Nothing was sent by this attempt. Clear the task."
+                )
             if at.is_settled_by_a_person(order) and not at.confirmed_by(order):
-                at.append(order, Note.CONFIRMED, actor=task, exchange_id=at.get(order).exchange_id)
+                at.append(order, Note.CONFIRMED, actor=task, exchange_id=exchange_id)
 
     def hold(self, order: Order, *, who: str, why: str) -> None:
         """
         Take a payment out of every task's hands, before somebody pays it elsewhere. No task need know it yet.
 
+        One that a person has recorded as paid is held again, as long as no task has gone on with that.
+
         :raises PaymentRefusedError: if it is sent already, or its request may still be under way.
         """
         with self._remembered() as at:
             found = at.find_or_add(order, actor=who)
-            if found.step in IN_DOUBT:
+            by_a_person = found.step == Step.SENT and at.is_settled_by_a_person(order) and not at.confirmed_by(order)
+            if found.step in IN_DOUBT or by_a_person:
                 refuse_in_doubt(found, at.now)
             elif found.step not in SENDABLE:
                 raise PaymentRefusedError(why_not(found))
-            at.change(order, if_step=SENDABLE | IN_DOUBT, step=Step.HELD, reason=why, in_doubt_until=None)
+            at.change(
+                order,
+                if_step=SENDABLE | IN_DOUBT | {Step.SENT},
+                step=Step.HELD,
+                exchange_id=None,
+                state="",
+                reason=why,
+                in_doubt_until=None,
+            )
             at.append(order, Step.HELD, actor=who, why=why)
 
     def release(self, order: Order, *, who: str, why: str) -> None:
@@ -270,7 +292,7 @@ class Ledger:
             found = at.get(order)
             if found.step != Step.HELD:
                 raise PaymentRefusedError(f"{order.name} is {found.step}, not held. Nothing was changed.")
-            in_doubt = at.was_held_in_doubt(order) or at.has_late_answer(order)
+            in_doubt = at.was_in_doubt(order) or at.has_late_answer(order)
             step = Step.UNKNOWN if in_doubt else Step.PREPARED
             at.change(order, if_step=frozenset({Step.HELD}), step=step, reason=why)
             at.append(order, "released", actor=who, why=why, step=step)

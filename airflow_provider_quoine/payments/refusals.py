@@ -14,7 +14,7 @@ from airflow_provider_quoine.payments.records import Order, Payment
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 
 #: Letters and digits of all scripts, and ASCII's signs: what looks the same to a person is the same, or refused.
-_REFERENCE = re.compile(r"[^\W_](?:\w|[ -~]){0,199}")
+_REFERENCE = re.compile(r"(?!.*[\u115f\u1160])[^\W_](?:\w|[ -~]){0,199}")
 
 
 class PaymentError(Exception):
@@ -64,10 +64,10 @@ def check_reference(reference: Any) -> str:
     """
     Check a payment reference, as a template has rendered it.
 
-    :return: the reference, in Unicode's normal form KC and without blanks around it.
+    :return: the reference, in Unicode's normal form KC, and with one blank where there are several.
     :raises PaymentRefusedError: if it is no text, is empty, is too long or cannot be typed as an argument.
     """
-    text = unicodedata.normalize("NFKC", reference).strip() if isinstance(reference, str) else ""
+    text = re.sub(" +", " ", unicodedata.normalize("NFKC", reference)).strip() if isinstance(reference, str) else ""
     # "None" is what a template makes of a value that is missing.
     if text == "None" or not _REFERENCE.fullmatch(text):
         raise PaymentRefusedError(

@@ -24,7 +24,7 @@ NOW = ("satoshis", *(name for name in REPLAYED if name != "amount"))
 """The columns of a payment's row that are compared."""
 
 DECISIONS: dict[str, dict[str, Any]] = {
-    Step.HELD: {"step": Step.HELD, "in_doubt_until": None},
+    Step.HELD: {"step": Step.HELD, "exchange_id": None, "state": "", "in_doubt_until": None},
     "released": {},
     "absent": {"step": Step.PREPARED, "exchange_id": None, "state": "", **SETTLED_BY[Step.PREPARED]},
     "exists": {"step": Step.SENT, "state": ""},

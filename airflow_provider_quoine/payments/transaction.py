@@ -85,6 +85,20 @@ class Transaction:
             raise PaymentRefusedError(f"There is no payment {order.reference!r} in the ledger.")
         return found
 
+    def refuse_changed(self, order: Order) -> None:
+        """
+        Refuse an order whose payment has other details by now: they may change as long as nothing was sent.
+
+        :raises PaymentRefusedError: saying which details.
+        """
+        found = self.find(order)
+        if found is not None:
+            refuse_another(found, order)
+
+    def may_have_other_details(self, found: Payment) -> bool:
+        """Whether a person has released a payment of which nothing is at the exchange."""
+        return found.step == Step.PREPARED and self._decisions(found.order)[-1].event == "released"
+
     def find_or_add(self, order: Order, *, actor: str) -> Payment:
         """
         Return the payment of an order's reference; a new one is ``prepared``.
@@ -94,7 +108,7 @@ class Transaction:
         found = self.find(order)
         if found is None:
             self.connection.execute(insert(PAYMENTS).values(_new(order, self.now, actor)))
-        elif found.order.details != order.details and found.step == Step.PREPARED and self._was_released(order):
+        elif found.order.details != order.details and self.may_have_other_details(found):
             self.connection.execute(update(PAYMENTS).where(is_for(order)).values(_details(order)))
             self.keep_names(order)
         else:
@@ -152,22 +166,21 @@ class Transaction:
         """Whether a person's word that a payment in doubt exists may be taken back: no task has gone on with it."""
         if found.step != Step.SENT or not self.is_settled_by_a_person(order) or self.confirmed_by(order):
             return False
-        before = [event for event in self._decisions(order) if event.event != "exists"]
-        return before[-1].event in IN_DOUBT | LATE
+        return self.was_in_doubt(order, unless=frozenset({"exists"}))
 
-    def was_held_in_doubt(self, order: Order) -> bool:
-        """Whether a payment was in doubt when it was held."""
-        decisions = [event.event for event in self._decisions(order)]
-        held = len(decisions) - decisions[::-1].index(Step.HELD) - 1
-        return decisions[held - 1] in IN_DOUBT | LATE
+    def was_in_doubt(self, order: Order, *, unless: frozenset[str] = frozenset({"exists", Step.HELD})) -> bool:
+        """
+        Whether a payment was in doubt before a person's last decisions.
+
+        :param unless: the decisions to leave out.
+        """
+        before = [event.event for event in self._decisions(order) if event.event not in unless]
+        return before[-1] in IN_DOUBT | LATE
 
     def has_late_answer(self, order: Order) -> bool:
         """Whether an attempt's request may have been carried out after a person had settled it."""
         ends = [event.event for event in self.history(order) if event.event in LATE | {"exists", "absent"}]
         return bool(ends) and ends[-1] in LATE
-
-    def _was_released(self, order: Order) -> bool:
-        return self._decisions(order)[-1].event == "released"
 
     def _decisions(self, order: Order) -> list[Event]:
         # Notes are written down, and change nothing.
@@ -182,9 +195,10 @@ class Transaction:
         events = self.history(order)
         if not any(event.event == Note.APPROVED for event in events):
             return False
-        sent = max(event.number for event in events if event.event == Step.SENDING)
-        said = [event for event in events if event.event == Note.ABSENT_ASKED and event.number > sent]
-        return all(event.actor == who for event in said)
+        # What was said before anything else was decided, or was answered late, counts no more.
+        decided = self._decisions(order)[-1].number
+        said = [event for event in events if event.event == Note.ABSENT_ASKED and event.number > decided]
+        return all(_person(event.actor) == _person(who) for event in said)
 
     def reserved(self, *, account: str, since: datetime) -> tuple[int, Decimal]:
         """
@@ -214,9 +228,8 @@ class Transaction:
         condition = and_(is_for(order), PAYMENTS.c.step.in_(if_step))
         if if_owner is not None:
             condition = and_(condition, PAYMENTS.c.owner == if_owner)
-        cleaned = {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
         changed = self.connection.execute(
-            update(PAYMENTS).where(condition).values(changed_at=as_text(self.now), **cleaned)
+            update(PAYMENTS).where(condition).values(changed_at=as_text(self.now), **_cleaned(values))
         ).rowcount
         return bool(changed == 1)
 
@@ -235,7 +248,7 @@ class Transaction:
             "reference": order.reference if order else "",
             "event": event,
             "actor": clean(actor),
-            "data": clean(json.dumps(data, sort_keys=True, ensure_ascii=False)),
+            "data": json.dumps(_cleaned(data), sort_keys=True, ensure_ascii=False),
             "hash_before": self._head_hash,
         }
         row["hash"] = hash_of(row)
@@ -256,6 +269,15 @@ def database_time(connection: Connection) -> datetime:
 def clean(text: str) -> str:
     """Return a text that every database takes: no lone surrogates and no NUL."""
     return text.encode(errors="replace").decode().replace("\0", "?")
+
+
+def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _person(actor: str) -> str:
+    """Return who has given a command, whatever account it was given by."""
+    return actor.partition(" as ")[0]
 
 
 def as_text(moment: datetime) -> str:

@@ -36,7 +36,8 @@ class WithdrawalPayment:
     :param amount: bitcoin, as rendered.
     :param address: bitcoin address, as rendered.
     :param task: where in Airflow this is, for a person.
-    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event.
+    :param started_by: who started the run, in Airflow's words; empty for a schedule or an event; None if Airflow does
+        not say.
     :param dry_run: begin nothing in the ledger, and send nothing.
     :raises QuoineInputError: if amount, address or connection is wrong.
     :raises PaymentRefusedError: if the reference is none.
@@ -54,7 +55,7 @@ class WithdrawalPayment:
         amount: str | Decimal,
         address: str,
         task: str,
-        started_by: str = "",
+        started_by: str | None = "",
         dry_run: bool = False,
     ) -> None:
         from airflow_provider_quoine.exchange.models import WithdrawalOrder
@@ -199,7 +200,7 @@ class WithdrawalPayment:
                 "--why WHY"
             )
         if not self._is_dry_run:
-            self._ledger.confirm(self.ledger_order, task=self._task)
+            self._ledger.confirm(self.ledger_order, exchange_id=withdrawal_id, task=self._task)
         log.info("The withdrawal of payment %s is %s, sent before.", self.ledger_order.reference, withdrawal.id)
         return withdrawal
 

@@ -52,7 +52,7 @@ def test_the_question_names_exactly_what_is_sent_and_who_cannot_approve(payer: s
         f"user `{payer}`",
         "quoine_default",
         "2 approvals",
-        "alice started the run",
+        "`alice` started the run",
     ):
         assert told in body
     assert asking.question()["defaults"] is None

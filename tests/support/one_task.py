@@ -287,6 +287,8 @@ def token_of(person: str) -> str:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
+    # Its auth manager is the server's.
+    api()
     return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=person, role="ADMIN")))
 
 
