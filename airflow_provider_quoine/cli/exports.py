@@ -1,25 +1,29 @@
 """
 Exports of the ledger's events: JSON Lines in any object store, with a file beside them that ties them to the chain.
 
-Each line is an event with all that its hash is of, so the file can be checked without trusting who keeps it.
+Each line is an event with all that its hash is of, so the file can be checked without trusting who keeps it. What an
+export has in it is an event of the chain too, so nobody can shorten it, or say that it is of another period.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import pendulum
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_quoine.payments.chain import FIRST_HASH, HASHED, faults
+from airflow_provider_quoine.payments.chain import FIRST_HASH, HASHED, faults, hash_of
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import start_of_day
+from airflow_provider_quoine.payments.schema import EXPORTED
 
 AT_ONCE = 500
 """Events that are in memory."""
@@ -58,7 +62,7 @@ class Tie:
     :param count: events in the file.
     :param before: the event before the first one of the file.
     :param last: the last one of the file.
-    :param head: the last one of the whole chain, when the file was written.
+    :param head: the event ``exported`` of the chain, which says the same as all above.
     """
 
     ledger: str
@@ -90,6 +94,11 @@ class Tie:
         """Write it."""
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the event in the chain says."""
+        return {name: value for name, value in asdict(self).items() if name != "head"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Period:
@@ -112,10 +121,15 @@ class Period:
 
         :raises ValueError: if it is no period.
         """
-        pendulum.timezone(timezone)
         period = cls(first=date.fromisoformat(first), last=date.fromisoformat(last), timezone=timezone)
         if period.last < period.first:
             raise ValueError(f"{last} is before {first}")
+        try:
+            pendulum.timezone(timezone)
+            # In UTC it may be in a year that there is not.
+            period.since.astimezone(UTC), period.until.astimezone(UTC)
+        except (OverflowError, OSError):
+            raise ValueError(f"{first} to {last} in {timezone} cannot be computed") from None
         return period
 
     @property
@@ -132,38 +146,51 @@ class Period:
         return start_of_day(pendulum.datetime(day.year, day.month, day.day, 12, tz=self.timezone), self.timezone)
 
 
-def export(ledger: Ledger, path: str, period: Period) -> Tie:
+def export(ledger: Ledger, path: str, period: Period, *, who: str) -> Tie:
     """
     Write the events of a period, from its first to its last one without a gap, and the tie beside them.
 
+    The ledger has an event of it, even if the store fails at the very end.
+
     :param path: any that ``ObjectStoragePath`` knows.
+    :param who: the person.
     :raises OSError: if the store refuses, or cannot be reached.
     """
+    target = ObjectStoragePath(path)
+    if not target.name or target.is_dir():
+        raise IsADirectoryError("it is a folder; name a file")
     head, first, last = ledger.span(since=period.since, until=period.until)
     count, before = 0, _place(ledger, first - 1)
     place = before
-    target = ObjectStoragePath(path)
-    temporary = _temporary(target)
-    with temporary.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+    with _written(target) as file:
         for event in ledger.events(first, last):
             file.write(_line(event))
             count, place = count + 1, Place(number=event["number"], hash=event["hash"])
-    temporary.replace(target)
-    tie = Tie(
-        ledger=head.identity,
-        since=period.since.isoformat(),
-        until=period.until.isoformat(),
-        timezone=period.timezone,
-        count=count,
-        before=before,
-        last=place,
-        head=Place(number=head.number, hash=head.hash),
-    )
-    beside = _beside(target)
-    temporary = _temporary(beside)
-    temporary.write_bytes(tie.as_bytes())
-    temporary.replace(beside)
+        tie = Tie(
+            ledger=head.identity,
+            since=period.since.isoformat(),
+            until=period.until.isoformat(),
+            timezone=period.timezone,
+            count=count,
+            before=before,
+            last=place,
+            head=place,
+        )
+        exported = ledger.exported(who=who, **tie.said)
+    tie = replace(tie, head=Place(number=exported.number, hash=exported.hash))
+    with _written(_beside(target)) as file:
+        file.write(tie.as_bytes())
     return tie
+
+
+def tie_of(path: str) -> Tie:
+    """
+    Read what stands beside an export.
+
+    :raises ValueError: if somebody has put something else there.
+    :raises OSError: if it cannot be read.
+    """
+    return Tie.read(_beside(ObjectStoragePath(path)).read_bytes())
 
 
 def faults_of_export(ledger: Ledger, path: str) -> Iterator[str]:
@@ -173,26 +200,47 @@ def faults_of_export(ledger: Ledger, path: str) -> Iterator[str]:
     :raises OSError: if it cannot be read.
     """
     target = ObjectStoragePath(path)
+    name = _beside(target).name
     try:
-        tie = Tie.read(_beside(target).read_bytes())
+        tie = tie_of(path)
     except ValueError as error:
-        yield f"{_beside(target).name} cannot be used: {error}."
+        yield f"{name} cannot be used: {error}."
         return
     if tie.ledger != ledger.identity:
         yield f"The export is of another ledger ({tie.ledger}), not of this one ({ledger.identity})."
         return
-    if tie.last.number - tie.before.number != tie.count:
-        yield f"{_beside(target).name} says {tie.count} events, and names {tie.last.number - tie.before.number}."
-    known = {0: FIRST_HASH} | ledger.hashes([place.number for place in (tie.before, tie.last, tie.head)])
-    for place in dict.fromkeys((tie.before, tie.last, tie.head)):
+    said_then = _exported(ledger, tie.head)
+    if said_then is None:
+        yield f"{name} names event {tie.head.number!r:.40}, and the ledger has no such export."
+        return
+    # From here on the ledger's word counts, not the file's.
+    if edited := [each for each, value in tie.said.items() if _differs(value, said_then[each])]:
+        yield f"{name} says otherwise than event {tie.head.number}, which the export has left: {', '.join(edited)}."
+    before, last = Place(**said_then["before"]), Place(**said_then["last"])
+    known = {0: FIRST_HASH} | ledger.hashes([before.number, last.number])
+    for place in dict.fromkeys((before, last)):
         if known.get(place.number) != place.hash:
-            yield f"{_beside(target).name} names event {place.number}, which the ledger has not, or has otherwise."
+            yield f"The export names event {place.number}, which the ledger has not, or has otherwise."
     said: list[str] = []
     events = _compared(ledger, _read(target, said), said)
-    yield from faults(
-        events, head=tie.last.number, head_hash=tie.last.hash, after=tie.before.number, after_hash=tie.before.hash
-    )
+    yield from faults(events, head=last.number, head_hash=last.hash, after=before.number, after_hash=before.hash)
     yield from said
+
+
+def _exported(ledger: Ledger, head: Place) -> dict[str, Any] | None:
+    """Return what the event of an export says; None if the ledger has it not, or otherwise."""
+    if type(head.number) is not int or not 0 < head.number <= LARGEST_NUMBER:
+        return None
+    for event in ledger.events(head.number, head.number):
+        if event["event"] == EXPORTED and event["hash"] == head.hash == hash_of(event):
+            found: dict[str, Any] = json.loads(event["data"])
+            return found
+    return None
+
+
+def _differs(one: Any, other: Any) -> bool:
+    # 1, 1.0 and True are the same to Python.
+    return json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
 
 
 def _read(target: ObjectStoragePath, said: list[str]) -> Iterator[dict[str, Any]]:
@@ -213,10 +261,14 @@ def _event(line: bytes) -> dict[str, Any] | None:
     if not isinstance(event, dict) or tuple(event) != _COLUMNS:
         return None
     number, *texts = event.values()
-    if type(number) is not int or number > LARGEST_NUMBER or not all(isinstance(text, str) for text in texts):
+    if type(number) is not int or not 0 < number <= LARGEST_NUMBER or not all(isinstance(text, str) for text in texts):
         return None
-    # Blanks and escapes that somebody has changed are an edit too.
-    return event if _line(event) == line else None
+    try:
+        # Blanks and escapes that somebody has changed are an edit too.
+        return event if _line(event) == line else None
+    except UnicodeEncodeError:
+        # An escape that stands for no letter.
+        return None
 
 
 def _compared(ledger: Ledger, events: Iterator[dict[str, Any]], said: list[str]) -> Iterator[dict[str, Any]]:
@@ -243,5 +295,18 @@ def _beside(target: ObjectStoragePath) -> ObjectStoragePath:
     return target.parent / f"{target.name}.head.json"
 
 
-def _temporary(target: ObjectStoragePath) -> ObjectStoragePath:
-    return target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+@contextmanager
+def _written(target: ObjectStoragePath) -> Iterator[BinaryIO]:
+    """Open a file that has its name only once it is whole; on a local disk it is for its owner, as the ledger is."""
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        if target.protocol in ("", "file"):
+            os.close(os.open(temporary.path, os.O_CREAT | os.O_EXCL, 0o600))
+        with temporary.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+            yield file
+        temporary.replace(target)
+    except BaseException:
+        # What has failed before may fail again.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

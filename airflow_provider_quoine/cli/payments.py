@@ -19,7 +19,7 @@ from airflow.models.variable import Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy.exc import SQLAlchemyError
 
-from airflow_provider_quoine.cli.exports import Period, export, faults_of_export
+from airflow_provider_quoine.cli.exports import Period, export, faults_of_export, tie_of
 from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
@@ -165,15 +165,22 @@ def verify_(args: Namespace) -> None:
 
     :raises SystemExit: if an event was edited, removed, added or moved.
     """
+    whole = "The chain of events is whole, and every payment follows from it."
     with _ledger() as ledger, _store(args.export):
-        faults = list(faults_of_export(ledger, args.export)) if args.export else ledger.faults()
+        if not args.export:
+            faults = ledger.faults()
+        elif not (faults := list(faults_of_export(ledger, args.export))):
+            tie = tie_of(args.export)
+            whole = (
+                f"The export is whole, and the ledger has its events: {tie.count} from {tie.since} until {tie.until} "
+                f"({tie.timezone})."
+            )
     for fault in faults:
         _say(fault)
     what = "export" if args.export else "ledger"
     if faults:
         raise SystemExit(f"{len(faults)} faults: the {what} was changed by other means than this provider.")
-    whole = "The chain of events is whole, and every payment follows from it."
-    _say("The export is whole, and the ledger has its events." if args.export else whole)
+    _say(whole)
 
 
 def export_(args: Namespace) -> None:
@@ -187,7 +194,7 @@ def export_(args: Namespace) -> None:
     except ValueError as error:
         raise SystemExit(f"This is no period: {error}. Nothing was written.") from None
     with _ledger() as ledger, _store(args.path):
-        tie = export(ledger, args.path, period)
+        tie = export(ledger, args.path, period, who=_person())
     _say(
         f"{tie.count} events from {tie.since} until {tie.until} ({tie.timezone}) are in {args.path}. Beside it, "
         ".head.json ties them to the chain. Check both: airflow quoine payments verify --export"

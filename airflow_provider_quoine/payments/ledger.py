@@ -38,6 +38,7 @@ from airflow_provider_quoine.payments.refusals import (
 from airflow_provider_quoine.payments.replay import head_faults, payment_faults
 from airflow_provider_quoine.payments.schema import (
     EVENTS,
+    EXPORTED,
     IN_DOUBT,
     LATE,
     LEDGER,
@@ -387,6 +388,17 @@ class Ledger:
         with self._remembered() as at:
             at.connection.execute(update(LEDGER).values(stopped_at=None, stopped_by=None, stopped_why=None))
             at.append(None, "resumed", actor=who, why=why)
+
+    def exported(self, *, who: str, **what: Any) -> Head:
+        """
+        Write down which events somebody has exported.
+
+        :param what: the period, and the first and the last event.
+        :return: the event that says so.
+        """
+        with self._remembered() as at:
+            at.append(None, EXPORTED, actor=who, **what)
+            return at.head
 
     def check(self) -> str:
         """

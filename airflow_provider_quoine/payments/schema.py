@@ -123,6 +123,9 @@ class Note(StrEnum):
     """One person says that the payment does not exist, and a second one has to say so as well."""
 
 
+EXPORTED = "exported"
+"""An event of the ledger: somebody has exported events, and which."""
+
 SENDABLE = frozenset({Step.PREPARED, Step.REFUSED})
 """From any other step, and from a word that is none of these, nothing is sent."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tracemalloc
 from argparse import Namespace
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ MIDDLE = Period(first=DAYS[9], last=DAYS[19], timezone="UTC")
 
 def make_ledger(folder: Path, *, per_day: int = 20) -> Ledger:
     """A ledger with two events for each of some payments on each day of a month, every hour or so."""
-    ledger = Ledger(open_file(folder / "ledger.db"), pin=Memory())
+    # Its exports are events too, and none of that month.
+    ledger = Ledger(open_file(folder / "ledger.db"), pin=Memory(), clock=lambda _: datetime(2027, 1, 1, tzinfo=UTC))
     with ledger.transaction() as at:
         begin = at.now.replace(year=2026, month=11, day=1, hour=0, minute=0, second=0, microsecond=0)
         for number in range(len(DAYS) * per_day):
@@ -55,7 +57,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 @pytest.fixture
 def path(tmp_path: Path, ledger: Ledger) -> Path:
     """An export of the middle of the month."""
-    export(ledger, str(tmp_path / "events.jsonl"), MIDDLE)
+    export(ledger, str(tmp_path / "events.jsonl"), MIDDLE, who="ann")
     return tmp_path / "events.jsonl"
 
 
@@ -69,12 +71,31 @@ def numbers(path: Path) -> list[int]:
     return [json.loads(line)["number"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def beside(path: Path) -> Path:
+    """What stands beside an export."""
+    return path.parent / f"{path.name}.head.json"
+
+
+def edit(path: Path, **values: Any) -> None:
+    """Edit what stands beside an export, in the form in which the export writes it."""
+    tie = json.loads(beside(path).read_text()) | values
+    beside(path).write_bytes(json.dumps(tie, indent=1).encode() + b"\n")
+
+
+def place(line: bytes) -> dict[str, Any]:
+    """The place in the chain of a line's event."""
+    event = json.loads(line)
+    return {"number": event["number"], "hash": event["hash"]}
+
+
 def test_an_export_has_each_event_of_its_days_and_is_tied_to_the_chain(ledger: Ledger, path: Path) -> None:
     assert numbers(path) == list(range(9 * 40 + 1, 20 * 40 + 1))
     assert sorted(each.name for each in path.parent.iterdir()) == ["events.jsonl", "events.jsonl.head.json"]
     tie = json.loads((path.parent / "events.jsonl.head.json").read_text())
-    known = ledger.hashes([360, 800, 1200])
-    assert tie == {
+    (exported,) = ledger.events(tie["head"]["number"], tie["head"]["number"])
+    assert (exported["event"], exported["actor"], exported["hash"]) == ("exported", "ann", tie["head"]["hash"])
+    known = ledger.hashes([360, 800])
+    told = {
         "ledger": ledger.identity,
         "since": "2026-11-10T00:00:00+00:00",
         "until": "2026-11-21T00:00:00+00:00",
@@ -82,8 +103,9 @@ def test_an_export_has_each_event_of_its_days_and_is_tied_to_the_chain(ledger: L
         "count": 440,
         "before": {"number": 360, "hash": known[360]},
         "last": {"number": 800, "hash": known[800]},
-        "head": {"number": 1200, "hash": known[1200]},
     }
+    assert tie == told | {"head": tie["head"]}
+    assert json.loads(exported["data"]) == told
     assert said(ledger, path) == []
 
 
@@ -102,7 +124,7 @@ def test_the_days_are_those_of_the_zone(
     ledger: Ledger, tmp_path: Path, first: str, last: str, timezone: str, expected: tuple[int, int]
 ) -> None:
     path = tmp_path / "events.jsonl"
-    export(ledger, str(path), Period.parse(first, last, timezone))
+    export(ledger, str(path), Period.parse(first, last, timezone), who="ann")
     assert numbers(path) == list(range(expected[0], expected[1] + 1))
     assert said(ledger, path) == []
 
@@ -111,7 +133,7 @@ def test_it_is_written_to_any_object_store(ledger: Ledger) -> None:
     # Airflow's providers register those of real stores.
     attach("memory", fs=MemoryFileSystem())
     path = "memory://exports/november/events.jsonl"
-    export(ledger, path, MIDDLE)
+    export(ledger, path, MIDDLE, who="ann")
     assert list(faults_of_export(ledger, path)) == []
     assert len(ObjectStoragePath(path).read_bytes().splitlines()) == 440
 
@@ -155,13 +177,81 @@ def test_an_export_that_was_forged_to_its_end_differs_from_the_ledger(ledger: Le
         event |= {"actor": "mallory", "hash_before": before}
         before = event["hash"] = hash_of(event)
     path.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events), encoding="utf-8")
-    beside = path.parent / "events.jsonl.head.json"
-    tie = json.loads(beside.read_text())
-    tie["last"]["hash"] = before
-    beside.write_bytes(json.dumps(tie, indent=1).encode() + b"\n")
+    edit(path, last={"number": 800, "hash": before})
     words = said(ledger, path)
-    assert words[0] == "events.jsonl.head.json names event 800, which the ledger has not, or has otherwise."
-    assert words[1:] == [f"Event {number} has another hash in the ledger." for number in range(461, 801)]
+    assert re.fullmatch(r"events\.jsonl\.head\.json says otherwise than event \d+, .+: last\.", words[0])
+    assert words[1] == "The chain's head has another hash than event 800."
+    assert words[2:] == [f"Event {number} has another hash in the ledger." for number in range(461, 801)]
+
+
+@pytest.mark.parametrize("cut", ["end", "begin", "all"])
+def test_events_cut_off_are_named_though_the_file_beside_says_otherwise(ledger: Ledger, path: Path, cut: str) -> None:
+    """All that it takes stands in the export itself: no ledger and no hash has to be forged."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    if cut == "end":
+        path.write_bytes(b"".join(lines[:-7]))
+        edit(path, count=len(lines) - 7, last=place(lines[-8]))
+        missing = "Events 794 to 800 are missing."
+    elif cut == "begin":
+        path.write_bytes(b"".join(lines[7:]))
+        edit(path, count=len(lines) - 7, before=place(lines[6]))
+        missing = "Events 361 to 367 are missing."
+    else:
+        path.write_bytes(b"")
+        edit(path, count=0, last=json.loads(beside(path).read_text())["before"])
+        missing = "Events 361 to 800 are missing."
+    words = said(ledger, path)
+    assert "says otherwise than event" in words[0]
+    assert missing in words[1:]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"since": "2026-11-01T00:00:00+00:00", "until": "2026-12-01T00:00:00+00:00"},
+        {"timezone": "Asia/Tokyo"},
+        {"since": "no time at all"},
+        {"last": {"number": "80", "hash": "0" * 64}},
+        {"before": {"number": [1], "hash": "0" * 64}},
+        {"count": "440"},
+        {"count": 440.0},
+    ],
+)
+def test_what_stands_beside_is_compared_with_the_ledger(ledger: Ledger, path: Path, values: dict[str, Any]) -> None:
+    edit(path, **values)
+    (words,) = said(ledger, path)
+    assert words.endswith(f"which the export has left: {', '.join(values)}.")
+
+
+@pytest.mark.parametrize("number", [0, 5, True, -1, 2**70, "80", [1]])
+def test_an_export_of_which_the_ledger_knows_nothing_is_named(ledger: Ledger, path: Path, number: Any) -> None:
+    edit(path, head={"number": number, "hash": ledger.hashes([5])[5]})
+    (words,) = said(ledger, path)
+    assert words.endswith("the ledger has no such export.")
+
+
+@pytest.mark.parametrize(("name", "value"), [("number", -(10**30)), ("number", 10**30), ("actor", "\ud800")])
+def test_a_line_that_no_database_takes_is_named(ledger: Ledger, path: Path, name: str, value: Any) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    event = json.loads(lines[3]) | {name: value}
+    lines[3] = json.dumps(event, ensure_ascii=name == "actor").encode() + b"\n"
+    path.write_bytes(b"".join(lines))
+    assert "Line 4 is no event, or was written otherwise." in said(ledger, path)
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/", ".", ""])
+def test_a_folder_is_refused_and_nothing_is_written(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises((OSError, ValueError)):
+        export(ledger, name, MIDDLE, who="ann")
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+def test_an_export_is_for_its_owner_as_the_ledger_is(path: Path) -> None:
+    assert [each.stat().st_mode & 0o777 for each in (path, beside(path))] == [0o600, 0o600]
 
 
 @pytest.mark.parametrize("wrong", ["", "{}", "[]", "no JSON", '{"ledger": 1}', "[" * 100_000])
@@ -178,7 +268,7 @@ def test_an_export_of_another_ledger_is_named(path: Path, tmp_path: Path) -> Non
 def test_what_the_ledger_has_lost_since_is_named(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path / "ledger", per_day=2)
     path = tmp_path / "events.jsonl"
-    export(ledger, str(path), MIDDLE)
+    export(ledger, str(path), MIDDLE, who="ann")
     with ledger.transaction() as at:
         at.connection.execute(delete(EVENTS).where(EVENTS.c.number == 50))
         at.connection.execute(update(EVENTS).where(EVENTS.c.number == 60).values(hash="0" * 64))
@@ -196,8 +286,9 @@ def test_nothing_is_left_half_written(ledger: Ledger, path: Path, monkeypatch: p
 
     monkeypatch.setattr(ledger, "events", break_off)
     with pytest.raises(OSError, match="the disk is full"):
-        export(ledger, str(path), Period(first=DAYS[0], last=DAYS[1], timezone="UTC"))
+        export(ledger, str(path), Period(first=DAYS[0], last=DAYS[1], timezone="UTC"), who="ann")
     assert path.read_bytes() == whole
+    assert {each.name for each in path.parent.iterdir()} == {path.name, beside(path).name}
 
 
 @pytest.mark.alone
@@ -205,7 +296,8 @@ def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
     ledger, peaks = make_ledger(tmp_path / "ledger", per_day=400), []
     for days in (5, 30):
         tracemalloc.start()
-        export(ledger, str(tmp_path / "events.jsonl"), Period(first=DAYS[0], last=DAYS[days - 1], timezone="UTC"))
+        period = Period(first=DAYS[0], last=DAYS[days - 1], timezone="UTC")
+        export(ledger, str(tmp_path / "events.jsonl"), period, who="ann")
         assert said(ledger, tmp_path / "events.jsonl") == []
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -217,7 +309,14 @@ def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "last", "timezone"),
-    [("2026-11-31", "2026-12-01", "UTC"), ("2026-11-02", "2026-11-01", "UTC"), ("2026-11-01", "2026-11-02", "Moon")],
+    [
+        ("2026-11-31", "2026-12-01", "UTC"),
+        ("2026-11-02", "2026-11-01", "UTC"),
+        ("2026-11-01", "2026-11-02", "Moon"),
+        ("2026-11-01", "9999-12-31", "UTC"),
+        ("0001-01-01", "2026-11-30", "Asia/Tokyo"),
+        ("2026-11-01", "2026-11-30", "Asia"),
+    ],
 )
 def test_what_is_no_period_is_refused(first: str, last: str, timezone: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"This is no period: .+ Nothing was written"):
@@ -256,7 +355,7 @@ def test_no_secret_and_no_personal_data_is_in_it(
     payments_cli("export", "--from", "2020-01-01", "--to", "2099-12-31", "--timezone", "Asia/Tokyo", str(path))
     assert "(Asia/Tokyo) are in" in capsys.readouterr().out
     payments_cli("verify", "--export", str(path))
-    assert "The export is whole, and the ledger has its events." in capsys.readouterr().out
+    assert "The export is whole, and the ledger has its events: " in capsys.readouterr().out
     written = path.read_text(encoding="utf-8") + (tmp_path / "events.jsonl.head.json").read_text()
     assert task.reference in written
     key = json.loads(str(QuoineHook(credentials_variable="user_key")._credentials.to_json()))["api_secret"]
