@@ -33,6 +33,7 @@ _PHONE_NOISE = re.compile(r"[\s()\-]")
 # Lone surrogates too: they come out of undecodable file names and cannot be sent.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_STATE = re.compile(r"[a-z][a-z0-9_ -]{0,39}")
 _ISSUED_ID = re.compile(r"[1-9][0-9]{0,31}")
 
 
@@ -206,7 +207,7 @@ class Withdrawal:
     :param id: the exchange's number, kept as text.
     :param amount: bitcoin.
     :param address: the bitcoin address it goes to.
-    :param state: a :class:`WithdrawalState`, or one that is not on record, in lower case.
+    :param state: a :class:`WithdrawalState`, or one that is not on record, as :func:`clean_state` gives it.
     """
 
     id: str
@@ -222,6 +223,20 @@ class Withdrawal:
             "address": self.address,
             "state": str(self.state),
         }
+
+
+UNREADABLE_STATE = "unreadable"
+"""Stands for a state that is no word or two, and keeps a task waiting as every unknown one does."""
+
+
+def clean_state(state: str) -> str:
+    """
+    Return a state as it may go into logs, XComs and the ledger.
+
+    :return: in lower case; :data:`UNREADABLE_STATE` if it is more than 40 letters, digits, blanks, ``-`` and ``_``.
+    """
+    state = state.strip().lower()
+    return state if _STATE.fullmatch(state) else UNREADABLE_STATE
 
 
 def is_id(text: str) -> bool:

@@ -65,6 +65,13 @@ def test_a_payment_goes_its_way(ledger: Ledger) -> None:
     assert ledger.faults() == []
 
 
+def test_what_a_database_does_not_take_leaves_no_faults(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a")
+    ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20", state="pend\0ing\ud800")
+    assert ledger.faults() == []
+
+
 @pytest.mark.parametrize(
     "other",
     [

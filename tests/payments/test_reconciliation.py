@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,12 +14,13 @@ import pytest
 from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.operators.findings import table
 from airflow_provider_quoine.payments import reconciliation
 from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Report
 from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.schema import Kind, Note, Step
 from tests.payments.processes import open_ledger, payment
-from tests.support.reconciled import LOOK_UP, World
+from tests.support.reconciled import ADDRESS, LOOK_UP, World
 
 ANOTHER_ADDRESS = "1BoatSLRHtKNngkdXEeobR76b53LETtpyT"
 DAYS_2, DAYS_10 = timedelta(days=2), timedelta(days=10)
@@ -128,6 +130,39 @@ def test_a_state_that_is_new_is_written_once(world: World) -> None:
     assert payment.state == "processed"
     told = [event.data["state"] for event in world.ledger.history(order) if event.event == Note.SEEN]
     assert told == ["pending", "processing", "processed"]
+    assert world.ledger.faults() == []
+
+
+def answer(world: World, id_: int, state: str) -> None:
+    """Have the exchange answer the next look-up with a state of its own."""
+    body = json.dumps({"id": id_, "amount": "0.001", "address": ADDRESS, "state": state})
+    world.sandbox.control.fault("status", LOOK_UP, status=200, body=body, content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "\ud800",
+        "pending\ud83d",
+        "pend\0ing",
+        "pending\n2026-11-27 INFO nothing wrong\x1b[2J",
+        "waits for hanako@example.com",
+        "x" * 50_000,
+    ],
+)
+def test_a_state_that_is_no_word_ends_no_run_and_is_told_nowhere(world: World, state: str) -> None:
+    with world:
+        odd = world.sent("pending", ago=DAYS_2, seen=("pending",))
+        gone = world.sent("pending", missing=True)
+    with world.sandbox:
+        answer(world, 5001, state)
+        report = world.reconcile()
+        assert found(report) == {(odd.reference, FindingKind.STUCK), (gone.reference, FindingKind.MISSING)}
+        answer(world, 5001, "pending")
+        lines = list(table(world.reconcile().findings))
+    assert all(line.isprintable() for line in lines)
+    told = [finding.as_dict()["state"] for finding in report.findings]
+    assert sorted(told) == ["", "unreadable"]
     assert world.ledger.faults() == []
 
 

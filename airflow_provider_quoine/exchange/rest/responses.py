@@ -18,6 +18,7 @@ from airflow_provider_quoine.exchange.models import (
     UserCredentials,
     Withdrawal,
     WithdrawalOrder,
+    clean_state,
     is_id,
     is_issued_id,
 )
@@ -135,6 +136,9 @@ def read_withdrawal(answer: Any) -> Withdrawal:
     """
     Read a withdrawal (api-reference 2.1): id as int or str, amount as number or string, exactly.
 
+    A state that is no word is :data:`~airflow_provider_quoine.exchange.models.UNREADABLE_STATE`: it goes into logs,
+    XComs and the ledger.
+
     :raises ValueError: lacks one of the four, or one is unreadable.
     """
     given = _success(answer)
@@ -149,7 +153,7 @@ def read_withdrawal(answer: Any) -> Withdrawal:
     except (ArithmeticError, ValueError):
         raise ValueError("no readable amount") from None
     number = _read_issued_id(given.get("id"))
-    return Withdrawal(id=number, amount=exact, address=address.strip(), state=state.strip().lower())
+    return Withdrawal(id=number, amount=exact, address=address.strip(), state=clean_state(state))
 
 
 def read_created_withdrawal(answer: Any, *, order: WithdrawalOrder) -> Withdrawal:
