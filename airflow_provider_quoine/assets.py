@@ -42,18 +42,22 @@ def add_event(context: Context, asset: Asset, event_id: str, **extra: str) -> No
     context["outlet_events"][AssetAlias(asset.name)].add(asset, extra={"event_id": event_id, **extra})
 
 
-def add_withdrawal_event(context: Context, withdrawal: dict[str, str], *, reference: str, connection: str) -> None:
+def add_withdrawal_event(
+    context: Context, withdrawal: dict[str, str], *, exchange: str, reference: str, connection: str
+) -> None:
     """
     Add the event of a withdrawal's final state.
 
     :param withdrawal: with id and state.
+    :param exchange: its base URL: each exchange counts its withdrawals from 1.
     :param reference: of the payment; empty where the task does not know it.
     """
     id_, state = withdrawal["id"], withdrawal["state"]
     add_event(
         context,
         WITHDRAWALS,
-        f"withdrawal/{id_}/{state}",
+        f"withdrawal/{exchange}/{id_}/{state}",
+        exchange=exchange,
         id=id_,
         state=state,
         reference=reference,

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.sdk import Asset
 
-from airflow_provider_quoine.assets import USERS, WITHDRAWALS
+from airflow_provider_quoine.assets import USERS, WITHDRAWALS, add_withdrawal_event
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.database import open_file
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconciliation
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError
+from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.payments.memory import Memory
 from tests.support.asset_events import asset_events
 from tests.support.one_task import OneTask
 
@@ -22,12 +33,21 @@ from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
 
 with DAG("mapped", schedule=None):
     QuoineWithdrawalSensor.partial(task_id="wait", credentials_variable="user_key", poke_interval=0.1).expand_kwargs(
-        [{{"withdrawal_id": "{paid}", "payment_reference": "invoice-1"}}]
+        [{{"withdrawal_id": "{paid}", "payment_reference": "{reference}"}}]
     )
 with DAG("consumer", schedule=[Asset(name="quoine_withdrawals", uri="quoine://withdrawals")]):
     pass
 """
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
+
+
+class Outlet:
+    """What a task adds to its outlets."""
+
+    def __init__(self) -> None:
+        self.added: list[dict[str, Any]] = []
+        outlet = SimpleNamespace(add=lambda _, extra: self.added.append(extra))
+        self.context: Any = {"outlet_events": defaultdict(lambda: outlet)}
 
 
 @pytest.fixture
@@ -42,9 +62,9 @@ def code(exchange: SandboxControl, payer: str) -> Iterator[None]:
     Variable.delete("user_code")
 
 
-def withdraw(way: str) -> OneTask:
+def withdraw(way: str, **params: str) -> OneTask:
     """Withdraw, and wait where the way waits."""
-    task = OneTask(f"withdraw{way}", amount="0.5", address=ADDRESS)
+    task = OneTask(f"withdraw{way}", amount="0.5", address=ADDRESS, **params)
     if task.step().state == "deferred":
         task.trigger()
     return task
@@ -52,9 +72,10 @@ def withdraw(way: str) -> OneTask:
 
 def test_a_withdrawal_that_is_paid_out_is_an_event(code: None) -> None:
     task = withdraw("_waiting")
-    found = task.xcom()["id"]
+    found, base_url = task.xcom()["id"], exchange_of(QuoineHook())
     expected = {
-        "event_id": f"withdrawal/{found}/processed",
+        "event_id": f"withdrawal/{base_url}/{found}/processed",
+        "exchange": base_url,
         "id": found,
         "state": "processed",
         "reference": task.reference,
@@ -65,6 +86,51 @@ def test_a_withdrawal_that_is_paid_out_is_an_event(code: None) -> None:
     task.clear()
     assert task.step().state == "success"
     assert asset_events(WITHDRAWALS, run_id=task.run_id) == [expected, expected]
+
+
+def test_the_event_names_the_reference_as_the_ledger_does(code: None) -> None:
+    """Typed with a Japanese keyboard. The ledger keeps Unicode's normal form."""
+    full_width = "".join(chr(ord(letter) + 0xFEE0) for letter in "invoice-77")
+    (event,) = asset_events(WITHDRAWALS, run_id=withdraw("_waiting", payment_reference=full_width).run_id)
+    assert event["reference"] == "invoice-77"
+
+
+def test_withdrawals_of_two_exchanges_are_two_events() -> None:
+    """Each exchange counts its withdrawals from 1. A consumer that remembers the ids deals with one of them."""
+    events, withdrawal = Outlet(), {"id": "5001", "state": "processed"}
+    for exchange in ("https://tokyo.example", "https://singapore.example"):
+        add_withdrawal_event(events.context, withdrawal, exchange=exchange, reference="", connection="quoine_default")
+    assert len({extra["event_id"] for extra in events.added}) == 2
+
+
+def ledger() -> Ledger:
+    """The ledger of the tasks."""
+    return Ledger(open_file(Path(os.environ["AIRFLOW_HOME"]) / "quoine" / "ledger.db"), pin=Memory())
+
+
+def test_a_withdrawal_that_was_told_as_paid_and_then_went_back_is_found(exchange: SandboxControl, code: None) -> None:
+    """The task saw it processed, an event said so, and the exchange gave the money back before 06:00."""
+    task = withdraw("_waiting")
+    (event,) = asset_events(WITHDRAWALS, run_id=task.run_id)
+    assert event["state"] == "processed"
+    exchange.set_withdrawal(event["id"], "reverted")
+    report = Reconciliation(
+        ledger=ledger(), final_for=timedelta(days=7), stuck_after=timedelta(days=1), actor="task"
+    ).run()
+    about = [finding.kind for finding in report.findings if finding.payment.order.reference == task.reference]
+    assert about == [FindingKind.BACKWARDS]
+
+
+def test_a_ledger_that_cannot_be_used_keeps_no_task_from_the_end_that_it_has_seen(
+    code: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LedgerUnusableError("gone")
+
+    monkeypatch.setattr(Ledger, "see", fail)
+    task = withdraw("_waiting")
+    assert task.state == "success"
+    assert len(asset_events(WITHDRAWALS, run_id=task.run_id)) == 1
 
 
 def test_an_authors_outlets_have_their_events_too(code: None) -> None:
@@ -100,9 +166,15 @@ def test_a_user_who_is_approved_is_an_event(
     task = OneTask("wait_for_user_None_False", user_id=payer)
     assert task.step().state == "success"
     told = asset_events(USERS, run_id=task.run_id)
-    assert told == events * [
-        {"event_id": f"user/{payer}/APPROVED", "id": payer, "state": "APPROVED", "connection": "quoine_default"}
-    ]
+    base_url = exchange_of(QuoineHook())
+    expected = {
+        "event_id": f"user/{base_url}/{payer}/APPROVED",
+        "exchange": base_url,
+        "id": payer,
+        "state": "APPROVED",
+        "connection": "quoine_default",
+    }
+    assert told == events * [expected]
 
 
 def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
@@ -113,8 +185,9 @@ def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
 
-    paid = withdraw("_waiting").xcom()["id"]
-    (tmp_path / "mapped.py").write_text(MAPPED.format(paid=paid), encoding="utf-8")
+    task = withdraw("")
+    paid = task.xcom()["id"]
+    (tmp_path / "mapped.py").write_text(MAPPED.format(paid=paid, reference=task.reference), encoding="utf-8")
     bag = BundleDagBag(str(tmp_path), bundle_path=tmp_path, bundle_name="tests")
     assert not bag.import_errors
     sync_bag_to_db(bag, "tests", None)
@@ -123,7 +196,9 @@ def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
     done = bag.dags["mapped"].test()
     assert str(done.state) == "success"
     told = asset_events(WITHDRAWALS, run_id=done.run_id)
-    assert [(extra["id"], extra["reference"]) for extra in told] == [(paid, "invoice-1")]
+    assert [(extra["id"], extra["reference"]) for extra in told] == [(paid, task.reference)]
+    (payment,) = [payment for payment in ledger().all() if payment.order.reference == task.reference]
+    assert payment.state == "processed"
     with create_session() as session:
         assert session.query(AssetDagRunQueue).filter_by(target_dag_id="consumer").count() == 1
         session.query(AssetDagRunQueue).delete()

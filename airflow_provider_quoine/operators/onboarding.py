@@ -13,7 +13,8 @@ from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
-from airflow_provider_quoine.operators.task_state import name_payment, task_name
+from airflow_provider_quoine.operators.task_state import name_payment
+from airflow_provider_quoine.payments.withdrawals import task_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

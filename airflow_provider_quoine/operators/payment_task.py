@@ -9,8 +9,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.api.datamodels._generated import DagRunType
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.operators.task_state import name_payment, task_name
-from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
+from airflow_provider_quoine.operators.task_state import name_payment
+from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment, task_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import FINDINGS, add_event, may_add_events
 from airflow_provider_quoine.exchange.errors import QuoineError
-from airflow_provider_quoine.operators.task_state import task_name
+from airflow_provider_quoine.payments.withdrawals import task_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,18 +52,23 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
         :raises LedgerUnusableError: if the ledger cannot be used.
         """
         from airflow_provider_quoine.payments.configuration import open_ledger
-        from airflow_provider_quoine.payments.reconciliation import Reconciliation
+        from airflow_provider_quoine.payments.reconciliation import Reconciliation, Report
 
-        report = Reconciliation(
+        report = Report()
+        reconciliation = Reconciliation(
             ledger=open_ledger(), final_for=self.final_for, stuck_after=self.stuck_after, actor=task_name(context)
-        ).run()
+        )
+        try:
+            reconciliation.run(report)
+        finally:
+            # A run that is broken off, such as by a time-out, tells what it has found so far.
+            context["ti"].xcom_push(key=FOUND, value=[finding.as_dict() for finding in report.findings])
+            self._tell(report)
         counts = report.as_dict()
-        context["ti"].xcom_push(key=FOUND, value=[finding.as_dict() for finding in report.findings])
         if not counts["findings"]:
             self.log.info("%s payments, nothing wrong; %s looked up.", report.payments, report.looked_up)
             return counts
-        self._tell(report)
-        kinds = ", ".join(f"{number} {kind}" for kind, number in report.counts.items())
+        kinds = ", ".join(f"{number} {kind}" for kind, number in report.counts.most_common())
         words = (
             f"{counts['findings']} findings in {report.payments} payments: {kinds}. Nothing was changed at the "
             "exchange. The table in this task's log names each, and says what to do."
@@ -75,6 +80,8 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
     def _tell(self, report: Report) -> None:
         from airflow_provider_quoine.operators.findings import table
 
+        if not report.findings:
+            return
         for line in table(report.findings):
             self.log.error("%s", line)
         if left_out := report.counts.total() - len(report.findings):

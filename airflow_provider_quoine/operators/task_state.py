@@ -16,13 +16,6 @@ PAYMENT = "quoine_payment"
 """Key of the copy that leads a person from the task's page to the payment."""
 
 
-def task_name(context: Context) -> str:
-    """Return where in Airflow a task is, for a person."""
-    ti = context["ti"]
-    index = f"[{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
-    return f"{ti.dag_id} / {ti.run_id} / {ti.task_id}{index}, try {ti.try_number}"
-
-
 def name_payment(context: Context, order: Order) -> None:
     """
     Write down which payment a task is about.

@@ -9,9 +9,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
+from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
 from airflow_provider_quoine.operators.payment_task import PaymentTask
 from airflow_provider_quoine.operators.task_state import name_payment
+from airflow_provider_quoine.payments.refusals import check_reference
+from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress
 
@@ -101,6 +104,10 @@ class WithdrawalTask(PaymentTask):
         return self._conclude(context, read_observation(event))
 
     def _conclude(self, context: Context, seen: Observation) -> dict[str, Any]:
+        hook = QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
+        reference = check_reference(self.payment_reference)
+        if not self.is_dry_run:
+            see(hook=hook, reference=reference, withdrawal=seen.answer, task=task_name(context))
         if seen.progress == Progress.FAILED:
             raise AirflowFailException(
                 f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
@@ -108,6 +115,10 @@ class WithdrawalTask(PaymentTask):
                 "payment reference."
             )
         add_withdrawal_event(
-            context, seen.answer, reference=self.payment_reference.strip(), connection=self.quoine_conn_id
+            context,
+            seen.answer,
+            exchange=exchange_of(hook),
+            reference=reference,
+            connection=self.quoine_conn_id,
         )
         return seen.answer

@@ -167,9 +167,10 @@ class Attempt:
             ) from error
         found = None if wrote else self._ledger.find(self._order)
         if found is not None and (found.step, found.exchange_id) != (Step.SENT, exchange_id):
+            why = found.reason if found.step == Step.UNKNOWN else "a person has settled it meanwhile"
             raise PaymentInDoubtError(
-                f"{done} a person has settled it meanwhile: in the ledger it is {found.step} "
-                f"{found.exchange_id or ''}. It may be paid twice: compare both with the exchange."
+                f"{done} {why}: in the ledger it is {found.step} {found.exchange_id or ''}. It may be paid twice: "
+                "compare both with the exchange."
             )
 
     def _reason(self, error: QuoineError) -> str:

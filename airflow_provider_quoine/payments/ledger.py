@@ -206,10 +206,15 @@ class Ledger:
 
         :param step: ``sent`` with the exchange's id, ``refused``, ``unknown``, or ``prepared`` if no byte left.
         :param state: the exchange's word for where it stands there.
-        :return: whether it was still its own; if not, a person has settled it meanwhile. A request that may have been
-            carried out after that makes the payment ``unknown`` again, where it would be sent once more.
+        :return: whether that is in the ledger now. It is not if a person has settled the payment meanwhile; a request
+            that may have been carried out after that makes it ``unknown`` again, where it would be sent once more. Nor
+            is it if the id is another payment's, because one of the two may not exist: this one is ``unknown`` then.
         """
+        wanted = step
         with self.transaction() as at:
+            if exchange_id and (other := at.other_payment(order, exchange_id)):
+                step, reason = Step.UNKNOWN, f"the exchange answered with id {exchange_id}, which is payment {other!r}"
+                exchange_id, state = None, ""
             if step in SENDABLE and at.has_late_answer(order):
                 step, reason = Step.UNKNOWN, f"another attempt's request was answered late; this one: {step} {reason}"
             wrote = at.change(
@@ -227,7 +232,7 @@ class Ledger:
                 why = f"attempt {attempt} answered after a person had settled it: {step} {exchange_id or reason}"
                 at.change(order, if_step=SENDABLE, step=Step.UNKNOWN, reason=why, reserved_at=as_text(at.now))
             at.append(order, event, actor=attempt, exchange_id=exchange_id, state=state, reason=reason)
-            return wrote
+            return wrote and step == wanted
 
     def still_sends(self, order: Order, *, attempt: str) -> bool:
         """Whether a payment is still ``sending`` by this attempt, and payments are not stopped."""
@@ -254,6 +259,17 @@ class Ledger:
                 )
             if at.is_settled_by_a_person(order) and not at.confirmed_by(order):
                 at.append(order, Note.CONFIRMED, actor=task, exchange_id=exchange_id)
+
+    def see(self, order: Order, *, exchange_id: str, state: str, actor: str) -> None:
+        """
+        Write down in which state the exchange has a payment, if that is new.
+
+        :param exchange_id: under which it was seen; nothing is written if the ledger has another.
+        :param state: the exchange's word.
+        :param actor: the task.
+        """
+        with self.transaction() as at:
+            at.see(order, exchange_id=exchange_id, state=state, actor=actor)
 
     def hold(self, order: Order, *, who: str, why: str) -> None:
         """

@@ -1,24 +1,25 @@
 """
 Reconciliation: looks up the ledger's payments at the exchange, and says what differs.
 
-The exchange has no list of withdrawals, so each one is looked up by its id, with the key that signed it. Those that
-were looked up longest ago come first, so the next run makes good for one that was cut off.
+The exchange has no list of withdrawals, so each one is looked up by its id, with the key that signed it. Those whose
+turn was longest ago come first, so the next run makes good for one that was cut off.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, case, or_, select, update
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.exchange.errors import (
@@ -28,6 +29,7 @@ from airflow_provider_quoine.exchange.errors import (
     QuoineInputError,
     QuoineNotFoundError,
     QuoineRateLimitedError,
+    QuoineServiceUnavailableError,
 )
 from airflow_provider_quoine.exchange.models import (
     WITHDRAWAL_FAILURE_STATES,
@@ -73,15 +75,30 @@ SILENT_AFTER = 5
 """Payments in a row of a connection, after whose failures it is not asked any more (decisions, Reconciliation)."""
 
 MOST_KEPT = 1000
-"""Findings that are kept in words; more are only counted."""
+"""Findings that are kept in words, the worst; more are only counted."""
 
 
-_NO_ANSWER = (QuoineConnectionError, QuoineAnswerLostError, QuoineRateLimitedError)
-_NO_CLIENT = (QuoineInputError, AirflowNotFoundException)
+_NO_ANSWER = (
+    QuoineConnectionError,
+    QuoineAnswerLostError,
+    QuoineRateLimitedError,
+    QuoineServiceUnavailableError,
+)
+# A host that cannot be read is a ValueError.
+_NO_CLIENT = (QuoineInputError, AirflowNotFoundException, ValueError)
+
+_KEY = (PAYMENTS.c.exchange, PAYMENTS.c.kind, PAYMENTS.c.reference)
+_NOT_THERE = frozenset({Step.PREPARED, Step.REFUSED})
+"""Payments that are not at the exchange."""
+_OTHER_ID = frozenset({str(Step.SENT), "exists", "absent"})
+"""Events after which a payment has another id at the exchange, or none."""
+
+_Key = tuple[str, str, str]
+"""Of a payment: exchange, kind and reference."""
 
 
 class FindingKind(StrEnum):
-    """What is wrong with a payment."""
+    """What is wrong with a payment, the worst first."""
 
     MISSING = "missing"
     CHANGED = "changed"
@@ -128,23 +145,46 @@ class Report:
     :param payments: how many were judged.
     :param looked_up: how many the exchange has answered for.
     :param counts: findings, by kind.
-    :param findings: the first :data:`MOST_KEPT` of them.
+    :param findings: the worst :data:`MOST_KEPT` of them, the worst first.
+    :param answered: the connections that have answered once.
     :param unanswered: requests in a row that a connection has not answered.
-    :param silent: the connections that are not asked any more, and why.
+    :param why: the last failure of a connection that did not answer.
+    :param silent: the connections that are not asked any more, or have never answered, and why.
     """
 
     payments: int = 0
     looked_up: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
     unanswered: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
 
     def add(self, finding: Finding) -> None:
         """Take a finding."""
         self.counts[str(finding.kind)] += 1
-        if len(self.findings) < MOST_KEPT:
-            self.findings.append(finding)
+        insort(self.findings, finding, key=_badness)
+        del self.findings[MOST_KEPT:]
+
+    def take_answer(self, conn_id: str, error: QuoineError | None) -> None:
+        """
+        Take how a look-up by a connection ended.
+
+        :param error: None if the exchange has answered.
+        """
+        if not isinstance(error, _NO_ANSWER):
+            self.answered.add(conn_id)
+            self.unanswered[conn_id] = 0
+            return
+        self.unanswered[conn_id] += 1
+        self.why[conn_id] = as_sentence(error)
+        if self.unanswered[conn_id] == SILENT_AFTER:
+            self.silent[conn_id] = self.why[conn_id]
+
+    def end(self) -> None:
+        """Count a connection as silent that was asked less often than :data:`SILENT_AFTER` and has never answered."""
+        self.silent |= {conn_id: why for conn_id, why in self.why.items() if conn_id not in self.answered}
 
     def as_dict(self) -> dict[str, int]:
         """Give the counts."""
@@ -154,6 +194,10 @@ class Report:
             "findings": self.counts.total(),
             **{str(kind): self.counts[kind] for kind in FindingKind},
         }
+
+
+def _badness(finding: Finding) -> int:
+    return list(FindingKind).index(finding.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,37 +216,50 @@ class Reconciliation:
     stuck_after: timedelta
     actor: str
 
-    def run(self) -> Report:
+    def run(self, report: Report | None = None) -> Report:
         """
         Look up every payment that is not final, and every final one of the last days.
 
+        :param report: to have what was found even if the run is broken off; a new one by default.
         :raises LedgerUnusableError: if the ledger cannot be used.
         """
-        report = Report()
+        report = report or Report()
         with self.ledger.transaction() as at:
             began = at.now
-        while batch := self._next(began):
+        due = self._due(began)
+        for start in range(0, len(due), AT_ONCE):
+            batch = self._next(due[start : start + AT_ONCE])
             _Batch(reconciliation=self, began=began, report=report).judge(batch)
+        report.end()
         return report
 
-    def _next(self, began: datetime) -> list[_Known]:
+    def _due(self, began: datetime) -> list[_Key]:
+        """Return the payments of this run: no clock, and no other run, can take one away from it."""
+        first = datetime.min.replace(tzinfo=UTC)
+        final_since = began - self.final_for if began - first > self.final_for else first
         sent = and_(
             PAYMENTS.c.kind == Kind.WITHDRAWAL,
             PAYMENTS.c.step == Step.SENT,
-            or_(PAYMENTS.c.state.not_in(FINAL), PAYMENTS.c.changed_at >= as_text(began - self.final_for)),
+            or_(PAYMENTS.c.state.not_in(FINAL), PAYMENTS.c.changed_at >= as_text(final_since)),
         )
         # Prepared and refused ones are not at the exchange, and may stay so for ever.
-        open_ = PAYMENTS.c.step.not_in({Step.SENT, Step.PREPARED, Step.REFUSED})
-        due = (
-            select(PAYMENTS)
-            .where(PAYMENTS.c.looked_up_at < as_text(began), or_(sent, open_))
-            .order_by(PAYMENTS.c.looked_up_at, PAYMENTS.c.created_at)
-            .limit(AT_ONCE)
+        due = select(*_KEY).where(or_(sent, PAYMENTS.c.step.not_in({Step.SENT, *_NOT_THERE})))
+        # What was looked up after now was looked up by a wrong clock.
+        turn = case((PAYMENTS.c.looked_up_at > as_text(began), ""), else_=PAYMENTS.c.looked_up_at)
+        with self.ledger.transaction() as at:
+            return [tuple(row) for row in at.connection.execute(due.order_by(turn, PAYMENTS.c.created_at))]
+
+    def _next(self, due: list[_Key]) -> list[_Known]:
+        # As they stand now: some may have been settled since the run began.
+        query = select(PAYMENTS).where(
+            PAYMENTS.c.reference.in_([reference for *_, reference in due]), PAYMENTS.c.step.not_in(_NOT_THERE)
         )
         with self.ledger.transaction() as at:
-            rows = at.connection.execute(due).mappings().all()
-            before = _states_before(at, [row["reference"] for row in rows])
-        return [_Known.of(row, before) for row in rows]
+            rows = {tuple(row[column.name] for column in _KEY): row for row in at.connection.execute(query).mappings()}
+            before = _states_before(at, [reference for *_, reference in due])
+            rows = {key: rows[key] for key in due if key in rows}
+            twins = _twins(at, [row["exchange_id"] for row in rows.values() if row["exchange_id"]])
+        return [_Known.of(row, before[key], twins) for key, row in rows.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,19 +269,23 @@ class _Known:
 
     :param since: when its last step began; for one that was sent, when sending began.
     :param before: the states in which the exchange had it, the oldest first.
+    :param twins: references of other payments that the ledger has under the same id.
     """
 
     payment: Payment
     since: datetime
     before: tuple[str, ...]
+    twins: tuple[str, ...]
 
     @classmethod
-    def of(cls, row: RowMapping, before: dict[tuple[str, str, str], list[str]]) -> _Known:
+    def of(cls, row: RowMapping, before: list[str], by_id: dict[tuple[str, str, str], list[str]]) -> _Known:
         began = row["reserved_at"] if row["step"] == Step.SENT else None
+        same = by_id[row["exchange"], row["kind"], row["exchange_id"]]
         return cls(
             payment=payment_of(row),
             since=datetime.fromisoformat(began or row["changed_at"]),
-            before=tuple(before[row["exchange"], row["kind"], row["reference"]]),
+            before=tuple(before),
+            twins=tuple(reference for reference in same if reference != row["reference"]),
         )
 
     @property
@@ -245,19 +306,20 @@ class _Batch:
     def judge(self, batch: list[_Known]) -> None:
         """Look up what can be, key by key, so that one client is open at a time."""
         seen: dict[Order, str] = {}
+        skipped: set[Order] = set()
         sent = [known for known in batch if known.payment.step == Step.SENT]
         for _, group in groupby(sorted(sent, key=lambda known: known.key), key=lambda known: known.key):
-            for known, withdrawal in self._look_up(list(group)):
+            for known, withdrawal in self._look_up(list(group), skipped):
                 seen[known.payment.order] = withdrawal.state
                 self._compare(known, withdrawal)
         for known in batch:
             if known.payment.step != Step.SENT:
                 self._judge_unsent(known)
-        self._write(batch, seen)
         self.report.payments += len(batch)
+        self._write([known for known in batch if known.payment.order not in skipped], seen)
 
-    def _look_up(self, group: list[_Known]) -> Iterator[tuple[_Known, Withdrawal]]:
-        conn_id, unanswered = group[0].payment.order.conn_id, self.report.unanswered
+    def _look_up(self, group: list[_Known], skipped: set[Order]) -> Iterator[tuple[_Known, Withdrawal]]:
+        conn_id = group[0].payment.order.conn_id
         with ExitStack() as opened:
             try:
                 client = opened.enter_context(_open(group[0].payment.order))
@@ -267,17 +329,17 @@ class _Batch:
                 return
             for known in group:
                 if conn_id in self.report.silent:
+                    # It comes before those that were asked for, the next time.
+                    skipped.add(known.payment.order)
                     self._find(known, FindingKind.NOT_LOOKED_UP, self.report.silent[conn_id])
                     continue
                 try:
                     withdrawal = client.get_withdrawal(withdrawal_id=str(known.payment.exchange_id))
                 except QuoineError as error:
                     self._find_failed(known, error)
-                    unanswered[conn_id] = unanswered[conn_id] + 1 if isinstance(error, _NO_ANSWER) else 0
-                    if unanswered[conn_id] == SILENT_AFTER:
-                        self.report.silent[conn_id] = as_sentence(error)
+                    self.report.take_answer(conn_id, error)
                 else:
-                    unanswered[conn_id] = 0
+                    self.report.take_answer(conn_id, None)
                     self.report.looked_up += 1
                     yield known, withdrawal
 
@@ -293,6 +355,8 @@ class _Batch:
         state, further = withdrawal.state, _further(known.before, withdrawal.state)
         if difference := _difference(known.payment, withdrawal):
             self._find(known, FindingKind.CHANGED, difference, state)
+        elif known.twins:
+            self._find(known, FindingKind.CHANGED, f"the ledger has {known.twins[0]!r} under this id too", state)
         if further:
             self._find(known, FindingKind.BACKWARDS, f"it was {further} at the exchange, and is {state} now", state)
         elif state not in FINAL and self._is_old(known):
@@ -303,7 +367,7 @@ class _Batch:
         if not self._is_old(known):
             return
         if payment.step in IN_DOUBT:
-            words = f"sent by {payment.task}; in doubt since {since(known.since)}"
+            words = f"sent by {payment.task}; in doubt since {since(known.since)}: {as_sentence(payment.reason)}"
             self._find(known, FindingKind.IN_DOUBT, words)
         else:
             self._find(known, FindingKind.STUCK, f"{payment.step} since {since(known.since)}: {payment.reason}")
@@ -317,20 +381,11 @@ class _Batch:
     def _write(self, batch: list[_Known], seen: dict[Order, str]) -> None:
         """Write down when each was looked up, and each state that is new."""
         with self.reconciliation.ledger.transaction() as at:
-            # Never before the beginning, even if the database's clock was set back: the next batch is another one.
-            stamp = as_text(max(at.now, self.began))
             for known in batch:
-                payment = known.payment
-                order, state = payment.order, seen.get(payment.order, payment.state)
-                values: dict[str, Any] = {"looked_up_at": stamp}
-                where = is_for(order)
-                if state != payment.state:
-                    values |= {"state": state, "changed_at": as_text(at.now)}
-                    # A person may have corrected the id meanwhile.
-                    where = and_(where, PAYMENTS.c.step == Step.SENT, PAYMENTS.c.exchange_id == payment.exchange_id)
-                wrote = at.connection.execute(update(PAYMENTS).where(where).values(values)).rowcount
-                if wrote and state != payment.state:
-                    at.append(order, Note.SEEN, actor=self.reconciliation.actor, state=state, before=payment.state)
+                order, actor = known.payment.order, self.reconciliation.actor
+                at.connection.execute(update(PAYMENTS).where(is_for(order)).values(looked_up_at=as_text(at.now)))
+                if order in seen:
+                    at.see(order, exchange_id=known.payment.exchange_id, state=seen[order], actor=actor)
 
 
 def _open(order: Order) -> QuoineClient:
@@ -362,19 +417,26 @@ def _difference(payment: Payment, withdrawal: Withdrawal) -> str:
     return differs(withdrawal, order)
 
 
-def _states_before(at: Transaction, references: list[str]) -> dict[tuple[str, str, str], list[str]]:
-    """Return the states in which the exchange had some payments; not those under an id that was corrected."""
-    states: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    told = select(EVENTS).where(
-        EVENTS.c.reference.in_(references), EVENTS.c.event.in_({str(Step.SENT), str(Note.SEEN), "exists"})
-    )
+def _states_before(at: Transaction, references: list[str]) -> dict[_Key, list[str]]:
+    """Return the states in which the exchange had some payments; not those under an id that counts no more."""
+    states: dict[_Key, list[str]] = defaultdict(list)
+    told = select(EVENTS).where(EVENTS.c.reference.in_(references), EVENTS.c.event.in_({*_OTHER_ID, str(Note.SEEN)}))
     for event in at.connection.execute(told.order_by(EVENTS.c.number)).mappings():
         payment = event["exchange"], event["kind"], event["reference"]
-        if event["event"] == "exists":
+        if event["event"] in _OTHER_ID:
             states[payment].clear()
-        elif state := json.loads(event["data"]).get("state"):
+        if state := json.loads(event["data"]).get("state"):
             states[payment].append(state)
     return states
+
+
+def _twins(at: Transaction, ids: list[str]) -> dict[tuple[str, str, str], list[str]]:
+    """Return the references of the payments with some ids of the exchange."""
+    twins: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    query = select(*_KEY, PAYMENTS.c.exchange_id).where(PAYMENTS.c.exchange_id.in_(ids))
+    for row in at.connection.execute(query.order_by(PAYMENTS.c.created_at)):
+        twins[row.exchange, row.kind, row.exchange_id].append(row.reference)
+    return twins
 
 
 def _further(before: tuple[str, ...], now: str) -> str:

@@ -233,6 +233,18 @@ class Transaction:
         ).rowcount
         return bool(changed == 1)
 
+    def see(self, order: Order, *, exchange_id: str | None, state: str, actor: str) -> None:
+        """
+        Write down in which state the exchange has a payment, if that is new.
+
+        :param exchange_id: under which it was seen: a person may have corrected the id meanwhile.
+        """
+        found = self.find(order)
+        if found is None or found.exchange_id != exchange_id or found.state == clean(state):
+            return
+        if self.change(order, if_step=frozenset({Step.SENT}), state=state):
+            self.append(order, Note.SEEN, actor=actor, state=state, before=found.state)
+
     def append(self, order: Order | None, event: str, *, actor: str, **data: Any) -> None:
         """
         Append an event to the chain; nothing secret and nothing personal.

@@ -14,6 +14,8 @@ from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_provider_quoine.exchange.models import Withdrawal, WithdrawalOrder
     from airflow_provider_quoine.payments.policy import WithdrawalPolicy
     from airflow_provider_quoine.payments.records import Order
@@ -203,6 +205,36 @@ class WithdrawalPayment:
             self._ledger.confirm(self.ledger_order, exchange_id=withdrawal_id, task=self._task)
         log.info("The withdrawal of payment %s is %s, sent before.", self.ledger_order.reference, withdrawal.id)
         return withdrawal
+
+
+def task_name(context: Context) -> str:
+    """Return where in Airflow a task is, for a person."""
+    ti = context["ti"]
+    index = f"[{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
+    return f"{ti.dag_id} / {ti.run_id} / {ti.task_id}{index}, try {ti.try_number}"
+
+
+def see(*, hook: QuoineHook, reference: str, withdrawal: dict[str, str], task: str) -> None:
+    """
+    Write into the ledger which end a waiting task has seen, so that reconciliation can tell a step back from it.
+
+    A ledger that cannot be used does not keep the task from its end.
+
+    :param hook: by which it was seen.
+    :param reference: of the payment, as the ledger has it.
+    :param withdrawal: with id and state.
+    :param task: where in Airflow this is, for a person.
+    """
+    from airflow_provider_quoine.payments.configuration import open_ledger
+    from airflow_provider_quoine.payments.records import Order
+    from airflow_provider_quoine.payments.schema import Kind
+
+    id_, state = withdrawal["id"], withdrawal["state"]
+    try:
+        order = Order(exchange=exchange_of(hook), kind=Kind.WITHDRAWAL, reference=reference, account=hook.account)
+        open_ledger().see(order, exchange_id=id_, state=state, actor=task)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the withdrawal has ended
+        log.warning("That withdrawal %s is %s could not be written into the ledger: %s", id_, state, error)
 
 
 def ledger_order(*, hook: QuoineHook, reference: str, user_id: str, order: WithdrawalOrder) -> Order:

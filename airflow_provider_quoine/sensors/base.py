@@ -69,6 +69,9 @@ class QuoineWaitSensor(BaseSensorOperator):
         """Return the XCom of a wait that ended well."""
         raise NotImplementedError
 
+    def see_end(self, context: Context, seen: Observation) -> None:
+        """Keep an end, good or bad, where others look for it."""
+
     def tell(self, context: Context, seen: Observation) -> None:
         """Add the asset event of a wait that ended well."""
         raise NotImplementedError
@@ -109,6 +112,8 @@ class QuoineWaitSensor(BaseSensorOperator):
         return self._end_as_in_poke_mode(partial(self._conclude, context, seen)).xcom_value
 
     def _conclude(self, context: Context, seen: Observation) -> PokeReturnValue:
+        if seen.progress in {Progress.DONE, Progress.FAILED}:
+            self.see_end(context, seen)
         concluded = self.conclude(seen)
         if concluded.is_done:
             self.tell(context, seen)

@@ -14,7 +14,8 @@ from airflow_provider_quoine.exchange.models import (
     ONBOARDING_SUCCESS_STATUSES,
     OnboardingStatus,
 )
-from airflow_provider_quoine.hooks.quoine import write_secret_variable
+from airflow_provider_quoine.hooks.quoine import QuoineHook, write_secret_variable
+from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineOnboardingStatusTrigger
 from airflow_provider_quoine.waiting.status_queries import Progress
@@ -85,10 +86,13 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     def tell(self, context: Context, seen: Observation) -> None:
         """Add the event that the user was approved."""
         if seen.state.upper() == OnboardingStatus.APPROVED:
+            # Each exchange counts its users from 1.
+            exchange = exchange_of(QuoineHook(self.quoine_conn_id))
             add_event(
                 context,
                 USERS,
-                f"user/{self.user_id}/{OnboardingStatus.APPROVED}",
+                f"user/{exchange}/{self.user_id}/{OnboardingStatus.APPROVED}",
+                exchange=exchange,
                 id=str(self.user_id),
                 state=str(OnboardingStatus.APPROVED),
                 connection=self.quoine_conn_id,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
+from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
 
@@ -26,7 +28,7 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     :param withdrawal_id: the exchange's id.
     :param credentials_variable: Variable with the user's own key, as the onboarding sensor writes it; leave it
         out if the connection itself holds that key.
-    :param payment_reference: of the payment, for the asset event.
+    :param payment_reference: of the payment, for the asset event and the ledger, which is told how it ended.
     :param success_states: states that end the wait well (decisions, Final states).
     :param failure_states: states that end it badly (decisions, Final states).
     :return: id, amount (str), address and state.
@@ -53,7 +55,12 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
         may_add_events(self, WITHDRAWALS)
 
     def get_trigger(self) -> QuoineWithdrawalTrigger:
-        """Return the trigger that waits for the withdrawal."""
+        """
+        Return the trigger that waits for the withdrawal.
+
+        :raises PaymentRefusedError: if the payment reference is none.
+        """
+        self._reference()
         return QuoineWithdrawalTrigger(
             withdrawal_id=str(self.withdrawal_id),
             credentials_variable=self.credentials_variable,
@@ -63,9 +70,29 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
             quoine_conn_id=self.quoine_conn_id,
         )
 
+    def see_end(self, context: Context, seen: Observation) -> None:
+        """Write the end into the ledger."""
+        if reference := self._reference():
+            see(hook=self._hook(), reference=reference, withdrawal=seen.answer, task=task_name(context))
+
     def tell(self, context: Context, seen: Observation) -> None:
         """Add the event of the final state."""
-        add_withdrawal_event(context, seen.answer, reference=self.payment_reference, connection=self.quoine_conn_id)
+        add_withdrawal_event(
+            context,
+            seen.answer,
+            exchange=exchange_of(self._hook()),
+            reference=self._reference(),
+            connection=self.quoine_conn_id,
+        )
+
+    def _hook(self) -> QuoineHook:
+        return QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
+
+    def _reference(self) -> str:
+        """Return the payment reference as the ledger has it; empty where there is none."""
+        from airflow_provider_quoine.payments.refusals import check_reference
+
+        return check_reference(self.payment_reference) if self.payment_reference else ""
 
     def failure_message(self, seen: Observation) -> str:
         """Return the failing end."""

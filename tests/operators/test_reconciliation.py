@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.operators.reconciliation import QuoineReconcilePaymentsOperator
+from airflow_provider_quoine.payments import reconciliation
+from airflow_provider_quoine.payments.reconciliation import Reconciliation
 from tests.support.reconciled import LOOK_UP, World
 
 
@@ -58,3 +61,44 @@ def test_an_exchange_that_does_not_answer_is_a_failure_that_is_retried(
         world.sandbox.control.clear_faults()
         assert execute(pushed=pushed)["looked_up"] == 7
     assert pushed["findings"] == []
+
+
+@pytest.mark.parametrize("payments", [1, 4, 30])
+@pytest.mark.parametrize(
+    ("fault", "more"), [("drop_before", {}), ("status", {"status": 503, "body": "down for maintenance"})]
+)
+def test_a_connection_that_has_never_answered_is_asked_again_later_and_not_for_each(
+    world: World, monkeypatch: pytest.MonkeyPatch, payments: int, fault: str, more: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.exchange.rest.retries.FIRST_BACKOFF", 0.0)
+    with world:
+        for _ in range(payments):
+            world.sent("processed")
+    with world.sandbox:
+        world.sandbox.control.fault(fault, LOOK_UP, times=1000, **more)
+        with pytest.raises(QuoineError, match="did not answer"):
+            execute(pushed={})
+        assert len(world.lookups()) <= 20
+
+
+def test_what_was_found_before_a_run_broke_off_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A time-out of the task, or a ledger that goes away, between two batches."""
+    monkeypatch.setattr(reconciliation, "AT_ONCE", 1)
+    with world:
+        gone = world.sent("pending", missing=True)
+        world.sent("pending")
+    next_, batches = Reconciliation._next, count()
+
+    def break_off(self: Reconciliation, due: Any) -> Any:
+        if next(batches) == 1:
+            raise TimeoutError("the task's execution_timeout")
+        return next_(self, due)
+
+    monkeypatch.setattr(Reconciliation, "_next", break_off)
+    pushed: dict[str, Any] = {}
+    with world.sandbox, pytest.raises(TimeoutError):
+        execute(pushed=pushed)
+    assert [finding["reference"] for finding in pushed["findings"]] == [gone.reference]
+    assert gone.reference in capfd.readouterr().out

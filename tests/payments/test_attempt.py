@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -151,6 +151,17 @@ def test_an_attempt_that_wakes_up_with_its_answer_changes_nothing_that_a_person_
         world.send(frozen)
     assert (world.payment.step, world.payment.exchange_id) == (Step.SENT, "77")
     assert failure is not None or "its id is 20, but a person has settled it meanwhile" in str(told.value)
+
+
+def test_an_answer_with_the_id_of_another_payment_is_in_doubt(world: World) -> None:
+    other = replace(ORDER, reference="another")
+    world.ledger.hold(other, who="ann", why="by hand")
+    world.ledger.exists(other, exchange_id="20", who="ann", why="paid")
+    attempt = world.attempt()
+    attempt.begin()
+    with pytest.raises(PaymentInDoubtError, match=r"id is 20, but .+ which is payment 'another'.+ paid twice"):
+        world.send(attempt)
+    assert world.payment.step == Step.UNKNOWN
 
 
 def test_a_person_who_found_the_same_id_first_is_no_contradiction(world: World) -> None:

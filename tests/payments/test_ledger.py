@@ -65,6 +65,35 @@ def test_a_payment_goes_its_way(ledger: Ledger) -> None:
     assert ledger.faults() == []
 
 
+def test_an_id_that_another_payment_has_leaves_doubt(ledger: Ledger) -> None:
+    """The exchange took the second for a repetition of the first and answered with its id: one was paid."""
+    for order, attempt in ((replace(ORDER, reference="invoice-0"), "a"), (ORDER, "b")):
+        ledger.prepare(order, actor="task")
+        send(ledger, order, attempt)
+        wrote = ledger.finish(order, attempt=attempt, step=Step.SENT, exchange_id="20", state="pending")
+        assert wrote is (attempt == "a")
+    found = ledger.find(ORDER)
+    assert found is not None
+    assert (found.step, found.exchange_id, found.state) == (Step.UNKNOWN, None, "")
+    assert found.reason == "the exchange answered with id 20, which is payment 'invoice-0'"
+    assert ledger.faults() == []
+
+
+def test_what_a_task_has_seen_is_written_once_and_only_under_its_id(ledger: Ledger) -> None:
+    ledger.see(ORDER, exchange_id="20", state="processed", actor="task")
+    ledger.prepare(ORDER, actor="task")
+    ledger.see(ORDER, exchange_id="20", state="processed", actor="task")
+    send(ledger, ORDER, "a")
+    ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="20", state="pending")
+    ledger.see(ORDER, exchange_id="21", state="processed", actor="task")
+    assert [event.event for event in ledger.history(ORDER)] == ["prepared", "sending", "sent"]
+    for _ in range(2):
+        ledger.see(ORDER, exchange_id="20", state="processed", actor="task")
+    assert [event.event for event in ledger.history(ORDER)] == ["prepared", "sending", "sent", "seen"]
+    assert ledger.history(ORDER)[-1].data == {"state": "processed", "before": "pending"}
+    assert ledger.faults() == []
+
+
 def test_what_a_database_does_not_take_leaves_no_faults(ledger: Ledger) -> None:
     ledger.prepare(ORDER, actor="task")
     send(ledger, ORDER, "a")

@@ -13,10 +13,12 @@ import pytest
 
 from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.errors import QuoineConnectionError
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.operators.findings import table
 from airflow_provider_quoine.payments import reconciliation
-from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Report
+from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Reconciliation, Report
 from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.schema import Kind, Note, Step
 from tests.payments.processes import open_ledger, payment
@@ -178,6 +180,136 @@ def test_states_under_an_id_that_was_corrected_do_not_count(tmp_path: Path, monk
     world.ledger.exists(order, exchange_id="5001", who="ann", why="corrected")
     with world.sandbox:
         assert {finding.payment.order.reference for finding in world.reconcile().findings} == {other.reference}
+
+
+def test_states_under_an_id_that_was_taken_back_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person records a wrong id, reconciliation sees it, the person says absent, and the payment is sent."""
+    with World(tmp_path, monkeypatch, users=1) as world:
+        order = world.stands(Step.UNKNOWN, amount=Decimal("0.5"))
+        other = world.sent("processed")
+        mine = world.sent("pending", amount=Decimal("0.5"))
+        world.change(other, exchange_id="5998")
+        world.change(mine, exchange_id="5999")
+        world.change(order, in_doubt_until="2026-01-01T00:00:00.000000+00:00")
+    world.ledger.exists(order, exchange_id="5001", who="ann", why="mistyped")
+    with world.sandbox:
+        assert (order.reference, FindingKind.CHANGED) in found(world.reconcile())
+        assert world.ledger.absent(order, who="ann", why="it was another one")
+        world.ledger.start_sending(order, attempt="b", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
+        world.ledger.finish(order, attempt="b", step=Step.SENT, exchange_id="5002", state="pending")
+        assert (order.reference, FindingKind.BACKWARDS) not in found(world.reconcile())
+
+
+def test_two_payments_under_one_id_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange took the second for a repetition of the first and answered with its id: one was paid."""
+    with World(tmp_path, monkeypatch, users=1) as world:
+        one = world.sent("processed", amount=Decimal("0.5"))
+        two = world.stands(Step.SENT, amount=Decimal("0.5"), exchange_id="5001")
+    with world.sandbox:
+        report = world.reconcile()
+    assert found(report) == {(order.reference, FindingKind.CHANGED) for order in (one, two)}
+    assert report.findings[0].what == "the ledger has 'invoice-2' under this id too"
+
+
+def test_a_clock_that_was_ahead_hides_no_payment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "AT_ONCE", 1)
+    with world:
+        gone = world.sent("pending", missing=True)
+        world.change(gone, looked_up_at="2099-01-01T00:00:00.000000+00:00")
+        world.change(world.sent("pending"), looked_up_at="2026-01-01T00:00:00.000000+00:00")
+    with world.sandbox:
+        assert found(world.reconcile()) == {(gone.reference, FindingKind.MISSING)}
+        assert world.lookups() == ["5001", "5002"]
+
+
+def test_what_a_run_at_the_same_time_has_looked_up_is_judged_by_both(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world:
+        order = world.sent("pending", missing=True)
+    reports: list[Report] = []
+    next_ = Reconciliation._next
+
+    def next_after_another(self: Reconciliation, due: Any) -> Any:
+        monkeypatch.setattr(Reconciliation, "_next", next_)
+        reports.append(world.reconcile())
+        return next_(self, due)
+
+    monkeypatch.setattr(Reconciliation, "_next", next_after_another)
+    with world.sandbox:
+        reports.append(world.reconcile())
+    assert [found(report) for report in reports] == 2 * [{(order.reference, FindingKind.MISSING)}]
+
+
+def test_what_is_settled_during_the_run_is_judged_as_it_is_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world:
+        order = world.stands(Step.UNKNOWN, ago=DAYS_2)
+    next_ = Reconciliation._next
+
+    def next_after_a_person(self: Reconciliation, due: Any) -> Any:
+        world.ledger.absent(order, who="ann", why="not there")
+        return next_(self, due)
+
+    monkeypatch.setattr(Reconciliation, "_next", next_after_a_person)
+    with world.sandbox:
+        assert found(world.reconcile()) == set()
+
+
+def test_the_worst_findings_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "MOST_KEPT", 5)
+    with world:
+        for _ in range(6):
+            world.sent("pending", conn_id="gone")
+        gone = world.sent("pending", missing=True)
+    with world.sandbox:
+        report = world.reconcile()
+    assert report.findings[0].payment.order.reference == gone.reference
+    assert (len(report.findings), report.counts) == (5, {"not_looked_up": 6, "missing": 1})
+
+
+@pytest.mark.parametrize("host", ["https://[::1", "https://exchange.example:port", "https://exchange.example:99999"])
+def test_a_connection_that_cannot_be_read_does_not_end_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    broken = json.dumps({"conn_type": "quoine", "host": host, "login": "1", "password": "x"})
+    monkeypatch.setenv("AIRFLOW_CONN_A_BROKEN", broken)
+    with world:
+        lost = world.sent("pending", conn_id="a_broken")
+        gone = world.sent("pending", missing=True)
+    with world.sandbox:
+        assert found(world.reconcile()) == {
+            (lost.reference, FindingKind.NOT_LOOKED_UP),
+            (gone.reference, FindingKind.MISSING),
+        }
+
+
+def test_every_final_payment_can_be_looked_up(world: World) -> None:
+    with world:
+        world.sent("processed", seen=("processed",), ago=timedelta(days=400))
+    with world.sandbox:
+        report = Reconciliation(
+            ledger=world.ledger, final_for=timedelta.max, stuck_after=timedelta(days=1), actor="task"
+        ).run()
+    assert report.looked_up == 1
+
+
+def test_payments_without_an_answer_do_not_starve_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exchange hangs up for the ids of the five that come first, and their connection is given up each morning."""
+    with World(tmp_path, monkeypatch, users=1) as world:
+        for _ in range(6):
+            world.sent("pending")
+        gone = world.sent("pending", missing=True)
+    look_up = QuoineClient.get_withdrawal
+
+    def hang_up(client: QuoineClient, *, withdrawal_id: str) -> Any:
+        if withdrawal_id in {"5001", "5002", "5003", "5004", "5005"}:
+            raise QuoineConnectionError("the exchange hangs up")
+        return look_up(client, withdrawal_id=withdrawal_id)
+
+    monkeypatch.setattr(QuoineClient, "get_withdrawal", hang_up)
+    with world.sandbox:
+        assert found(world.reconcile()) == {(f"invoice-{one}", FindingKind.NOT_LOOKED_UP) for one in range(1, 8)}
+        assert (gone.reference, FindingKind.MISSING) in found(world.reconcile())
 
 
 @pytest.mark.parametrize(
