@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 
-from airflow_provider_quoine.assets import USERS, WITHDRAWALS, add_withdrawal_event
+from airflow_provider_quoine.assets import FINDINGS, USERS, WITHDRAWALS, add_withdrawal_event
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.operators.reconciliation import QuoineEmitFindingsOperator
 from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconciliation
@@ -23,7 +24,8 @@ from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.payments.memory import Memory
 from tests.support.asset_events import asset_events
-from tests.support.one_task import OneTask
+from tests.support.one_task import OneTask, parsed
+from tests.support.reconciled import World
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -41,13 +43,26 @@ with DAG("consumer", schedule=[Asset(name="quoine_withdrawals", uri="quoine://wi
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
+GROUPED = """
+from airflow.sdk import DAG, TaskGroup
+from airflow_provider_quoine.operators.reconciliation import QuoineEmitFindingsOperator, QuoineReconcilePaymentsOperator
+
+with DAG("grouped", schedule=None):
+    with TaskGroup("morning"):
+        reconcile = QuoineReconcilePaymentsOperator(task_id="reconcile")
+        reconcile >> QuoineEmitFindingsOperator(task_id="emit_findings").as_teardown()
+        reconcile >> QuoineEmitFindingsOperator(task_id="astray", reconcile_task_id="reconcile").as_teardown()
+"""
+
+
 class Outlet:
     """What a task adds to its outlets."""
 
     def __init__(self) -> None:
         self.added: list[dict[str, Any]] = []
         outlet = SimpleNamespace(add=lambda _, extra: self.added.append(extra))
-        self.context: Any = {"outlet_events": defaultdict(lambda: outlet)}
+        dag = SimpleNamespace(task_ids=["reconcile"])
+        self.context: Any = {"outlet_events": defaultdict(lambda: outlet), "dag": dag}
 
 
 @pytest.fixture
@@ -101,6 +116,38 @@ def test_withdrawals_of_two_exchanges_are_two_events() -> None:
     for exchange in ("https://tokyo.example", "https://singapore.example"):
         add_withdrawal_event(events.context, withdrawal, exchange=exchange, reference="", connection="quoine_default")
     assert len({extra["event_id"] for extra in events.added}) == 2
+
+
+def test_a_finding_that_comes_again_in_another_way_is_another_event() -> None:
+    """Backwards to pending in May, mended; reverted in June. A consumer that remembers the ids says it in June too."""
+    events = Outlet()
+    common = {"kind": "backwards", "payment": "withdrawal", "reference": "i-1", "exchange": "https://x", "id": "5001"}
+    for number, state in enumerate(("pending", "reverted")):
+        found = [common | {"step": "sent", "state": state}]
+        events.context["ti"] = SimpleNamespace(xcom_pull=lambda found=found, **_: found)
+        QuoineEmitFindingsOperator(task_id=f"emit_{number}").execute(events.context)
+    assert len({extra["event_id"] for extra in events.added}) == 2
+
+
+def test_findings_of_a_reconciliation_in_a_group_are_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+
+    parsed()
+    (tmp_path / "world").mkdir()
+    (tmp_path / "dags").mkdir()
+    world = World(tmp_path / "world", monkeypatch)
+    (tmp_path / "dags" / "grouped.py").write_text(GROUPED, encoding="utf-8")
+    bag = BundleDagBag(str(tmp_path / "dags"), bundle_path=tmp_path / "dags", bundle_name="tests")
+    assert not bag.import_errors
+    sync_bag_to_db(bag, "tests", None)
+    with world:
+        gone = world.sent("pending", missing=True)
+    with world.sandbox:
+        done = bag.dags["grouped"].test()
+    states = {one.task_id: str(one.state) for one in done.get_task_instances()}
+    assert states == {"morning.reconcile": "failed", "morning.emit_findings": "success", "morning.astray": "failed"}
+    (event,) = asset_events(FINDINGS, run_id=done.run_id)
+    assert event["reference"] == gone.reference
 
 
 def ledger() -> Ledger:

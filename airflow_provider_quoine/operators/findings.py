@@ -21,8 +21,9 @@ ADVICE = {
     "(airflow quoine payments exists), or give it back (release).",
     FindingKind.IN_DOUBT: "Nobody knows whether it was carried out. Look it up at the exchange. If it exists: airflow "
     "quoine payments exists REFERENCE --id ID --why WHY. If it does not: absent. A user: with --kind user.",
-    FindingKind.NOT_LOOKED_UP: "Correct the connection or the Variable. If its name has changed, name the new one: "
-    "airflow quoine payments exists with --conn-id and --credentials-variable, or clear the payment's task.",
+    FindingKind.NOT_LOOKED_UP: "Correct the connection. A key that is gone: put it back into its Variable. If the "
+    "connection or the Variable has another name now, give it with the id as it is: airflow quoine payments exists "
+    "REFERENCE --id ID --conn-id CONNECTION --credentials-variable VARIABLE --why WHY.",
 }
 
 

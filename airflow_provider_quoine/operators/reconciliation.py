@@ -95,22 +95,33 @@ class QuoineEmitFindingsOperator(BaseOperator):
     It is a task of its own, because Airflow drops the events of a task that fails. As a teardown it runs whenever the
     reconciliation has ended, and the run still ends as the reconciliation did.
 
-    :param reconcile_task_id: the task whose findings they are.
+    :param reconcile_task_id: the task whose findings they are; by default ``reconcile``, in the same task group.
     """
 
     template_fields: Sequence[str] = ("reconcile_task_id",)
     ui_color = "#fee2e2"
 
-    def __init__(self, *, reconcile_task_id: str = "reconcile", **kwargs: Any) -> None:
+    def __init__(self, *, reconcile_task_id: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.reconcile_task_id = reconcile_task_id
+        group = self.task_group
+        in_group = group.child_id("reconcile") if group else "reconcile"  # type: ignore[no-untyped-call]  # Airflow's
+        self.reconcile_task_id = reconcile_task_id or in_group
         may_add_events(self, FINDINGS)
 
     def execute(self, context: Context) -> int:
-        """Return how many events there are."""
+        """
+        Return how many events there are.
+
+        :raises AirflowFailException: if the DAG has no such task, so that no finding would ever be told.
+        """
+        if self.reconcile_task_id not in context["dag"].task_ids:
+            raise AirflowFailException(
+                f"The DAG has no task {self.reconcile_task_id!r}, so no finding was told. Name the task of the "
+                "reconciliation in reconcile_task_id, with its task group."
+            )
         findings = context["ti"].xcom_pull(task_ids=self.reconcile_task_id, key=FOUND) or []
         for finding in findings:
             name = "/".join(finding[part] for part in ("kind", "payment", "exchange", "reference"))
-            add_event(context, FINDINGS, f"{name}/{finding['id']}", **finding)
+            add_event(context, FINDINGS, f"{name}/{finding['id']}/{finding['state']}", **finding)
         self.log.info("%s findings.", len(findings))
         return len(findings)

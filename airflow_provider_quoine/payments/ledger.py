@@ -58,6 +58,7 @@ from airflow_provider_quoine.payments.transaction import (
     database_time,
     event_of,
     is_for,
+    names_of,
     of_order,
     payment_of,
 )
@@ -318,6 +319,8 @@ class Ledger:
         """
         Record that the exchange carried a payment out, or that it was paid by hand while it was held.
 
+        The id that the ledger has already may be given with other names by which it is looked up, and changes those.
+
         :param exchange_id: positive whole number.
         :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before; or if a task has gone
             on with the id.
@@ -326,6 +329,11 @@ class Ledger:
             raise PaymentRefusedError(f"{exchange_id!r:.80} is no id of the exchange. Nothing was changed.")
         with self._remembered() as at:
             found = at.get(order)
+            names = names_of(order)
+            if (found.step, found.exchange_id) == (Step.SENT, exchange_id) and names != names_of(found.order):
+                at.keep_names(order)
+                at.append(order, Note.RENAMED, actor=who, why=why, before=names_of(found.order), **names)
+                return
             if found.step == Step.SENT and not at.is_settled_by_a_person(order):
                 raise PaymentRefusedError(
                     f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."

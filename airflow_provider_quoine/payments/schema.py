@@ -119,6 +119,9 @@ class Note(StrEnum):
     CONFIRMED = "confirmed"
     """A task has gone on with an id that a person has recorded."""
 
+    RENAMED = "renamed"
+    """A person has named another connection or Variable by which it is looked up."""
+
     ABSENT_ASKED = "absent_asked"
     """One person says that the payment does not exist, and a second one has to say so as well."""
 

@@ -121,6 +121,7 @@ def test_a_mistyped_id_stops_the_task_and_can_be_corrected(lost: OneTask, exchan
 def test_an_id_that_the_exchange_gave_is_never_overwritten(exchange: SandboxControl, payer: str, task: OneTask) -> None:
     task.answer("Send", exchange.latest_code(payer))
     assert "The exchange itself answered with id" in refused(task, "exists", "--id", "4999")
+    assert "The exchange itself answered with id" in refused(task, "exists", "--id", found_id(exchange), *KEY)
     assert "there is no doubt to settle" in refused(task, "absent")
 
 

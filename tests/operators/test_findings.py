@@ -25,7 +25,7 @@ def test_the_table_names_each_finding_and_says_what_to_do(tmp_path: Path, monkey
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 100
     assert all(f"{finding.kind:14} {finding.payment.order.reference} " in text for finding in findings)
-    assert " ".join(text.split()).count("airflow quoine payments exists REFERENCE") == 2
+    assert " ".join(text.split()).count("airflow quoine payments exists REFERENCE") == 3
     secrets = [*(user.api_secret for user in world.users), FIELDS["email"], FIELDS["password"]]
     told = text + json.dumps([finding.as_dict() for finding in findings])
     assert not any(secret in told for secret in secrets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -281,6 +282,22 @@ def test_a_connection_that_cannot_be_read_does_not_end_the_run(
             (lost.reference, FindingKind.NOT_LOOKED_UP),
             (gone.reference, FindingKind.MISSING),
         }
+
+
+@pytest.mark.parametrize("name", ["old_name", ""])
+def test_a_name_that_has_changed_can_be_corrected(world: World, name: str) -> None:
+    """The exchange itself has answered with the id. A payment of a ledger of version 1 has no name at all."""
+    with world:
+        order = world.sent("pending", conn_id=name)
+    with world.sandbox:
+        assert found(world.reconcile()) == {(order.reference, FindingKind.NOT_LOOKED_UP)}
+        renamed = replace(order, conn_id="quoine_default")
+        world.ledger.exists(renamed, exchange_id="5001", who="ann", why="the connection has another name")
+        assert found(world.reconcile()) == set()
+    history = world.ledger.history(order)
+    assert [event.event for event in history[-2:]] == [Note.RENAMED, Note.SEEN]
+    assert history[-2].data["before"]["conn_id"] == name
+    assert world.ledger.faults() == []
 
 
 def test_every_final_payment_can_be_looked_up(world: World) -> None:
