@@ -80,7 +80,7 @@ def test_findings_are_red_and_events(dag: Any, world: World) -> None:
         stuck.reference: "stuck",
     }
     assert told[stuck.reference] == {
-        "event_id": f"stuck/withdrawal/{stuck.exchange}/{stuck.reference}/5003",
+        "event_id": f"stuck/withdrawal/{stuck.exchange}/{stuck.reference}/5003/pending",
         "kind": "stuck",
         "payment": "withdrawal",
         "reference": stuck.reference,
