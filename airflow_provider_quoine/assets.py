@@ -30,6 +30,9 @@ def may_add_events(task: BaseOperator, asset: Asset) -> None:
     """
     # A new list: the author may have given one list to several tasks.
     task.outlets = [*task.outlets, AssetAlias(asset.name)]
+    # Airflow then has the asset from when it reads the DAG. Of two tasks that bring it their first event at the same
+    # time, it would fail one.
+    task.inlets = [*task.inlets, asset]
 
 
 def add_event(context: Context, asset: Asset, event_id: str, **extra: str) -> None:

@@ -22,6 +22,7 @@ from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconci
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError
 from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.sandbox.control import SandboxControl
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
 from tests.payments.memory import Memory
 from tests.support.asset_events import asset_events
 from tests.support.one_task import OneTask, parsed
@@ -184,6 +185,12 @@ def test_an_authors_outlets_have_their_events_too(code: None) -> None:
     task = withdraw("_with_outlet")
     assert len(asset_events(WITHDRAWALS, run_id=task.run_id)) == 1
     assert len(asset_events(Asset("an_outlet_of_the_author"), run_id=task.run_id)) == 1
+
+
+def test_airflow_has_the_asset_before_its_first_event() -> None:
+    """Of two tasks that bring an asset its first event at the same time, Airflow would fail one."""
+    waiting = QuoineWithdrawalSensor(task_id="waits", withdrawal_id="5001")
+    assert WITHDRAWALS in waiting.inlets
 
 
 def test_one_list_of_outlets_for_several_tasks_stays_as_it_is() -> None:
