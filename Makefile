@@ -53,7 +53,7 @@ endif
 
 # The tests of a whole Airflow wait most of the time, but not for ever: the processor is theirs first. Each process of
 # these makes Airflow's API servers for itself, for ten seconds of processor time.
-test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process, and what takes a minute of processor
+test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process, and what takes seconds of processor
 	nice $(PYTEST) --numprocesses 3 --dist worksteal -m "airflow or long"
 
 # A group of tests that share an Airflow is run by one process.

@@ -138,6 +138,7 @@ def test_it_is_written_to_any_object_store(ledger: Ledger) -> None:
     assert len(ObjectStoragePath(path).read_bytes().splitlines()) == 440
 
 
+@pytest.mark.long
 def test_every_edit_of_one_byte_is_named(ledger: Ledger, path: Path) -> None:
     chance = random.Random(1)
     whole = path.read_bytes()
@@ -149,6 +150,7 @@ def test_every_edit_of_one_byte_is_named(ledger: Ledger, path: Path) -> None:
         assert f"Event {361 + line} " in words or f"Line {line + 1} " in words
 
 
+@pytest.mark.long
 def test_every_removal_and_swap_is_named(ledger: Ledger, path: Path) -> None:
     chance = random.Random(2)
     lines = path.read_bytes().splitlines(keepends=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,20 @@ def test_it_then_has_the_columns_of_a_new_one(old: str) -> None:
 def test_of_many_that_open_it_at_once_one_upgrades_it(old: str, processes: Processes) -> None:
     assert set(processes.run(identities, old)) == {IDENTITY}
     assert version(old) == SCHEMA_VERSION
+
+
+def test_a_file_from_a_dump_is_opened_once_its_writer_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    # As `sqlite3 dump | sqlite3 ledger.db` does: the file is not in WAL.
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer:
+        writer.executescript(VERSION_1)
+        writer.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.3, writer.commit)
+        done.start()
+        try:
+            assert open_ledger(f"sqlite:///{path}").identity == IDENTITY
+        finally:
+            done.join()
 
 
 def test_an_upgrade_that_fails_leaves_the_old_one(old: str, monkeypatch: pytest.MonkeyPatch) -> None:

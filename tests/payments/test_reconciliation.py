@@ -19,7 +19,7 @@ from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.operators.findings import table
 from airflow_provider_quoine.payments import reconciliation
-from airflow_provider_quoine.payments.reconciliation import AT_ONCE, FindingKind, Reconciliation, Report
+from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconciliation, Report
 from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.schema import Kind, Note, Step
 from tests.payments.processes import open_ledger, payment
@@ -102,6 +102,7 @@ def plant_what_is_right(world: World, payments: int) -> None:
         sorts[number % len(sorts)]()
 
 
+@pytest.mark.long
 def test_of_1000_payments_the_50_planted_differences_are_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with world:
         plant_what_is_right(world, 475)
@@ -367,19 +368,20 @@ def test_what_cannot_be_looked_up_is_said_to_be_that_and_not_missing(
     assert report.silent == {}
 
 
-@pytest.mark.parametrize("users", [1, AT_ONCE + 20])
+@pytest.mark.parametrize("users", [1, 12])
 def test_an_exchange_that_does_not_answer_is_not_asked_for_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: int
 ) -> None:
     monkeypatch.setattr("airflow_provider_quoine.exchange.rest.retries.FIRST_BACKOFF", 0.0)
+    monkeypatch.setattr(reconciliation, "AT_ONCE", 10)
     with World(tmp_path, monkeypatch, users=users) as world:
-        for _ in range(AT_ONCE + 20):
+        for _ in range(12):
             world.sent("processed")
     with world.sandbox:
         world.sandbox.control.fault("drop_before", LOOK_UP, times=10_000)
         report = world.reconcile()
         asked = len(world.lookups())
-    assert report.counts == {"not_looked_up": AT_ONCE + 20}
+    assert report.counts == {"not_looked_up": 12}
     assert list(report.silent) == ["quoine_default"]
     assert asked == 4 * reconciliation.SILENT_AFTER
 

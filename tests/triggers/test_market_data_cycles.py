@@ -19,6 +19,7 @@ async def listen(pair: str) -> None:
         raise AssertionError("there is no market")
 
 
+@pytest.mark.long
 async def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())

@@ -162,6 +162,7 @@ def threads_of_ours() -> list[str]:
     return [thread.name for thread in threading.enumerate() if not thread.name.startswith("AnyIO")]
 
 
+@pytest.mark.long
 async def test_two_hundred_cycles_of_start_and_cancel_leave_nothing(quiet_sandbox: SandboxServer) -> None:
     async def use(stream: PusherStream, stop_at: str) -> None:
         async with stream:
