@@ -19,6 +19,8 @@ import pytest
 from tests.exchange.rest.raw_server import RawServer, raw_server
 from tests.exchange.rest.stopping_process import CONNECT_TIMEOUT, SIZES
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[3]
 #: More than a request's slices may take in all: those of the largest document, one for the rest, and one to be sure.
 LONG = CONNECT_TIMEOUT * (SIZES["user with large documents"] // (64 * 1024) + 2)
