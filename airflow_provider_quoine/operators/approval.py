@@ -121,11 +121,7 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
                 self.skip(person.name, REJECT)
             if payment.prepare():
                 return 0
-            if not payment.approvals.was_asked(self.about(payment)):
-                raise AirflowFailException(
-                    f"{person.name} was asked about something else than {self.about(payment)}A template, the "
-                    "connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
-                )
+            self.refuse_another_question(payment.approvals.asked_about(), payment)
             payment.check_policy()
             if refused := payment.approvals.approve(person):
                 self.log.warning("%s Nothing was sent; asking again.", refused)

@@ -126,9 +126,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         from airflow_provider_quoine.exchange.errors import QuoineError
 
         event = event or {}
-        code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
-        if code:
-            mask_secret(code)
+        code = _code_in(event)
         self._wipe_answer(context)
         by = self._check_answer(context, {**event, "params_input": {}})
         # The fields are rendered again by now, and the policy may have changed: both are checked again.
@@ -168,6 +166,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         """
         if not isinstance(event, dict) or "chosen_options" not in event:
             return super().withdrawal_complete(context, event)
+        _code_in(event)
         self._wipe_answer(context)
         self.log.warning("The question was answered again after the withdrawal was sent; the answer has no effect.")
         with without_retry():
@@ -238,6 +237,14 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
             self.skip(by, CANCEL)
         self.log.info("%s chose %s.", by, SEND)
         return by
+
+
+def _code_in(event: dict[str, Any]) -> str:
+    """Return the code that a person has typed, masked in the log from now on; empty if there is none."""
+    code = str((event.get("params_input") or {}).get(CODE_FIELD) or "").strip()
+    if code:
+        mask_secret(code)
+    return code
 
 
 def _refused_code(error: QuoineError) -> str:

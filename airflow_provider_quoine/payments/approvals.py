@@ -5,11 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
-from airflow_provider_quoine.payments.records import Event, Order
+from airflow_provider_quoine.payments.records import Event, History, Order
 from airflow_provider_quoine.payments.refusals import PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction
@@ -138,9 +137,10 @@ class Approvals:
         policy = self._policy().fingerprint
         self._ledger.note(self._order, Note.APPROVAL_ASKED, actor=self._task, about=about, policy=policy)
 
-    def was_asked(self, about: str) -> bool:
-        """Whether this task has asked about exactly this."""
-        return self._asked(self._ledger.history(self._order)).get("about") == about
+    def asked_about(self) -> str:
+        """Return what this task has asked about last; empty if nothing."""
+        asked = self._ledger.history(self._order).last_note(Note.APPROVAL_ASKED, actor=self._task)
+        return str(asked.get("about", ""))
 
     def approve(self, person: Person) -> str:
         """
@@ -153,7 +153,8 @@ class Approvals:
         with self._ledger.transaction() as at:
             at.refuse_changed(self._order)
             events = at.history(self._order)
-            if self._asked(events).get("policy", "") not in ("", policy.fingerprint):
+            asked = events.last_note(Note.APPROVAL_ASKED, actor=self._task)
+            if asked.get("policy", "") not in ("", policy.fingerprint):
                 return "The connection's policy has changed since the question was asked."
             if person.is_one_of(self._starters(events)):
                 return f"{person.name} started the run, so somebody else has to approve."
@@ -181,17 +182,11 @@ class Approvals:
         starters = set(map(folded, self._starters(events)))
         return [event.actor for event in self._counting(events, policy) if folded(event.actor) not in starters]
 
-    def _asked(self, events: list[Event]) -> dict[str, Any]:
-        asked = (
-            each.data for each in reversed(events) if (each.event, each.actor) == (Note.APPROVAL_ASKED, self._task)
-        )
-        return next(asked, {})
-
-    def _starters(self, events: list[Event]) -> list[str]:
+    def _starters(self, events: History) -> list[str]:
         """Return who started this run, and the runs in which others approved."""
         return [name for name in (self._started_by, *(event.data.get("started_by", "") for event in events)) if name]
 
-    def _counting(self, events: list[Event], policy: WithdrawalPolicy) -> list[Event]:
+    def _counting(self, events: History, policy: WithdrawalPolicy) -> list[Event]:
         counting: list[Event] = []
         for event in events:
             if event.event == Note.REJECTED or (event.event == Step.PREPARED and "amount" in event.data):

@@ -67,8 +67,7 @@ class Attempt:
 
     def last_note(self, event: str) -> dict[str, Any]:
         """Return what this try of the task noted last with such an event; empty if nothing."""
-        history = reversed(self._ledger.history(self._order))
-        return next((each.data for each in history if (each.event, each.actor) == (event, self._task)), {})
+        return self._ledger.history(self._order).last_note(event, actor=self._task)
 
     def send(
         self,

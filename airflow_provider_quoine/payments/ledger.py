@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
 from airflow_provider_quoine.payments.chain import faults as chain_faults
-from airflow_provider_quoine.payments.records import Event, Head, Order, Payment, Pin
+from airflow_provider_quoine.payments.records import Head, History, Order, Payment, Pin
 from airflow_provider_quoine.payments.refusals import (
     LedgerUnusableError,
     PaymentRefusedError,
@@ -56,10 +56,9 @@ from airflow_provider_quoine.payments.transaction import (
     as_text,
     clean,
     database_time,
-    event_of,
+    history_of,
     is_for,
     names_of,
-    of_order,
     payment_of,
 )
 
@@ -216,7 +215,7 @@ class Ledger:
             if exchange_id and (other := at.other_payment(order, exchange_id)):
                 step, reason = Step.UNKNOWN, f"the exchange answered with id {exchange_id}, which is payment {other!r}"
                 exchange_id, state = None, ""
-            if step in SENDABLE and at.has_late_answer(order):
+            if step in SENDABLE and at.history(order).has_late_answer:
                 step, reason = Step.UNKNOWN, f"another attempt's request was answered late; this one: {step} {reason}"
             wrote = at.change(
                 order,
@@ -258,7 +257,7 @@ class Ledger:
                     f"A person has decided otherwise about {order.name[0].lower()}{order.name[1:]} while this task "
                     f"looked up {exchange_id}. Nothing was sent by this attempt. Clear the task."
                 )
-            if at.is_settled_by_a_person(order) and not at.confirmed_by(order):
+            if at.history(order).may_be_corrected:
                 at.append(order, Note.CONFIRMED, actor=task, exchange_id=exchange_id)
 
     def see(self, order: Order, *, exchange_id: str, state: str, actor: str) -> None:
@@ -282,7 +281,7 @@ class Ledger:
         """
         with self._remembered() as at:
             found = at.find_or_add(order, actor=who)
-            by_a_person = found.step == Step.SENT and at.is_settled_by_a_person(order) and not at.confirmed_by(order)
+            by_a_person = found.step == Step.SENT and at.history(order).may_be_corrected
             if found.step in IN_DOUBT or by_a_person:
                 refuse_in_doubt(found, at.now)
             elif found.step not in SENDABLE:
@@ -310,8 +309,8 @@ class Ledger:
             found = at.get(order)
             if found.step != Step.HELD:
                 raise PaymentRefusedError(f"{order.name} is {found.step}, not held. Nothing was changed.")
-            in_doubt = at.was_in_doubt(order) or at.has_late_answer(order)
-            step = Step.UNKNOWN if in_doubt else Step.PREPARED
+            history = at.history(order)
+            step = Step.UNKNOWN if history.was_in_doubt() or history.has_late_answer else Step.PREPARED
             at.change(order, if_step=frozenset({Step.HELD}), step=step, reason=why)
             at.append(order, "released", actor=who, why=why, step=step)
 
@@ -334,13 +333,14 @@ class Ledger:
                 at.keep_names(order)
                 at.append(order, Note.RENAMED, actor=who, why=why, before=names_of(found.order), **names)
                 return
-            if found.step == Step.SENT and not at.is_settled_by_a_person(order):
-                raise PaymentRefusedError(
-                    f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
-                )
-            if task := at.confirmed_by(order):
+            history = at.history(order)
+            if task := history.confirmed_by:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.exchange_id}, and {task} has gone on with that. Nothing was changed."
+                )
+            if found.step == Step.SENT and not history.may_be_corrected:
+                raise PaymentRefusedError(
+                    f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
                 )
             if found.step not in IN_DOUBT | {Step.HELD, Step.SENT}:
                 raise PaymentRefusedError(
@@ -373,12 +373,15 @@ class Ledger:
         """
         with self._remembered() as at:
             found = at.get(order)
-            if found.step not in IN_DOUBT and not at.may_take_exists_back(order, found):
+            history = at.history(order)
+            # A person's word that a payment in doubt exists may be taken back.
+            was_in_doubt = history.may_be_corrected and history.was_in_doubt(unless=frozenset({"exists"}))
+            if found.step not in IN_DOUBT and not was_in_doubt:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
                 )
             refuse_in_doubt(found, at.now)
-            if at.needs_second_person(order, who):
+            if history.needs_second_person(who):
                 at.append(order, Note.ABSENT_ASKED, actor=who, why=why)
                 return False
             at.change(
@@ -460,11 +463,10 @@ class Ledger:
         with self._reading() as connection:
             return [payment_of(row) for row in connection.execute(query).mappings()]
 
-    def history(self, order: Order) -> list[Event]:
+    def history(self, order: Order) -> History:
         """Return the events of a payment, the oldest first."""
-        query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
         with self._reading() as connection:
-            return [event_of(row) for row in connection.execute(query).mappings()]
+            return history_of(connection, order)
 
     def span(self, *, since: datetime, until: datetime) -> tuple[Head, int, int]:
         """

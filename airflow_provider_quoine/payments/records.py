@@ -7,10 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from airflow_provider_quoine.payments.schema import Kind
+from airflow_provider_quoine.payments.schema import IN_DOUBT, LATE, Kind, Note, Step
 
 SATOSHIS = 100_000_000
 """Per bitcoin."""
+
+_DECIDES = frozenset({*Step, *LATE, "exists", "absent", "released"})
+"""Events that say where a payment stands; the others are notes, and change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,60 @@ class Event:
     data: dict[str, Any]
 
 
+class History(tuple[Event, ...]):
+    """The events of a payment, the oldest first; there is at least one."""
+
+    __slots__ = ()
+
+    @property
+    def decisions(self) -> list[Event]:
+        """The events that say where the payment stands."""
+        return [event for event in self if event.event in _DECIDES]
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the last decision was a person's, to give it back to its task."""
+        return self.decisions[-1].event == "released"
+
+    @property
+    def may_be_corrected(self) -> bool:
+        """Whether the last decision was a person's, that it exists, and no task has gone on with that."""
+        return self.decisions[-1].event == "exists" and not self.confirmed_by
+
+    @property
+    def confirmed_by(self) -> str:
+        """The task that has gone on with an id that a person has recorded; empty if there is none."""
+        return next((event.actor for event in self if event.event == Note.CONFIRMED), "")
+
+    @property
+    def has_late_answer(self) -> bool:
+        """Whether an attempt's request may have been carried out after a person had settled it."""
+        ends = [event.event for event in self if event.event in LATE | {"exists", "absent"}]
+        return bool(ends) and ends[-1] in LATE
+
+    def was_in_doubt(self, *, unless: frozenset[str] = frozenset({"exists", Step.HELD})) -> bool:
+        """
+        Whether the payment was in doubt before a person's last decisions.
+
+        :param unless: the decisions to leave out.
+        """
+        before = [event.event for event in self.decisions if event.event not in unless]
+        return before[-1] in IN_DOUBT | LATE
+
+    def needs_second_person(self, who: str) -> bool:
+        """Whether a second person has to say that an approved payment does not exist."""
+        if not any(event.event == Note.APPROVED for event in self):
+            return False
+        # What was said before anything else was decided, or was answered late, counts no more.
+        decided = self.decisions[-1].number
+        said = [event for event in self if event.event == Note.ABSENT_ASKED and event.number > decided]
+        return all(_person(event.actor) == _person(who) for event in said)
+
+    def last_note(self, event: str, *, actor: str) -> dict[str, Any]:
+        """Return what an actor noted last with such an event; empty if nothing."""
+        return next((each.data for each in reversed(self) if (each.event, each.actor) == (event, actor)), {})
+
+
 class Pin(Protocol):
     """Where Airflow remembers which ledger its payments are in, and how far it had come."""
 
@@ -126,3 +183,8 @@ class Pin(Protocol):
 
     def write(self, head: Head) -> None:
         """Remember a ledger's last event."""
+
+
+def _person(actor: str) -> str:
+    """Return who has given a command, whatever account it was given by."""
+    return actor.partition(" as ")[0]

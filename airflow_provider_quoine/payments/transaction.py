@@ -10,12 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, text, update
 
 from airflow_provider_quoine.payments.chain import hash_of
-from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, Order, Payment
+from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, History, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LATE, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
-
-DECIDES = frozenset({*Step, *LATE, "exists", "absent", "released"})
-"""Events that say where a payment stands."""
+from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
 
 
 class Transaction:
@@ -97,7 +94,7 @@ class Transaction:
 
     def may_have_other_details(self, found: Payment) -> bool:
         """Whether a person has released a payment of which nothing is at the exchange."""
-        return found.step == Step.PREPARED and self._decisions(found.order)[-1].event == "released"
+        return found.step == Step.PREPARED and self.history(found.order).is_released
 
     def find_or_add(self, order: Order, *, actor: str) -> Payment:
         """
@@ -153,52 +150,9 @@ class Transaction:
             others = or_(*(PAYMENTS.c[name] != value for name, value in names.items()))
             self.connection.execute(update(PAYMENTS).where(is_for(order), others).values(names))
 
-    def history(self, order: Order) -> list[Event]:
-        """Return the events of a payment, the oldest first."""
-        query = select(EVENTS).where(of_order(order)).order_by(EVENTS.c.number)
-        return [event_of(row) for row in self.connection.execute(query).mappings()]
-
-    def is_settled_by_a_person(self, order: Order) -> bool:
-        """Whether the last decision about a payment was a person's, that it exists."""
-        return self._decisions(order)[-1].event == "exists"
-
-    def may_take_exists_back(self, order: Order, found: Payment) -> bool:
-        """Whether a person's word that a payment in doubt exists may be taken back: no task has gone on with it."""
-        if found.step != Step.SENT or not self.is_settled_by_a_person(order) or self.confirmed_by(order):
-            return False
-        return self.was_in_doubt(order, unless=frozenset({"exists"}))
-
-    def was_in_doubt(self, order: Order, *, unless: frozenset[str] = frozenset({"exists", Step.HELD})) -> bool:
-        """
-        Whether a payment was in doubt before a person's last decisions.
-
-        :param unless: the decisions to leave out.
-        """
-        before = [event.event for event in self._decisions(order) if event.event not in unless]
-        return before[-1] in IN_DOUBT | LATE
-
-    def has_late_answer(self, order: Order) -> bool:
-        """Whether an attempt's request may have been carried out after a person had settled it."""
-        ends = [event.event for event in self.history(order) if event.event in LATE | {"exists", "absent"}]
-        return bool(ends) and ends[-1] in LATE
-
-    def _decisions(self, order: Order) -> list[Event]:
-        # Notes are written down, and change nothing.
-        return [event for event in self.history(order) if event.event in DECIDES]
-
-    def confirmed_by(self, order: Order) -> str:
-        """Return the task that has gone on with an id that a person has recorded; empty if there is none."""
-        return next((event.actor for event in self.history(order) if event.event == Note.CONFIRMED), "")
-
-    def needs_second_person(self, order: Order, who: str) -> bool:
-        """Whether a second person has to say that an approved payment does not exist."""
-        events = self.history(order)
-        if not any(event.event == Note.APPROVED for event in events):
-            return False
-        # What was said before anything else was decided, or was answered late, counts no more.
-        decided = self._decisions(order)[-1].number
-        said = [event for event in events if event.event == Note.ABSENT_ASKED and event.number > decided]
-        return all(_person(event.actor) == _person(who) for event in said)
+    def history(self, order: Order) -> History:
+        """Return the events of a payment."""
+        return history_of(self.connection, order)
 
     def reserved(self, *, account: str, since: datetime) -> tuple[int, Decimal]:
         """
@@ -287,11 +241,6 @@ def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
     return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _person(actor: str) -> str:
-    """Return who has given a command, whatever account it was given by."""
-    return actor.partition(" as ")[0]
-
-
 def as_text(moment: datetime) -> str:
     """Return a time as the tables have it."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
@@ -306,9 +255,13 @@ def is_for(order: Order) -> Any:
     )
 
 
-def of_order(order: Order) -> Any:
-    """Return the condition by which a payment's events are found."""
-    return and_(EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference)
+def history_of(connection: Connection, order: Order) -> History:
+    """Return the events of a payment, the oldest first."""
+    of_order = and_(
+        EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference
+    )
+    rows = connection.execute(select(EVENTS).where(of_order).order_by(EVENTS.c.number)).mappings()
+    return History(event_of(row) for row in rows)
 
 
 def _new(order: Order, now: datetime, task: str) -> dict[str, Any]:

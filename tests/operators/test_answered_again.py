@@ -8,14 +8,13 @@ import secrets
 from pathlib import Path
 
 import pytest
+from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow's, which exports mask_secret only
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.leaks import cells, find
-from tests.support.one_task import OneTask
+from tests.support.one_task import ADDRESS, OneTask
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
-
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 def database() -> Path:
@@ -49,6 +48,8 @@ def test_a_second_answer_does_not_end_the_wait_and_its_code_is_nowhere(
     assert second not in airflow_log.getvalue()
     assert find({"code": second}, cells(database())) == set()
     assert len(exchange.state()["withdrawals"]) == 1
+    # Whatever is logged after that, the code is not in it.
+    assert redact(f"the code was {second}") == "the code was ***"
 
 
 @pytest.mark.parametrize("reached", ["success", "awaiting_input"])

@@ -10,11 +10,9 @@ import pytest
 from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.one_task import OneTask, ledger_of_tests, set_connection
+from tests.support.one_task import ADDRESS, OneTask, ledger_of_tests, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
-
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 @pytest.fixture

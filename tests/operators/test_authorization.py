@@ -30,12 +30,11 @@ from tests.support.airflow_version import (
     TRIES_OF_TASKS,
 )
 from tests.support.leaks import cells, contents, find
-from tests.support.one_task import End, OneTask, ledger_of_tests, set_connection
+from tests.support.one_task import ADDRESS, End, OneTask, ledger_of_tests, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 POST, CODE = "POST /btc_withdrawals/", "GET /users/:user_id/auth_code"
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 NOBODY = "http://127.0.0.1:1"
 
 

@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.one_task import OneTask, ledger_of_tests, payments_cli, set_connection
+from tests.support.one_task import ADDRESS, ledger_of_tests, paid, payments_cli, set_connection, withdraw
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 POST = "POST /btc_withdrawals/"
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
-
-
-@pytest.fixture
-def new_code(exchange: SandboxControl, payer: str) -> Iterator[Callable[[], None]]:
-    """Put a fresh code into the Variable."""
-    from airflow.models.variable import Variable
-
-    def put() -> None:
-        with QuoineHook(credentials_variable="user_key").get_conn() as client:
-            client.request_auth_code(user_id=payer)
-        Variable.set("user_code", exchange.latest_code(payer))
-
-    put()
-    yield put
-    Variable.delete("user_code")
-
-
-def withdraw(way: str = "", **order: Any) -> OneTask:
-    return OneTask(f"withdraw{way}", **{"amount": "0.5", "address": ADDRESS} | order)
-
-
-def paid(exchange: SandboxControl) -> list[str]:
-    return [str(each["id"]) for each in exchange.state()["withdrawals"]]
 
 
 def test_a_wrong_exists_can_be_taken_back(exchange: SandboxControl, new_code: Callable[[], None]) -> None:

@@ -8,45 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.one_task import OneTask, set_connection
+from tests.support.one_task import ADDRESS, OneTask, paid, set_connection, withdraw
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 POST = "POST /btc_withdrawals/"
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 SAMPLE = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
-
-
-@pytest.fixture
-def new_code(exchange: SandboxControl, payer: str) -> Iterator[Callable[[], None]]:
-    """Put a fresh code into the Variable, so that only the ledger keeps a task from sending."""
-    from airflow.models.variable import Variable
-
-    def put() -> None:
-        with QuoineHook(credentials_variable="user_key").get_conn() as client:
-            client.request_auth_code(user_id=payer)
-        Variable.set("user_code", exchange.latest_code(payer))
-
-    put()
-    yield put
-    Variable.delete("user_code")
-
-
-def withdraw(way: str = "", **order: Any) -> OneTask:
-    return OneTask(f"withdraw{way}", **{"amount": "0.5", "address": ADDRESS} | order)
-
-
-def paid(exchange: SandboxControl) -> list[str]:
-    """What the exchange has carried out."""
-    return [str(each["id"]) for each in exchange.state()["withdrawals"]]
 
 
 def test_a_cleared_task_whose_state_was_wiped_finds_its_payment(

@@ -19,8 +19,8 @@ from airflow_provider_quoine.payments.configuration import open_ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.operators.test_approval import ADDRESS, approved_by, task
-from tests.support.one_task import OneTask, api, ledger_of_tests, payments_cli, set_connection
+from tests.operators.test_approval import approved_by, task
+from tests.support.one_task import ADDRESS, OneTask, api, ledger_of_tests, payments_cli, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 

@@ -18,13 +18,12 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.waiting import poller
-from tests.support.one_task import OneTask, set_connection
+from tests.support.one_task import ADDRESS, OneTask, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 POST, CODE = "POST /btc_withdrawals/", "GET /users/:user_id/auth_code"
 # Test vectors of BIP 173 and 350, and the reference's sample.
-ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 TAPROOT = "bc1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"
 TESTNET = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
 SAMPLE = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"

@@ -169,3 +169,20 @@ def stored_variable(name: str) -> str:
     from airflow.models import Variable
 
     return str(Variable.get(name))  # noqa: AIR311 - the SDK asks a supervisor, and there is none here
+
+
+@pytest.fixture
+def new_code(exchange: SandboxControl, payer: str) -> Iterator[Callable[[], None]]:
+    """Put a fresh code into the Variable ``user_code``, so that only the ledger keeps a task from sending."""
+    from airflow.models.variable import Variable
+
+    from airflow_provider_quoine.hooks.quoine import QuoineHook
+
+    def put() -> None:
+        with QuoineHook(credentials_variable="user_key").get_conn() as client:
+            client.request_auth_code(user_id=payer)
+        Variable.set("user_code", exchange.latest_code(payer))
+
+    put()
+    yield put
+    Variable.delete("user_code")

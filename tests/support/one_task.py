@@ -21,10 +21,12 @@ from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Payment
 from airflow_provider_quoine.payments.schema import IN_DOUBT, Kind
 from airflow_provider_quoine.payments.users import user_reference
+from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.heap import kept
 
 FOLDER = Path(__file__).parent / "dags"
 BUNDLE = "tests"
+ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 @cache
@@ -298,3 +300,13 @@ def set_connection(monkeypatch: Any, **fields: Any) -> None:
     for name, value in fields.items():
         (connection if name in connection else connection["extra"])[name] = value
     monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
+
+
+def withdraw(way: str = "", **order: Any) -> OneTask:
+    """Make a task that withdraws in one of the ways of the DAGs for tests."""
+    return OneTask(f"withdraw{way}", **{"amount": "0.5", "address": ADDRESS} | order)
+
+
+def paid(exchange: SandboxControl) -> list[str]:
+    """Return the ids of what the exchange has carried out."""
+    return [str(each["id"]) for each in exchange.state()["withdrawals"]]
