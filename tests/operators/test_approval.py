@@ -140,7 +140,8 @@ def test_an_answer_counts_for_the_connection_that_the_person_was_asked_about(
     monkeypatch.setenv("AIRFLOW_VAR_CONNECTION", "quoine_other")
     end = asking.answer("Approve", person="bob")
     assert end.state == "failed"
-    assert "was asked about something else" in end.words
+    assert "A person was asked about" in end.words
+    assert "quoine_other" in end.words
     assert "approved" not in asking.events()
 
 
