@@ -16,7 +16,7 @@ from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.one_task import OneTask, ledger_of_tests, payments_cli
+from tests.support.one_task import OneTask, ledger_of_tests, payments_cli, undo_edits
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -173,6 +173,11 @@ def test_a_payment_that_there_is_not_is_named_as_such(airflow_database: None, co
 
 
 def test_the_chain_is_verified(lost: OneTask, capsys: pytest.CaptureFixture[str]) -> None:
+    lost.end_in_flight_time()
+    with pytest.raises(SystemExit, match="faults: the ledger was changed"):
+        payments_cli("verify")
+    # Other tests of this process have done the same.
+    undo_edits()
     capsys.readouterr()
     payments_cli("verify")
     assert "The chain of events is whole" in capsys.readouterr().out
