@@ -23,9 +23,10 @@ FLOORS = (
     {"exchange/rest", "exchange/market"},
     {"hooks"},
     {"payments", "waiting", "captures"},
-    {"links", "triggers", "failures", "assets"},
+    {"links", "triggers", "failures", "assets", "api_server"},
     {"operators", "sensors", "forms"},
     {"cli"},
+    {"plugins"},
 )
 #: The same for the exchange's other side. The folder itself has two floors: the modules that both sides share are on
 #: the ground, listed one by one; its other modules are at the top.

@@ -70,7 +70,7 @@ def test_every_entry_point_of_the_wheel_exists(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
         entry_points.read_string(archive.read(name).decode())
-    assert entry_points.sections() == ["apache_airflow_provider", "console_scripts"]
+    assert entry_points.sections() == ["airflow.plugins", "apache_airflow_provider", "console_scripts"]
     for group in entry_points.sections():
         for target in entry_points[group].values():
             module, _, function = target.partition(":")

@@ -28,6 +28,7 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
 
     Every payment that is not final is looked up, and every final one of the last days. The task only reads at the
     exchange, within the request budget and behind everything urgent. If a connection does not answer, Airflow retries.
+    Before that it has codes wiped that people have typed for tasks which could not take them.
 
     :param final_for: a payment that was seen final is looked up for so long after that.
     :param stuck_after: a payment that is not final, in doubt or held after so long is a finding.
@@ -54,6 +55,7 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
         from airflow_provider_quoine.payments.configuration import open_ledger
         from airflow_provider_quoine.payments.reconciliation import Reconciliation, Report
 
+        self._wipe_typed_codes()
         report = Report()
         reconciliation = Reconciliation(
             ledger=open_ledger(), final_for=self.final_for, stuck_after=self.stuck_after, actor=task_name(context)
@@ -76,6 +78,19 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
         if report.silent:
             raise QuoineError(f"{words} These connections did not answer: {report.silent}")
         raise AirflowFailException(words)
+
+    def _wipe_typed_codes(self) -> None:
+        from airflow_provider_quoine.api_server import wipe_typed_codes
+
+        try:
+            if wiped := wipe_typed_codes():
+                self.log.warning("%s codes that were typed for tasks which could not take them were wiped.", wiped)
+        except QuoineError as error:
+            self.log.warning(
+                "Codes that were typed for tasks which could not take them may be in Airflow's tables still. Any "
+                "`airflow quoine payments` command wipes them. %s",
+                error,
+            )
 
     def _tell(self, report: Report) -> None:
         from airflow_provider_quoine.operators.findings import table

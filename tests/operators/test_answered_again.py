@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 import secrets
-from pathlib import Path
 
 import pytest
 from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow's, which exports mask_secret only
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.leaks import cells, find
-from tests.support.one_task import ADDRESS, OneTask
+from tests.support.one_task import ADDRESS, OneTask, database
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
-
-
-def database() -> Path:
-    """Airflow's database in this process."""
-    return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
 
 
 @pytest.fixture

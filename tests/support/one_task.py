@@ -31,6 +31,11 @@ PAST = "2026-01-01T00:00:00+00:00"
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
+def database() -> Path:
+    """Return the file of Airflow's database."""
+    return Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+
+
 @cache
 def parsed() -> Any:
     """Parse the DAGs of the folder and write them to the database, once."""

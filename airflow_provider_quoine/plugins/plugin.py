@@ -1,0 +1,22 @@
+"""Airflow's plugin, which every process of Airflow loads: it must stay cheap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+from airflow_provider_quoine.api_server import PREFIX
+
+
+class QuoinePlugin(AirflowPlugin):
+    """Adds the provider's routes to Airflow's API server."""
+
+    name = "quoine"
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the API server asks, so only it imports
+        """The app with the routes."""
+        from airflow_provider_quoine.plugins.app import make_app
+
+        return [{"app": make_app(), "url_prefix": PREFIX, "name": "Quoine"}]
