@@ -12,6 +12,7 @@ __all__ = [
     "back_off",
     "boot_clock",
     "choices",
+    "clock",
     "countries",
     "errors",
     "exact_json",
