@@ -146,7 +146,7 @@ async def _by_ours(port: int, channels: list[str], seconds: float, queue_size: i
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
     async with PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size) as stream:
-        inboxes = [each.inbox for each in stream._listener.subscriptions.values()]
+        inboxes = tuple(stream._listener.channels.values())
         if queue_size is None:
             figures = await _measure_on_loop(lambda: sum(inbox.count for inbox in inboxes), seconds)
             assert all(stream.newest(channel) for channel in channels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from functools import partial
 
 from airflow_provider_quoine.exchange.stream import pusher
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
@@ -20,9 +19,10 @@ async def run(trigger: QuoineCaptureTrigger) -> None:
 def main() -> None:
     """Say when it is loaded, take the capture's specification and the stream's patience as JSON lines, and run it."""
     print("ready", flush=True)
-    spec, timing = (json.loads(sys.stdin.readline()) for _ in range(2))
-    # A trigger has no setting for its patience, and a dead connection is missed after a minute only.
-    pusher.StreamTiming = partial(pusher.StreamTiming, **timing)  # type: ignore[assignment,misc]
+    spec, given = (json.loads(sys.stdin.readline()) for _ in range(2))
+    # A connection has no setting as short as the tests want.
+    timing = pusher.StreamTiming(**given)
+    pusher.StreamTiming = lambda **_: timing  # type: ignore[assignment,misc]
     asyncio.run(run(QuoineCaptureTrigger(quoine_conn_id="quoine_default", spec=spec)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from airflow_provider_quoine.exchange.budget.rules import HIGHEST_LIMIT, LIMIT, WINDOW
 
@@ -184,6 +184,37 @@ class ConnectionExtras(BaseModel):
         title="Pusher cluster",
         description="Cluster of Pusher's hosted service; without effect when a host is given.",
     )
+    pusher_heartbeat: float = Field(
+        default=30,
+        ge=1,
+        le=300,
+        title="Stream heartbeat (s)",
+        description="Seconds without a message after which the stream's server is asked whether it is there.",
+    )
+    pusher_patience: float = Field(
+        default=60,
+        ge=2,
+        le=600,
+        validate_default=True,
+        title="Stream patience (s)",
+        description="Seconds without a message after which the stream is connected anew. At least one second more than "
+        "the heartbeat. A dead connection is noticed that late, and its gap is that long.",
+    )
+    pusher_max_message_mib: float = Field(
+        default=1,
+        ge=0.0625,
+        le=64,
+        title="Largest stream message (MiB)",
+        description="A message above this size ends the stream's connection, which is then made again.",
+    )
+
+    @field_validator("pusher_patience")
+    @classmethod
+    def _answer_needs_time(cls, patience: float, info: ValidationInfo) -> float:
+        heartbeat = info.data.get("pusher_heartbeat", 0.0)
+        if patience < heartbeat + 1:
+            raise ValueError(f"must be at least 1 s more than pusher_heartbeat, which is {heartbeat:g} s")
+        return patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +259,7 @@ class ConnectionSettings:
         :raises QuoineInputError: if the connection names no Pusher key.
         """
         from airflow_provider_quoine.exchange.errors import QuoineInputError
-        from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
+        from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, StreamTiming
 
         extras = self.extras
         if not extras.pusher_key:
@@ -242,6 +273,11 @@ class ConnectionSettings:
             port=extras.pusher_port or (443 if extras.pusher_tls else 80),
             tls=extras.pusher_tls,
             ca_path=extras.ca_path,
+            timing=StreamTiming(
+                activity_timeout=extras.pusher_heartbeat,
+                pong_timeout=extras.pusher_patience - extras.pusher_heartbeat,
+            ),
+            max_message=int(extras.pusher_max_message_mib * 2**20),
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from airflow_provider_quoine.sandbox.settings import SandboxSettings
 @pytest.fixture
 def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
     """A lively market that ``quoine_default`` connects to, over streams that reconnect at once."""
-    timing = {"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, "activity_timeout": 0.2, "pong_timeout": 1.5}
-    monkeypatch.setattr(pusher, "StreamTiming", partial(pusher.StreamTiming, **timing))
+    timing = pusher.StreamTiming(first_wait=0.01, longest_wait=0.1, steady=0.0, activity_timeout=0.2, pong_timeout=1.5)
+    monkeypatch.setattr(pusher, "StreamTiming", lambda **_: timing)
     with SandboxServer(SandboxSettings(market_rate=20)) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
         yield sandbox

@@ -11,6 +11,7 @@ from airflow.sdk import Connection
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import UserCredentials
+from airflow_provider_quoine.exchange.stream.pusher import StreamTiming
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
@@ -109,6 +110,33 @@ async def test_stream_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     set_connection(monkeypatch, extra={"pusher_key": "k", "pusher_cluster": "eu", "pusher_host": ""})
     endpoint = await QuoineHook().aget_stream_endpoint()
     assert (endpoint.host, endpoint.port, endpoint.tls) == ("ws-eu.pusher.com", 443, True)
+    assert (endpoint.timing, endpoint.max_message) == (StreamTiming(), 2**20), "the form's defaults are the stream's"
+
+
+async def test_the_streams_patience_and_bound_are_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"pusher_heartbeat": 5, "pusher_patience": 12, "pusher_max_message_mib": 0.5}
+    set_connection(monkeypatch, extra={"pusher_key": "k", **fields})
+    endpoint = await QuoineHook().aget_stream_endpoint()
+    assert (endpoint.timing.activity_timeout, endpoint.timing.pong_timeout) == (5, 7)
+    assert endpoint.max_message == 2**19
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pusher_heartbeat": 0.5}, "pusher_heartbeat: .*greater than or equal to 1"),
+        ({"pusher_patience": 601}, "pusher_patience: .*less than or equal to 600"),
+        ({"pusher_heartbeat": 60}, "pusher_patience: .*at least 1 s more than pusher_heartbeat, which is 60 s"),
+        ({"pusher_heartbeat": 5, "pusher_patience": 5.5}, "at least 1 s more than pusher_heartbeat, which is 5 s"),
+        ({"pusher_max_message_mib": 0}, "pusher_max_message_mib: .*greater than or equal to 0.0625"),
+    ],
+)
+def test_a_patience_that_cannot_work_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], words: str
+) -> None:
+    set_connection(monkeypatch, extra=fields)
+    with pytest.raises(QuoineInputError, match=words):
+        _ = QuoineHook().settings
 
 
 async def test_missing_pusher_key_says_which_field(monkeypatch: pytest.MonkeyPatch) -> None:

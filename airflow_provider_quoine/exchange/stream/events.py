@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
+
+
+class Moment(NamedTuple):
+    """A moment on both clocks of :class:`~airflow_provider_quoine.exchange.clock.Clock`."""
+
+    wall: float
+    monotonic: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +22,12 @@ class StreamEvent:
     :param channel: the channel's name.
     :param event: the event's name.
     :param data: the event's data as it was sent: a string, not yet parsed (pusher, Protocol 7).
-    :param received_at: when it arrived here, UTC.
-    :param connection: number of the connection that it came on: 1 for the first, one more after each reconnect. Pusher
-        has no history, so an event of an earlier connection may be out of date.
+    :param received_at: when its last byte arrived here, UTC, by a clock that may be set back.
+    :param connection: id of the connection that it came on. A later connection has a greater one, in other processes
+        too: it is the microsecond when the connection was made, by the wall clock, or one more than the last one's of
+        this process. Pusher has no history, so an event of an earlier connection may be out of date.
+    :param monotonic: ``time.monotonic()`` when it arrived. Where ``received_at - monotonic`` of two events differs, the
+        wall clock was set in between.
     """
 
     channel: str
@@ -24,19 +35,25 @@ class StreamEvent:
     data: str
     received_at: datetime
     connection: int
+    monotonic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamGap:
     """
-    A time in which events may have been missed: from the loss of a connection until every channel is confirmed again.
+    A time in which events were missed, or may have been.
 
-    :param since: UTC; the last message before a ping that was not answered, else the moment when the loss was noticed.
-    :param until: UTC; None while the gap is open. A stream that is left or refused ends its gap. A jump of the clock
-        does not lengthen it.
-    :param reason: why the connection was lost, in words.
+    :param since: UTC, by the clock of that moment: the last byte of the last whole message before the connection was
+        lost; or the arrival of the first message that was dropped or could not be read.
+    :param until: UTC; every channel is confirmed again, or the last such message has arrived. None while the connection
+        is lost. A stream that is left or refused ends its gap. A clock that is set does not lengthen it.
+    :param reason: in words.
+    :param began: ``time.monotonic()`` of ``since``.
+    :param ended: ``time.monotonic()`` of ``until``.
     """
 
     since: datetime
     until: datetime | None
     reason: str
+    began: float
+    ended: float | None

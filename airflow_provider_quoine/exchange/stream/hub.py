@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamError, QuoineSubscriptionRefusedError
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
+from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.listener import Listener
-    from airflow_provider_quoine.exchange.stream.timing import StreamTiming
+    from airflow_provider_quoine.exchange.stream.events import Moment
+    from airflow_provider_quoine.exchange.stream.links import Network
 
 log = logging.getLogger(__name__)
 
-_Key = tuple[asyncio.AbstractEventLoop, "PusherEndpoint", "StreamTiming"]
+_Key = tuple[asyncio.AbstractEventLoop, "PusherEndpoint"]
 
 _JOINABLE: dict[_Key, StreamHub] = {}
 """The hubs that take new listeners."""
@@ -41,32 +43,33 @@ class StreamHub:
     """
     A connection and its listeners: made for the first one, closed after the last one.
 
-    :param key: event loop, endpoint and timing, which all its listeners have in common.
+    :param key: event loop and endpoint, which all its listeners have in common.
     """
 
     def __init__(self, key: _Key) -> None:
-        loop, endpoint, timing = self._key = key
+        loop, endpoint = self._key = key
         self.decode_lock = asyncio.Lock()
         self._listeners: dict[Listener, None] = {}
+        self._network: Network = (endpoint.network or PysherNetwork)(endpoint)
         inboxes = Inboxes(loop)
-        self._subscriptions = Subscriptions(timing=timing, inboxes=inboxes, refuse=self._refuse_channel)
+        self._subscriptions = Subscriptions(endpoint=endpoint, inboxes=inboxes, refuse=self._refuse_channel)
         self.supervisor = PusherSupervisor(
             endpoint=endpoint,
-            timing=timing,
+            network=self._network,
             inboxes=inboxes,
             subscriptions=self._subscriptions,
             on_loss=self._note_loss,
             on_refusal=self._fail,
         )
-        self._prepared = self.supervisor.prepare()
+        self._prepared = self._network.prepare()
         self._running = loop.create_task(self._run(), name="quoine-stream")
         self._closing: asyncio.Task[None] | None = None
         _OPEN.add(self)
 
     @classmethod
-    def at(cls, endpoint: PusherEndpoint, timing: StreamTiming) -> StreamHub:
+    def at(cls, endpoint: PusherEndpoint) -> StreamHub:
         """Return the running loop's hub for an endpoint; make one if there is none."""
-        key = (asyncio.get_running_loop(), endpoint, timing)
+        key = (asyncio.get_running_loop(), endpoint)
         hub = _JOINABLE.get(key)
         if hub is None:
             hub = _JOINABLE[key] = cls(key)
@@ -90,6 +93,8 @@ class StreamHub:
 
     async def leave(self, listener: Listener) -> None:
         """Remove a listener; after the last one, thread, socket and task are gone on return."""
+        if self.supervisor.doubt_since:
+            listener.note_loss(self.supervisor.doubt_since, "a ping was not answered yet when the stream was left")
         self._subscriptions.remove(listener)
         del self._listeners[listener]
         listener.fail(QuoineStreamError("The stream was closed by its own user."))
@@ -108,7 +113,7 @@ class StreamHub:
         except QuoineStreamError as error:
             self._fail(error)
         except Exception as error:
-            log.exception("The stream from %s failed by a defect of this package.", self.supervisor.address)
+            log.exception("The stream from %s failed by a defect of this package.", self.supervisor.endpoint)
             failure = QuoineStreamError(f"The stream failed by a defect of this package: {error!r}.")
             failure.__cause__ = error
             self._fail(failure)
@@ -118,6 +123,7 @@ class StreamHub:
             self._running.cancel()
             await asyncio.wait({self._running, self._prepared})
             await self.supervisor.close()
+            self._network.close()
         finally:
             _OPEN.discard(self)
 
@@ -126,7 +132,7 @@ class StreamHub:
         if _JOINABLE.get(self._key) is self:
             del _JOINABLE[self._key]
 
-    def _note_loss(self, since: float, reason: str) -> None:
+    def _note_loss(self, since: Moment, reason: str) -> None:
         for listener in self._listeners:
             listener.note_loss(since, reason)
 
@@ -139,10 +145,10 @@ class StreamHub:
         self._subscriptions.remove(listener)
         listener.fail(failure)
 
-    def _refuse_channel(self, channel: str, words: str) -> None:
+    def _refuse_channel(self, channel: Channel, words: str) -> None:
         refusal = QuoineSubscriptionRefusedError(
-            f"The stream's server at {self.supervisor.address} refuses {channel}: {words}. Check the channel's name "
-            f"and that the Pusher key may read it. {QuoineSubscriptionRefusedError.advice}"
+            f"The stream's server at {self.supervisor.endpoint} refuses {channel.name}: {words}. Check the channel's "
+            f"name and that the Pusher key may read it. {QuoineSubscriptionRefusedError.advice}"
         )
-        for listener in self._subscriptions.listeners_of(channel):
+        for listener in tuple(channel.listeners):
             self._fail_listener(listener, refusal)

@@ -1,9 +1,9 @@
 """
-One inbox for each channel, between pysher's thread and the event loop.
+From pysher's thread to the event loop.
 
-The thread keeps each channel's newest message undecoded, and fills the queues of the listeners that want every message.
-It wakes the event loop only if a listener waits there. A message is decoded when it is handed out. So the cost depends
-on the events that are read, not on the messages that arrive.
+The thread keeps the newest message of each event of a channel undecoded, and fills the queues of the listeners that
+want every message. It wakes the event loop only if a listener waits there. So the cost depends on the events that are
+read, not on the messages that arrive.
 """
 
 from __future__ import annotations
@@ -11,151 +11,90 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
-import time
 from collections import deque
-from datetime import UTC, datetime
-from typing import NamedTuple
 
-from airflow_provider_quoine.exchange.stream.events import StreamEvent
+from airflow_provider_quoine.exchange.stream.channels import Channel, Listener, RawMessage
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.messages import read_message
 
 log = logging.getLogger(__name__)
 
 _DATA = b'"data"'
 _MOST_PREFIXES = 10_000
-
-
-class RawMessage(NamedTuple):
-    """
-    A message as it came.
-
-    :param payload: the whole message, not decoded.
-    :param received_at: ``time.time()`` when it came.
-    :param connection: number of the connection that it came on.
-    """
-
-    inbox: ChannelInbox
-    payload: bytes
-    received_at: float
-    connection: int
-
-
-class MessageQueue:
-    """Every message of one listener's channels. When it is full, the oldest is dropped and counted."""
-
-    def __init__(self, size: int) -> None:
-        self.dropped = 0
-        self._messages: deque[RawMessage] = deque(maxlen=size)
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def put(self, message: RawMessage) -> None:
-        """Append a message; called on the connection's thread."""
-        with self._lock:
-            self.dropped += len(self._messages) == self._messages.maxlen
-            self._messages.append(message)
-
-    def take(self) -> RawMessage | None:
-        """Remove and return the oldest message, or None if there is none."""
-        with self._lock:
-            return self._messages.popleft() if self._messages else None
-
-
-class ChannelInbox:
-    """The messages of one channel."""
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.newest: RawMessage | None = None
-        self.count = 0
-        """How many messages have come."""
-        self.queues: tuple[MessageQueue, ...] = ()
-        self.wanted = False
-        """Whether a listener waits for the next message."""
-        self.wake_ups: dict[asyncio.Event, None] = {}
-        """To be set on the event loop when a wanted message has come."""
-        self._decoded: tuple[RawMessage | None, StreamEvent | None] = None, None
-        self._warned = False
-
-    def newest_event(self) -> StreamEvent | None:
-        """Return the newest message's event, decoded once for all listeners; the event before it if it is broken."""
-        newest, (decoded, event) = self.newest, self._decoded
-        if newest is not None and newest is not decoded:
-            event = self.decode(newest) or event
-            self._decoded = newest, event
-        return event
-
-    def decode(self, message: RawMessage) -> StreamEvent | None:
-        """Return a message's event, or None if it is not one that Pusher could have sent."""
-        event, data, channel = read_message(message.payload) or ("", None, None)
-        if channel != self.channel or data is None:
-            if not self._warned:
-                self._warned = True
-                log.warning("The stream sends messages on %s that are not Pusher's; they are left out.", self.channel)
-            return None
-        received_at = datetime.fromtimestamp(message.received_at, UTC)
-        return StreamEvent(channel, event, data, received_at, message.connection)
+_LONGEST_PREFIX = 1_000
+_MOST_EVENTS = 100
+"""Names of events of a channel whose newest message is kept; the one that came first is forgotten."""
 
 
 class Inboxes:
-    """The inboxes of a connection's channels. pysher's thread may read at any moment what the event loop changes."""
+    """Takes the messages of a connection's channels. Its methods are called on pysher's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.channels: dict[str, Channel] = {}
+        """By name; the event loop changes it at any moment."""
         self._loop = loop
-        self._inboxes: dict[str, ChannelInbox] = {}
-        self._by_prefix: dict[bytes, ChannelInbox] = {}
-        self._woken: deque[ChannelInbox] = deque()
-        self._wake_up_due = False
+        self._by_prefix: dict[bytes, tuple[Channel, str]] = {}
+        self._woken: deque[Channel] = deque()
+        self._wake_up_due = self._warned = False
 
-    def open(self, channel: str) -> ChannelInbox:
-        """Begin to take a channel's messages."""
-        self._inboxes[channel] = inbox = ChannelInbox(channel)
-        return inbox
-
-    def close(self, channel: str) -> None:
-        """Take no more of a channel's messages."""
-        del self._inboxes[channel]
+    def close(self, channel: Channel) -> None:
+        """Take no more of a channel's messages; called on the event loop."""
+        del self.channels[channel.name]
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def take_by_prefix(self, payload: bytes, connection: int) -> bool:
+    def take_by_prefix(self, payload: bytes, at: Moment, connection: int) -> bool:
         """
         Take a message, undecoded, if one with the same text before its data has come before.
 
-        Called on the connection's thread.
-
         :return: whether it was taken.
         """
-        inbox = self._by_prefix.get(_prefix(payload))
-        if inbox is None:
-            return False
-        self._put(inbox, payload, connection)
-        return True
+        known = self._by_prefix.get(_prefix(payload))
+        if known is not None:
+            self._put(RawMessage(*known, payload, at, connection))
+        return known is not None
 
-    def take(self, payload: bytes, channel: str, connection: int) -> None:
-        """Take a message that was decoded and is an event of a channel; called on the connection's thread."""
+    def take(self, payload: bytes, event: str, name: str, at: Moment, connection: int) -> None:
+        """Take a message that was decoded and is an event of a channel."""
         by_prefix = self._by_prefix
-        inbox = self._inboxes.get(channel)
-        if inbox is None:
+        channel = self.channels.get(name)
+        if channel is None:
             return
         prefix = _prefix(payload)
-        known = read_message(prefix + b'"}')
-        if known is not None and known[2] == channel and len(by_prefix) < _MOST_PREFIXES:
-            by_prefix[prefix] = inbox
-        self._put(inbox, payload, connection)
+        short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES
+        if short and read_message(prefix + b'"}') == (event, "", name):
+            by_prefix[prefix] = channel, event
+        self._put(RawMessage(channel, event, payload, at, connection))
 
-    def _put(self, inbox: ChannelInbox, payload: bytes, connection: int) -> None:
-        inbox.newest = message = RawMessage(inbox, payload, time.time(), connection)
-        for queue in inbox.queues:
+    def take_unreadable(self, at: Moment) -> None:
+        """Note a message that could not be read: it may have been an event of any channel."""
+        if not self._warned:
+            self._warned = True
+            log.warning("The stream's server sends messages that are not Pusher's; they are left out.")
+        told: dict[Listener, None] = {}
+        for channel in tuple(self.channels.values()):
+            channel.unreadable_at = at.monotonic
+            told.update(channel.listeners)
+            self._count(channel)
+        for listener in told:
+            listener.gaps.miss(Missed.UNREADABLE, at)
+
+    def _put(self, message: RawMessage) -> None:
+        channel = message.channel
+        if message.event not in channel.newest and len(channel.newest) >= _MOST_EVENTS:
+            del channel.newest[next(iter(channel.newest))]
+        channel.newest[message.event] = channel.last = message
+        for queue in channel.queues:
             queue.put(message)
+        self._count(channel)
+
+    def _count(self, channel: Channel) -> None:
         # Counted last, so that the message is there for a reader that sees the count.
-        inbox.count += 1
-        if inbox.wanted:
-            inbox.wanted = False
-            self._woken.append(inbox)
+        channel.count += 1
+        if channel.wanted:
+            channel.wanted = False
+            self._woken.append(channel)
             if not self._wake_up_due:
                 # One wake-up for many messages: a wake-up costs as much as a message.
                 self._wake_up_due = True
@@ -167,8 +106,8 @@ class Inboxes:
         # Reset first, so that a message added from now on asks for another wake-up.
         self._wake_up_due = False
         while self._woken:
-            for wake_up in self._woken.popleft().wake_ups:
-                wake_up.set()
+            for listener in self._woken.popleft().listeners:
+                listener.woken.set()
 
 
 def _prefix(payload: bytes) -> bytes:

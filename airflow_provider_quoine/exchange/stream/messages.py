@@ -1,9 +1,10 @@
-"""Pusher's messages: each one JSON object ``{event, channel?, data?}`` (pusher, Protocol 7)."""
+"""Pusher's messages, each one JSON object ``{event, channel?, data?}``, and its codes (pusher, Protocol 7)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+from enum import Enum
 from typing import Any
 
 INTERNAL = ("pusher:", "pusher_internal:")
@@ -41,3 +42,40 @@ def code_of(data: Any) -> int | None:
     """Return the code of a ``pusher:error``, which may be a number, a string of digits, or missing."""
     code = object_of(data).get("code")
     return int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else None
+
+
+class Reaction(Enum):
+    """The reaction to a close code or an error code."""
+
+    GIVE_UP = "unchanged, it would be refused again"
+    BACK_OFF = "reconnect after a wait that grows"
+    AT_ONCE = "reconnect at once"
+    CARRY_ON = "the connection stays"
+
+
+REACTIONS = (
+    (range(4000, 4100), Reaction.GIVE_UP),
+    (range(4100, 4200), Reaction.BACK_OFF),
+    (range(4200, 4300), Reaction.AT_ONCE),
+)
+"""
+Pusher's codes for ending a connection (pusher, Protocol 7). A connection that ends with any other code, or with
+none, is made again after a back-off. An error message with any other code leaves the connection as it is.
+"""
+
+
+def reaction_to(code: int | None) -> Reaction:
+    """Look a code up in :data:`REACTIONS`."""
+    return next((reaction for codes, reaction in REACTIONS if code in codes), Reaction.CARRY_ON)
+
+
+class ConnectionLostError(Exception):
+    """
+    Ends a connection, not the stream.
+
+    :param code: close code or Pusher error code, if there was one.
+    """
+
+    def __init__(self, reason: str, *, code: int | None = None) -> None:
+        super().__init__(f"{reason} (code {code})" if code else reason)
+        self.code = code

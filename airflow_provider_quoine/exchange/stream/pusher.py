@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.events import StreamEvent, StreamGap
+from airflow_provider_quoine.exchange.stream.channels import Listener
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint, StreamTiming
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
+from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.hub import StreamHub, open_connections
-from airflow_provider_quoine.exchange.stream.listener import Listener
-from airflow_provider_quoine.exchange.stream.timing import StreamTiming
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
+__all__ = ["Moment", "PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
 
 _EVENTS_IN_A_ROW = 100
 """Events handed out in a row before the event loop runs its other tasks, so that a burst starves no other trigger."""
@@ -27,19 +28,19 @@ class PusherStream:
     """
     The events of some channels, over a connection that is made again whenever it breaks.
 
-    An async context manager. All streams of an event loop with the same endpoint and timing share one connection; the
-    last one that leaves closes it. If the server cannot be reached, that is logged once per outage, and the connection
+    An async context manager. All streams of an event loop with the same endpoint share one connection; the last one
+    that leaves closes it. If the server cannot be reached, that is logged once per outage, and the connection
     is tried again for ever: callers must limit how long they wait.
 
-    Without a queue a stream keeps the newest event of each channel (:meth:`newest`, :meth:`news`), at a cost that does
-    not grow with the number of messages. With a queue it is also an async iterator of every
+    Without a queue a stream keeps the newest of each channel's events by name (:meth:`newest`, :meth:`news`), at a cost
+    that does not grow with the number of messages. With a queue it is also an async iterator of every
     :class:`~airflow_provider_quoine.exchange.stream.events.StreamEvent`.
 
     :param endpoint: the stream's server.
     :param channels: public channels to subscribe to.
-    :param timing: time-outs and waits.
-    :param queue_size: events kept for a slow consumer; when the queue is full, the oldest is dropped and counted. None
-        for no queue.
+    :param timing: time-outs and waits, instead of the endpoint's.
+    :param queue_size: events kept for a slow consumer; when the queue is full, the oldest is dropped, counted, and
+        stated as a gap. None for no queue.
     :raises QuoineInputError: if there is no channel, or no room in the queue.
     """
 
@@ -55,26 +56,43 @@ class PusherStream:
             raise QuoineInputError("A stream needs at least one channel.")
         if queue_size is not None and queue_size < 1:
             raise QuoineInputError(f"A queue of {queue_size} events keeps none: give at least 1, or None for no queue.")
-        self._endpoint = endpoint
-        self._timing = timing or StreamTiming()
-        self._listener = Listener(channels, queue_size)
+        self._endpoint = replace(endpoint, timing=timing) if timing else endpoint
+        self._listener = Listener(channels, queue_size, endpoint.clock)
         self._hub: StreamHub | None = None
-        self._connections_before = self._connection_left = 0
+        self._connections_before = 0
+        self._left: tuple[int, int, Moment | None] = 0, 0, None
         self._handed_out = 0
 
     @property
     def connection(self) -> int:
         """
-        Number of the present connection, or of the latest if there is none now; 0 before the first.
+        Id of the present connection, or of the latest if there is none now; 0 before the first.
 
-        Each event has the number of its connection. A stream that has left keeps the number that it had then.
+        Each event has the id of its connection. A stream that has left keeps the id that it had then.
         """
-        return self._hub.supervisor.connections if self._hub else self._connection_left
+        return self._state[0]
 
     @property
     def connections(self) -> int:
         """How many connections there were since this stream joined."""
-        return self.connection - self._connections_before
+        return self._state[1]
+
+    @property
+    def heard(self) -> Moment | None:
+        """
+        The last byte of the last whole message of the present connection: its last sign of life; None without one.
+
+        If the connection turns out to be dead, the gap begins then. Until a ping is not answered nobody can know, so a
+        stream that is left in a silence may have missed what was sent since.
+        """
+        return self._state[2]
+
+    @property
+    def _state(self) -> tuple[int, int, Moment | None]:
+        if self._hub is None:
+            return self._left
+        supervisor = self._hub.supervisor
+        return supervisor.connection, supervisor.connections - self._connections_before, supervisor.heard
 
     @property
     def reconnects(self) -> int:
@@ -88,18 +106,33 @@ class PusherStream:
 
     @property
     def gaps(self) -> tuple[StreamGap, ...]:
-        """The gaps since this stream joined; there is none before its channels are confirmed for the first time."""
-        return tuple(self._listener.gaps)
+        """
+        The gaps since this stream joined, in the order in which they became known, which is not that of their times.
+
+        A gap may become known after its time: a lost connection, when it is noticed; a dropped message, when it is
+        dropped. Each keeps its place; the newest of each kind may still grow. There is none for the time before the
+        channels are confirmed for the first time.
+        """
+        return self._listener.gaps.stated
 
     @property
     def gap_seconds(self) -> float:
         """Seconds of all gaps together, those of an open one up to now included."""
-        return self._listener.gap_seconds
+        return self._listener.gaps.seconds
 
     @property
     def dropped(self) -> int:
-        """Events dropped because the consumer was too slow."""
-        return self._listener.queue.dropped if self._listener.queue else 0
+        """Events dropped because the consumer was too slow; they lie in gaps."""
+        return self._listener.gaps.missed[Missed.DROPPED]
+
+    @property
+    def unreadable(self) -> int:
+        """
+        Messages that could not be read, and may have been events of its channels; they lie in gaps.
+
+        Without a queue, messages that nobody asked for are not looked at.
+        """
+        return self._listener.gaps.missed[Missed.UNREADABLE]
 
     @property
     def problem(self) -> str | None:
@@ -110,8 +143,8 @@ class PusherStream:
             return str(self._listener.failure)
         if self._hub and self._hub.supervisor.problem:
             return self._hub.supervisor.problem
-        subscriptions = self._listener.subscriptions.values()
-        problems = (each.problem for each in subscriptions if not each.confirmed and each.problem)
+        channels = self._listener.channels.values()
+        problems = (each.problem for each in channels if not each.confirmed and each.problem)
         return next(problems, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:
@@ -120,7 +153,7 @@ class PusherStream:
 
         :raises QuoineStreamError: if ``ca_path`` cannot be read.
         """
-        self._hub = hub = StreamHub.at(self._endpoint, self._timing)
+        self._hub = hub = StreamHub.at(self._endpoint)
         self._connections_before = hub.supervisor.connections - hub.supervisor.established
         await hub.join(self._listener)
         return self
@@ -130,29 +163,34 @@ class PusherStream:
     ) -> None:
         """Leave; after the last stream, the connection's thread, socket and task are gone on return."""
         if self._hub:
-            hub, self._connection_left, self._hub = self._hub, self.connection, None
+            hub, self._left, self._hub = self._hub, self._state, None
             await hub.leave(self._listener)
 
-    def newest(self, channel: str) -> StreamEvent | None:
+    def newest(self, channel: str, event: str | None = None) -> StreamEvent | None:
         """
         Return the newest event of a channel, whichever connection it came on; None if none came.
 
         It may have come before this stream joined, if another stream had the channel then. Two calls return the same
-        object if no event came between them.
+        object if no event came between them. If the newest message cannot be read, it is the event before it, which is
+        not current then.
 
         :param channel: one of this stream's.
+        :param event: name of the event; by default any. An event of another name hides the one that is wanted.
         """
-        subscription = self._listener.subscriptions.get(channel)
-        return subscription.inbox.newest_event() if subscription else None
+        found = self._listener.channels.get(channel)
+        return found.newest_event(event) if found else None
 
     def is_current(self, event: StreamEvent) -> bool:
         """
         Tell whether an event still shows the state of its channel, if it is the newest one.
 
-        It does if every channel is confirmed and the event came by the present connection. Pusher has no history, so an
-        event that came by an earlier connection may have been superseded unseen.
+        It does if every channel is confirmed, the event came by the present connection, and no message came after it
+        that could not be read. Pusher has no history, so an event that came by an earlier connection may have been
+        superseded unseen.
         """
-        return self.confirmed and event.connection == self.connection
+        channel = self._listener.channels.get(event.channel)
+        readable = channel is not None and channel.unreadable_at < event.monotonic
+        return readable and self.confirmed and event.connection == self.connection
 
     async def news(self) -> None:
         """
@@ -197,6 +235,7 @@ class PusherStream:
             await asyncio.sleep(0)
         while True:
             message = await self._listener.take()
-            event = message.inbox.decode(message)
+            event = message.decode()
             if event is not None:
                 return event
+            message.channel.note_unreadable(message.at, self._listener)

@@ -6,12 +6,29 @@ from collections.abc import Callable
 
 from websocket import ABNF
 
+from airflow_provider_quoine.exchange.clock import Clock
+from airflow_provider_quoine.exchange.stream.events import Moment
+
 _CHUNK = 65_536
 _WHOLE_TEXT = 0x81
 _MASKED = 0x80
 _LENGTH = 0x7F
 _EXTENDED = {126: 2, 127: 8}
 """Bytes of the length that follow a short one of these values (RFC 6455, 5.2)."""
+_LEAST_FRAGMENT = 256
+"""Bytes that a fragment counts at least: a message must not come in a million of them."""
+
+
+class MessageTooLargeError(Exception):
+    """
+    The server sends more than is taken.
+
+    :ivar reason: why the connection ends, in words.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        self.reason = f"the server sent a message of {size} bytes, and the largest that is taken has {most}"
+        super().__init__(self.reason)
 
 
 class FrameReceiver:
@@ -22,28 +39,53 @@ class FrameReceiver:
     control frames, fragments, and messages that the handler did not take.
 
     :param receive: blocks until it has read at least one byte, and at most as many as asked for.
-    :param take: returns whether it took the message.
+    :param take: is offered a message and the moment of its last byte; returns whether it took it.
+    :param most: bytes of a frame, and of a message in several.
     """
 
-    def __init__(self, *, receive: Callable[[int], bytes], take: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        receive: Callable[[int], bytes],
+        take: Callable[[bytes, Moment], bool],
+        most: int,
+        clock: Clock,
+    ) -> None:
         self._receive = receive
         self._take = take
+        self._most = most
+        self._clock = clock
         self._data = b""
         self._at = 0
-        self._in_fragments = False
+        self._received = self.heard = Moment(clock.wall(), clock.monotonic())
+        """When the last bytes came; when the last ones of a whole message did. One that is under way is no message."""
+        self._in_fragments = 0
+        """Bytes of the message whose fragments come, as they count; 0 between messages."""
 
     def recv_frame(self) -> ABNF:
-        """Return the next frame that the handler did not take."""
+        """
+        Return the next frame that the handler did not take.
+
+        :raises MessageTooLargeError: nothing of that frame is read.
+        """
         while True:
             first, mask, payload = self._next()
-            if first == _WHOLE_TEXT and not self._in_fragments and self._take(payload):
-                continue
-            final, opcode = first >> 7, first & 0x0F
-            if opcode < ABNF.OPCODE_CLOSE:
-                self._in_fragments = not final
-            frame = ABNF(final, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, opcode, mask, payload)
+            if first == _WHOLE_TEXT and not self._in_fragments:
+                self.heard = self._received
+                if self._take(payload, self._received):
+                    continue
+            self._note_fragment(first >> 7, first & 0x0F, len(payload))
+            frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, mask, payload)
             frame.validate(skip_utf8_validation=True)
             return frame
+
+    def _note_fragment(self, final: int, opcode: int, size: int) -> None:
+        if self._in_fragments and opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):
+            return  # a new message inside of another: websocket-client refuses it
+        if opcode < ABNF.OPCODE_CLOSE:
+            self._in_fragments = 0 if final else self._in_fragments + max(size, _LEAST_FRAGMENT)
+        if not self._in_fragments:
+            self.heard = self._received
 
     def _next(self) -> tuple[int, int, bytes]:
         self._need(2)
@@ -53,6 +95,8 @@ class FrameReceiver:
             header += _EXTENDED[length]
             self._need(header)
             length = int.from_bytes(self._data[self._at + 2 : self._at + header])
+        if length + self._in_fragments > self._most:
+            raise MessageTooLargeError(length + self._in_fragments, self._most)
         if mask:
             header += 4
         self._need(header + length)
@@ -71,6 +115,7 @@ class FrameReceiver:
         chunks = [self._data[self._at :]]
         while missing > 0:
             chunk = self._receive(_CHUNK)
+            self._received = Moment(self._clock.wall(), self._clock.monotonic())
             chunks.append(chunk)
             missing -= len(chunk)
         self._data, self._at = b"".join(chunks), 0

@@ -5,69 +5,103 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
-from airflow_provider_quoine.exchange.errors import QuoineStreamError, QuoineStreamRefusedError
-from airflow_provider_quoine.exchange.stream.close_codes import ConnectionLostError, Reaction, reaction_to
+from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
+from airflow_provider_quoine.exchange.stream.links import ConnectionEnd, Handlers
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
     INTERNAL,
     NOT_SUBSCRIBED,
     SUBSCRIBED,
+    ConnectionLostError,
+    Reaction,
     code_of,
     object_of,
+    reaction_to,
 )
-from airflow_provider_quoine.exchange.stream.timing import StreamTiming
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
+    from airflow_provider_quoine.exchange.stream.events import Moment
     from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
+    from airflow_provider_quoine.exchange.stream.links import Network
     from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
-    from airflow_provider_quoine.exchange.stream.transport import ConnectionEnd, PusherTransport
 
 log = logging.getLogger(__name__)
+
+LEAST_ACTIVITY_TIMEOUT = 1.0
+"""Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
 
 _LONGEST_REASON = 200
 """Characters kept of a reason that a server gives."""
 
-_Signal = tuple[str, Any, "str | None"]
+_Signal = tuple[str, Any, "str | None"] | ConnectionEnd | None
+"""
+Event, data and channel of one of the protocol's own events; how the connection ended; or None, when something may be
+due earlier now.
+"""
+
+_latest_id = [0]
+_id_lock = threading.Lock()
 
 
-@dataclass
+def _new_id(clock: Clock) -> int:
+    """Return a connection's id, as :class:`.events.StreamEvent` has it."""
+    with _id_lock:
+        _latest_id[0] = max(_latest_id[0] + 1, int(clock.wall() * 1_000_000))
+        return _latest_id[0]
+
+
 class _Session:
-    """
-    One connection, from the attempt to make it to its end.
+    """One connection, from the attempt to make it to its end."""
 
-    :param signals: from the connection's thread: event, data and channel of each of the protocol's own events, at last
-        how the connection ended. None, from the event loop, asks to look again at what is due.
-    :param activity_timeout: seconds of silence before a ping.
-    :param established_at: ``time.monotonic()`` when the server greeted; None before.
-    :param silent_since: ``time.monotonic()`` of the last message before the ping that is not answered yet.
-    :param pong_due_at: ``time.monotonic()`` when the answer to that ping is overdue.
-    """
+    def __init__(self, endpoint: PusherEndpoint, network: Network, inboxes: Inboxes) -> None:
+        clock, loop = endpoint.clock, asyncio.get_running_loop()
+        self.id = connection = _new_id(clock)
+        self.signals: asyncio.Queue[_Signal] = asyncio.Queue()
+        self.activity_timeout = endpoint.timing.activity_timeout
+        """Seconds of silence before a ping."""
+        self.greet_by = clock.monotonic() + endpoint.timing.connect_timeout
+        self.established_at: float | None = None
+        """Monotonic time when the server greeted; None before."""
+        self.silent_since: Moment | None = None
+        """The last sign of life before the ping that is not answered yet."""
+        self.pong_due_at = 0.0
+        """Monotonic time when the answer to that ping is overdue."""
 
-    transport: PusherTransport
-    signals: asyncio.Queue[_Signal | ConnectionEnd | None]
-    activity_timeout: float
-    established_at: float | None = None
-    silent_since: float | None = None
-    pong_due_at: float = 0.0
+        def tell(signal: _Signal) -> None:
+            loop.call_soon_threadsafe(self.signals.put_nowait, signal)
+
+        def on_event(payload: bytes, event: str, data: Any, channel: str | None, at: Moment) -> None:
+            if channel is None or event.startswith(INTERNAL):
+                tell((event, data, channel))
+            else:
+                inboxes.take(payload, event, channel, at, connection)
+
+        self.link = network.connect(
+            Handlers(
+                take=partial(inboxes.take_by_prefix, connection=connection),
+                on_event=on_event,
+                on_unreadable=inboxes.take_unreadable,
+                on_end=tell,
+            )
+        )
 
 
 class PusherSupervisor:
     """
     One connection at a time, made again for ever unless the server refuses for good.
 
-    Everything that may block (imports, certificates, sending) runs on a thread of its own; receiving runs on pysher's.
+    It has no thread, no socket and no clock of its own: the network and the endpoint bring them.
 
-    :param on_loss: called with ``time.monotonic()`` of the beginning of the gap, and why the connection was lost.
+    :param on_loss: called with the beginning of the gap, and why the connection was lost.
     :param on_refusal: called when the server refuses for good, before the connection is taken down.
     """
 
@@ -75,49 +109,41 @@ class PusherSupervisor:
         self,
         *,
         endpoint: PusherEndpoint,
-        timing: StreamTiming,
+        network: Network,
         inboxes: Inboxes,
         subscriptions: Subscriptions,
-        on_loss: Callable[[float, str], None],
+        on_loss: Callable[[Moment, str], None],
         on_refusal: Callable[[QuoineStreamRefusedError], None],
     ) -> None:
+        self.endpoint = endpoint
+        self.connection = 0
+        """Id of the connection that is established now, or was last; 0 before the first."""
         self.connections = 0
         """How many connections were established so far."""
         self.established = False
         """Whether one is established now."""
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
-        self._endpoint = endpoint
-        self._timing = timing
+        self._network = network
         self._inboxes = inboxes
         self._subscriptions = subscriptions
         self._on_loss = on_loss
         self._on_refusal = on_refusal
-        self._loop = asyncio.get_running_loop()
-        self._worker = ThreadPoolExecutor(1, "quoine-stream-sender")
+        self._now = endpoint.clock.monotonic
+        self._session: _Session | None = None
         self._down_since: float | None = None
         self._failures = 0
         self._ending: asyncio.Task[None] | None = None
 
-    def prepare(self) -> asyncio.Future[None]:
-        """Start the slow work that is done once: import pysher, read the certificates."""
-        return self._loop.run_in_executor(self._worker, self._prepare)
+    @property
+    def heard(self) -> Moment | None:
+        """The last sign of life of the connection that is established now."""
+        return self._session.link.heard if self._session and self.established else None
 
-    def _prepare(self) -> None:
-        from airflow_provider_quoine.exchange.stream.abortable_socket import tls_context
-        from airflow_provider_quoine.exchange.stream.transport import PusherTransport
-
-        endpoint = self._endpoint
-        try:
-            tls = tls_context(endpoint.ca_path) if endpoint.tls else None
-        except OSError as error:
-            raise QuoineStreamError(
-                f"The CA file {endpoint.ca_path!r} for the stream cannot be used: {error}. Correct its path in the "
-                "connection."
-            ) from error
-        self._new_transport = partial(
-            PusherTransport, key=endpoint.key, host=endpoint.host, port=endpoint.port, tls=tls
-        )
+    @property
+    def doubt_since(self) -> Moment | None:
+        """The last sign of life, while a ping after it is not answered yet; None while all seems well."""
+        return self.heard if self._session and self._session.silent_since == self.heard else None
 
     async def run(self) -> NoReturn:
         """
@@ -130,100 +156,69 @@ class PusherSupervisor:
             await asyncio.sleep(wait)
 
     async def close(self) -> None:
-        """Clean up after :meth:`run` has ended: thread and socket are gone on return."""
+        """Wait, after :meth:`run` has ended, until nothing of the last connection is left."""
         if self._ending is not None:
             await asyncio.wait({self._ending})
-        self._worker.shutdown(wait=True)
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
-        signals: asyncio.Queue[_Signal | ConnectionEnd | None] = asyncio.Queue()
-
-        def tell(signal: _Signal | ConnectionEnd) -> None:
-            self._loop.call_soon_threadsafe(signals.put_nowait, signal)
-
-        number = self.connections + 1
-
-        def on_event(payload: bytes, event: str, data: Any, channel: str | None) -> None:
-            if channel is None or event.startswith(INTERNAL):
-                tell((event, data, channel))
-            else:
-                self._inboxes.take(payload, channel, number)
-
-        transport = self._new_transport(
-            on_message=partial(self._inboxes.take_by_prefix, connection=number), on_event=on_event, on_end=tell
-        )
-        session = _Session(transport, signals, self._timing.activity_timeout)
-        transport.connect()
+        session = self._session = _Session(self.endpoint, self._network, self._inboxes)
         try:
-            await self._establish(session)
-            self._subscriptions.begin(partial(self._send_about, session))
-            await self._listen(session)
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._due_at(session) - self._now()):
+                        self._act(session, await session.signals.get())
+                self._subscriptions.check()
+                if self._subscriptions.settled:
+                    self._note_up()
         except ConnectionLostError as lost:
-            self._note_loss(lost)
+            self._note_loss(session, lost)
             return self._wait_after(lost, session)
         finally:
             self.established = False
             self._subscriptions.end()
             # A task of its own: ending goes on even if this one is cancelled.
-            self._ending = asyncio.create_task(self._end(session), name="quoine-stream-end")
+            ending = session.link.end(politely=session.established_at is not None)
+            self._ending = asyncio.create_task(ending, name="quoine-stream-end")
             await asyncio.wait({self._ending})
 
-    async def _establish(self, session: _Session) -> None:
-        event, data = "", None
-        try:
-            async with asyncio.timeout(self._timing.connect_timeout):
-                while event != GREETING:
-                    event, data, _ = await self._next_signal(session)
-        except TimeoutError:
-            raise ConnectionLostError("the server did not greet in time") from None
-        seconds = object_of(data).get("activity_timeout")
-        if isinstance(seconds, int | float) and seconds > 0:
-            session.activity_timeout = min(session.activity_timeout, seconds)
-        session.established_at = time.monotonic()
-        self.established = True
-        self.connections += 1
-
-    async def _listen(self, session: _Session) -> NoReturn:
-        """Take signals, and look in time at overdue confirmations and at the heartbeat."""
-        while True:
-            due_at = min(self._heartbeat(session), self._subscriptions.overdue_at)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(due_at - time.monotonic()):
-                    await self._next_signal(session)
-            self._subscriptions.check()
-            if self._subscriptions.settled:
-                self._note_up()
-
-    def _heartbeat(self, session: _Session) -> float:
+    def _due_at(self, session: _Session) -> float:
         """
-        Ping a silent connection, and give up one that does not answer.
+        Ping a silent connection, and give up one that does not answer or did not greet.
 
-        :return: ``time.monotonic()`` of the next check.
-        :raises ConnectionLostError: if a ping was not answered in time.
+        :return: monotonic time of the next check.
+        :raises ConnectionLostError: if it was given up.
         """
+        now = self._now()
+        if session.established_at is None:
+            if session.greet_by <= now:
+                raise ConnectionLostError("the server did not greet in time")
+            return session.greet_by
         # Any message is a sign of life, also a channel's event, which makes no signal.
-        last, now = session.transport.last_received, time.monotonic()
-        if session.silent_since == last and session.pong_due_at <= now:
-            raise ConnectionLostError("a ping was not answered in time", since=last)
-        if session.silent_since != last and last + session.activity_timeout <= now:
-            session.silent_since, session.pong_due_at = last, now + self._timing.pong_timeout
-            self._send(session, "pusher:ping", {})
-        return session.pong_due_at if session.silent_since == last else last + session.activity_timeout
+        heard = session.link.heard
+        if session.silent_since == heard and session.pong_due_at <= now:
+            raise ConnectionLostError("a ping was not answered in time")
+        if session.silent_since != heard and heard.monotonic + session.activity_timeout <= now:
+            session.silent_since, session.pong_due_at = heard, now + self.endpoint.timing.pong_timeout
+            session.link.send("pusher:ping", {})
+        pong_due = session.silent_since == heard
+        due_at = session.pong_due_at if pong_due else heard.monotonic + session.activity_timeout
+        return min(due_at, self._subscriptions.overdue_at)
 
-    async def _next_signal(self, session: _Session) -> _Signal:
+    def _act(self, session: _Session, signal: _Signal) -> None:
         """
-        Wait for the next signal, act on it, and return it.
+        Act on a signal.
 
         :raises ConnectionLostError: if the connection ended or is about to.
         """
-        signal = await session.signals.get()
         if signal is None:
-            return "", None, None
-        if not isinstance(signal, tuple):
+            return
+        if isinstance(signal, ConnectionEnd):
             raise ConnectionLostError(self._redact(signal.reason), code=signal.code)
         event, data, channel = signal
-        if event == SUBSCRIBED and channel:
+        if event == GREETING and session.established_at is None:
+            self._establish(session, object_of(data).get("activity_timeout"))
+        elif event == SUBSCRIBED and channel:
             self._subscriptions.confirm(channel)
         elif event in NOT_SUBSCRIBED and channel:
             self._subscriptions.refuse(channel, self._reason_in(data))
@@ -233,73 +228,57 @@ class PusherSupervisor:
                 raise ConnectionLostError(reason, code=code)
             log.info("The stream's server complains: %s", reason)
             self._subscriptions.complain(reason)
-        return signal
 
-    def _send_about(self, session: _Session, event: str, channel: str) -> None:
-        self._send(session, event, {"channel": channel})
-        # The next check may be due earlier now.
-        session.signals.put_nowait(None)
+    def _establish(self, session: _Session, activity_timeout: Any) -> None:
+        if isinstance(activity_timeout, int | float) and activity_timeout > 0:
+            session.activity_timeout = min(session.activity_timeout, max(activity_timeout, LEAST_ACTIVITY_TIMEOUT))
+        session.established_at = self._now()
+        self.established = True
+        self.connections += 1
+        self.connection = session.id
 
-    def _send(self, session: _Session, event: str, data: dict[str, str]) -> None:
-        # Not waited for: if it fails, the reading thread tells how the connection ended, with its code, or a time-out
-        # passes. RuntimeError: the sending thread is gone, because all is being closed.
-        with contextlib.suppress(RuntimeError):
-            self._worker.submit(session.transport.send, event, data)
+        def send(event: str, channel: str) -> None:
+            session.link.send(event, {"channel": channel})
+            # The next check may be due earlier now.
+            session.signals.put_nowait(None)
 
-    async def _end(self, session: _Session) -> None:
-        """End a connection and wait until its thread is gone."""
-        transport, timeout = session.transport, self._timing.close_timeout if session.established_at else 0.0
-        abort_at = time.monotonic() + timeout
-        try:
-            if timeout and transport.is_alive:
-                with contextlib.suppress(RuntimeError):
-                    self._worker.submit(transport.send_close)
-            while transport.is_alive and time.monotonic() < abort_at + self._timing.thread_timeout:
-                if time.monotonic() >= abort_at:
-                    transport.abort()
-                await asyncio.sleep(0.002)
-        finally:
-            transport.abort()
+        self._subscriptions.begin(send)
 
-    def _note_loss(self, lost: ConnectionLostError) -> None:
-        since = lost.since or time.monotonic()
+    def _note_loss(self, session: _Session, lost: ConnectionLostError) -> None:
         # One warning per outage. A refusal for good needs none: every listener raises it as an error.
-        quietly = self._down_since or reaction_to(lost.code) is Reaction.GIVE_UP
+        quietly = self._down_since is not None or reaction_to(lost.code) is Reaction.GIVE_UP
         log.log(
             logging.DEBUG if quietly else logging.WARNING,
             "No stream from %s: %s. It is tried again until it is back.",
-            self.address,
+            self.endpoint,
             lost,
         )
-        self._down_since = self._down_since or since
+        if self._down_since is None:
+            self._down_since = session.link.heard.monotonic
         self.problem = str(lost)
-        self._on_loss(since, self.problem)
+        self._on_loss(session.link.heard, self.problem)
 
     def _note_up(self) -> None:
         if self._down_since is not None:
-            log.info("The stream from %s is back after %.1f s.", self.address, time.monotonic() - self._down_since)
+            log.info("The stream from %s is back after %.1f s.", self.endpoint, self._now() - self._down_since)
         self._down_since = self.problem = None
 
     def _wait_after(self, lost: ConnectionLostError, session: _Session) -> float:
-        reaction = reaction_to(lost.code)
+        reaction, timing = reaction_to(lost.code), self.endpoint.timing
         if reaction is Reaction.GIVE_UP:
             refusal = QuoineStreamRefusedError(
-                f"The stream's server at {self.address} refuses the connection for good: {lost}. Check the "
+                f"The stream's server at {self.endpoint} refuses the connection for good: {lost}. Check the "
                 f"Pusher key, host, port, TLS and cluster of the connection. {QuoineStreamRefusedError.advice}"
             )
             self._on_refusal(refusal)
             raise refusal
-        if session.established_at and time.monotonic() - session.established_at >= self._timing.steady:
+        steady = session.established_at is not None and self._now() - session.established_at >= timing.steady
+        if steady or self._subscriptions.proven(session.id):
             self._failures = 0
-            if reaction is Reaction.AT_ONCE:
+            if steady and reaction is Reaction.AT_ONCE:
                 return 0.0
         self._failures += 1
-        return back_off(self._failures, first=self._timing.first_wait, longest=self._timing.longest_wait)
-
-    @property
-    def address(self) -> str:
-        """Host and port, for messages."""
-        return f"{self._endpoint.host}:{self._endpoint.port}"
+        return back_off(self._failures, first=timing.first_wait, longest=timing.longest_wait)
 
     def _reason_in(self, data: Any) -> str:
         said = object_of(data)
@@ -307,4 +286,4 @@ class PusherSupervisor:
 
     def _redact(self, reason: str) -> str:
         # Pusher's own "App key ... not in this cluster" quotes the key.
-        return reason.replace(self._endpoint.key, "***")[:_LONGEST_REASON]
+        return reason.replace(self.endpoint.key, "***")[:_LONGEST_REASON]

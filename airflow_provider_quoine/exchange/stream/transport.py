@@ -8,15 +8,15 @@ heartbeat and subscribes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import ssl
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import websocket
@@ -24,33 +24,17 @@ from pysher import Pusher
 from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.links import ConnectionEnd, Handlers
 from airflow_provider_quoine.exchange.stream.messages import read_message
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 
-@dataclass(frozen=True, slots=True)
-class ConnectionEnd:
-    """
-    How a connection, or the attempt at one, ended.
-
-    :param code: WebSocket close code or Pusher error code; None where the socket just broke.
-    :param reason: the server's words or the system's; they may contain the application key.
-    """
-
-    code: int | None
-    reason: str
-
-
-MessageHandler = Callable[[bytes], bool]
-"""Is offered a message before it is decoded, on pysher's thread; returns whether it took it."""
-
-EventHandler = Callable[[bytes, str, Any, str | None], None]
-"""Takes message, event name, data and channel (None for the connection's own events), on pysher's thread."""
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 _REDIRECTS = range(300, 400)
-
-EndHandler = Callable[[ConnectionEnd], None]
 
 
 class _QuietOnOurThreads(logging.Filter):
@@ -77,17 +61,9 @@ class _App(websocket.WebSocketApp):
 
 
 class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
-    def __init__(
-        self,
-        url: str,
-        *,
-        raw_socket: AbortableSocket,
-        on_message: MessageHandler,
-        on_event: EventHandler,
-        on_end: EndHandler,
-    ) -> None:
+    def __init__(self, url: str, *, endpoint: PusherEndpoint, raw_socket: AbortableSocket, handlers: Handlers) -> None:
         super().__init__(
-            on_event,
+            handlers.on_event,
             url,
             log_level=logging.WARNING,
             socket_kwargs={
@@ -100,64 +76,54 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             },
         )
         self.name = "quoine-stream"
-        self.last_received = time.monotonic()
         self._raw_socket = raw_socket
-        self._take = on_message
-        self._on_end = on_end
+        self._handlers = handlers
         self._code: int | None = None
         self._reason = ""
-        self._warned = False
+        self.receiver = FrameReceiver(
+            receive=self._receive, take=handlers.take, most=endpoint.max_message, clock=endpoint.clock
+        )
 
     def run(self) -> None:
         try:
-            self._connect()
+            self.socket = _App(
+                self.url,
+                socket=self._raw_socket.open(),
+                on_open=self._on_open,
+                on_message=self._on_message,
+                on_error=self._on_error,
+                on_close=self._on_close,
+            )
+            self.socket.run_forever(**self.socket_kwargs)
         except Exception as error:  # noqa: BLE001 - whatever ends the thread has to reach the supervisor
             self._note(None, _describe(error))
         finally:
             self._raw_socket.close()
             # RuntimeError: the loop is closed, so there is nobody to tell.
             with contextlib.suppress(RuntimeError):
-                self._on_end(ConnectionEnd(self._code, self._reason or "the connection ended without a word"))
-
-    def _connect(self) -> None:
-        self.socket = _App(
-            self.url,
-            socket=self._raw_socket.open(),
-            on_open=self._on_open,
-            on_message=self._on_message,
-            on_error=self._on_error,
-            on_close=self._on_close,
-        )
-        self.socket.run_forever(**self.socket_kwargs)
+                self._handlers.on_end(ConnectionEnd(self._code, self._reason or "the connection ended without a word"))
 
     def _on_open(self, *args: Any) -> None:
         """Send no ping: a server that refuses at once would reset the connection, and its close code would be lost."""
-        stream: Any = self.socket.sock
-        receive = stream.frame_buffer.recv
-
-        def receive_and_stamp(count: int) -> bytes:
-            while True:
-                # The heartbeat finds silence; the socket's time-out is there for writing.
-                with contextlib.suppress(websocket.WebSocketTimeoutException):
-                    data: bytes = receive(count)
-                    self.last_received = time.monotonic()
-                    return data
-
         # In place before the first frame is read; the handshake is read without it.
-        stream.frame_buffer = FrameReceiver(receive=receive_and_stamp, take=self._take)
+        stream: Any = self.socket.sock
+        self._read_bytes: Callable[[int], bytes] = stream.frame_buffer.recv
+        stream.frame_buffer = self.receiver
+
+    def _receive(self, count: int) -> bytes:
+        while True:
+            # The heartbeat finds silence; the socket's time-out is there for writing.
+            with contextlib.suppress(websocket.WebSocketTimeoutException):
+                return self._read_bytes(count)
 
     def _on_message(self, *args: Any) -> None:
-        payload = args[-1]
-        message = read_message(payload)
+        message = read_message(args[-1])
         if message is None:
-            # In pysher it would end the timers and leave a deaf connection behind (c:165).
-            if not self._warned:
-                self._warned = True
-                self.logger.warning("The stream's server sends messages that are not Pusher's; they are left out.")
+            self._handlers.on_unreadable(self.receiver.heard)
         elif message[0] == "pusher:ping":
             self.send_event("pusher:pong", {})
         else:
-            self.event_handler(payload, *message)
+            self.event_handler(args[-1], *message, self.receiver.heard)
 
     def _on_error(self, *args: Any) -> None:
         error = args[-1]
@@ -185,17 +151,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         self._reason = self._reason or reason or ""
 
     def send_event(self, event_name: str, data: Any, channel_name: str | None = None) -> None:
-        """Send, and let a failure be raised: pysher swallows it (p:110-112)."""
-        message = {"event": event_name, "data": data}
-        if channel_name:
-            message["channel"] = channel_name
-        self.socket.send(json.dumps(message))
-
-    def reconnect(self, reconnect_interval: float | None = None) -> None:
-        self.abort()
-
-    def disconnect(self, timeout: float | None = None) -> None:
-        self.abort()
+        self.socket.send(json.dumps({"event": event_name, "data": data}))
 
     def abort(self) -> None:
         if self.socket is not None:
@@ -220,9 +176,8 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param on_message: offered each message first, if it came in one frame; on the connection's thread.
-    :param on_event: called for every other message but pings, which are answered here; on the connection's thread.
-    :param on_end: called once, last, on the connection's thread.
+    :param handlers: called on the connection's thread.
+    :param worker: the thread that sends, which may block while the network takes nothing.
     """
 
     protocol = 7
@@ -230,53 +185,52 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     def __init__(
         self,
+        endpoint: PusherEndpoint,
+        handlers: Handlers,
         *,
-        key: str,
-        host: str,
-        port: int,
+        worker: ThreadPoolExecutor,
         tls: ssl.SSLContext | None,
-        on_message: MessageHandler,
-        on_event: EventHandler,
-        on_end: EndHandler,
     ) -> None:
+        host, port = endpoint.host, endpoint.port
         super().__init__(
-            quote(key, safe=""),
+            quote(endpoint.key, safe=""),
             secure=tls is not None,
             port=port,
             custom_host=f"[{host}]" if ":" in host else host,
             log_level=logging.WARNING,
         )
-        self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
-        self.connection = _Connection(
-            self.url, raw_socket=self._raw_socket, on_message=on_message, on_event=on_event, on_end=on_end
-        )
+        self._timing, self._now, self._worker = endpoint.timing, endpoint.clock.monotonic, worker
+        raw_socket = AbortableSocket(host=host, port=port, tls=tls)
+        self.connection = _Connection(self.url, endpoint=endpoint, raw_socket=raw_socket, handlers=handlers)
 
     @property
-    def last_received(self) -> float:
-        """``time.monotonic()`` of the last message: any message is a sign of life (Channels protocol, 7)."""
-        return float(self.connection.last_received)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the connection's thread still runs."""
-        return bool(self.connection.is_alive())
+    def heard(self) -> Moment:
+        heard: Moment = self.connection.receiver.heard
+        return heard
 
     def send(self, event: str, data: dict[str, str]) -> None:
-        """
-        Send a message. May block while the network takes nothing: never call it on the event loop.
+        self._submit(lambda: self.connection.send_event(event, data))
 
-        :raises ConnectionError: if it could not be sent.
-        """
+    async def end(self, *, politely: bool) -> None:
+        abort_at = self._now()
         try:
-            self.connection.send_event(event, data)
-        except (OSError, ValueError, websocket.WebSocketException, AttributeError) as error:
-            raise ConnectionError(f"{event} could not be sent: {error}") from error
+            if politely and self.connection.is_alive():
+                abort_at += self._timing.close_timeout
+                # The server's answer ends the thread.
+                self._submit(lambda: self.connection.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE))
+            while self.connection.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
+                if self._now() >= abort_at:
+                    self.connection.abort()
+                await asyncio.sleep(0.002)
+        finally:
+            self.connection.abort()
 
-    def send_close(self) -> None:
-        """Send a close frame; the server's answer ends the thread. May block, as :meth:`send`."""
-        with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
-            self.connection.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
+    def _submit(self, send: Callable[[], None]) -> None:
+        def try_to_send() -> None:
+            # On a connection that is not there yet or any more; its end is told by the thread that reads.
+            with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
+                send()
 
-    def abort(self) -> None:
-        """End it without a close frame, from any thread, without blocking."""
-        self.connection.abort()
+        # RuntimeError: the sending thread is gone, because all is being closed.
+        with contextlib.suppress(RuntimeError):
+            self._worker.submit(try_to_send)

@@ -104,9 +104,8 @@ async def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(q
             assert stream.gaps[number].until is None
             assert not stream.confirmed
             await until(lambda: stream.confirmed)
-        assert stream.gap_seconds == pytest.approx(
-            sum(((gap.until or began_at) - gap.since).total_seconds() for gap in stream.gaps)
-        )
+        stated = sum(((gap.until or began_at) - gap.since).total_seconds() for gap in stream.gaps)
+        assert stream.gap_seconds == pytest.approx(stated, abs=1e-5)
     moments = [moment for gap in stream.gaps for moment in (gap.since, gap.until)]
     assert len(stream.gaps) == stream.reconnects == 3
     assert moments == sorted(moments, key=lambda moment: moment or began_at)
@@ -122,7 +121,8 @@ async def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer)
             await ready(leaves)
         await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
         await until(lambda: stays.connections == 2 and stays.confirmed)
-        assert (leaves.connection, leaves.connections, leaves.reconnects, leaves.gaps) == (1, 1, 0, ())
+        assert (leaves.connections, leaves.reconnects, leaves.gaps) == (1, 0, ())
+        assert 0 < leaves.connection < stays.connection
         with pytest.raises(QuoineStreamError, match="closed by its own user"):
             await leaves.news()
 
@@ -135,4 +135,4 @@ async def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
         assert stream.gaps[0].until is None
     (gap,) = stream.gaps
     assert gap.until is not None
-    assert stream.gap_seconds == (gap.until - gap.since).total_seconds()
+    assert stream.gap_seconds == pytest.approx((gap.until - gap.since).total_seconds(), abs=1e-5)

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
+from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
-from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.exchange.stream.pusher_servers import greet_and_confirm, websocket_server
 from tests.support.streams import (
@@ -47,19 +47,19 @@ async def test_a_channel_lives_from_its_first_user_to_its_last(quiet_sandbox: Sa
 async def test_one_that_gives_up_while_the_first_connection_is_prepared_leaves_it_to_the_others(
     quiet_sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = PusherSupervisor._prepare
+    original = PysherNetwork._prepare
 
-    def slowly(self: PusherSupervisor) -> None:
+    def slowly(self: PysherNetwork) -> None:
         prepared.wait(LIMIT)
         original(self)
 
     async def use() -> int:
         async with open_stream(endpoint_of(quiet_sandbox), BIDS) as stream:
             await ready(stream)
-            return stream.connection
+            return stream.connections
 
     prepared = threading.Event()
-    monkeypatch.setattr(PusherSupervisor, "_prepare", slowly)
+    monkeypatch.setattr(PysherNetwork, "_prepare", slowly)
     impatient, patient = asyncio.create_task(use()), asyncio.create_task(use())
     await until(lambda: stream_threads() == ["quoine-stream-sender_0"])
     impatient.cancel()

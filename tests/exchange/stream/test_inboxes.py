@@ -12,9 +12,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
+from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
-from airflow_provider_quoine.exchange.stream.inboxes import ChannelInbox, Inboxes
-from airflow_provider_quoine.exchange.stream.listener import Listener, Subscription
+from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, websocket_server
 from tests.support.streams import LIMIT, next_event, open_stream, our_records, ready, until
@@ -88,9 +90,9 @@ async def test_what_turns_out_broken_when_asked_for_is_left_out_with_one_warning
         open_stream(endpoint) as all_of_it,
         open_stream(endpoint, queue_size=None) as newest,
     ):
-        await until(lambda: newest._listener.subscriptions["updates"].inbox.count >= 1)
+        await until(lambda: newest._listener.channels["updates"].count >= 1)
         assert await data_of(all_of_it, 1) == ["good"]
-        await until(lambda: newest._listener.subscriptions["updates"].inbox.count == 1 + len(broken))
+        await until(lambda: newest._listener.channels["updates"].count == 1 + len(broken))
         newest.newest("updates")
         go_on.set()
         assert await data_of(all_of_it, 1) == ["better"]
@@ -115,7 +117,7 @@ async def test_a_broken_frame_leaves_the_event_before_it() -> None:
         await until(lambda: stream.newest("updates"))
         before = stream.newest("updates")
         go_on.set()
-        await until(lambda: stream._listener.subscriptions["updates"].inbox.count == 2)
+        await until(lambda: stream._listener.channels["updates"].count == 2)
         assert stream.newest("updates") is before
 
 
@@ -176,7 +178,7 @@ async def test_nothing_crosses_to_the_loop_unless_somebody_waits(monkeypatch: py
         open_stream(endpoint) as all_of_it,
     ):
         await ready(newest)
-        inbox = newest._listener.subscriptions["updates"].inbox
+        inbox = newest._listener.channels["updates"]
         monkeypatch.setattr(loop, "call_soon_threadsafe", count)
         go_on[0].set()
         await until(lambda: inbox.count == 500)
@@ -210,14 +212,14 @@ async def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(m
     message = b'{"event":"updated","channel":"updates","data":"1"}'
 
     inboxes = Inboxes(asyncio.get_running_loop())
-    inbox = inboxes.open("updates")
-    listener = Listener(["updates"], None)
-    listener.subscriptions["updates"] = Subscription(inbox, 1.0)
+    channel = inboxes.channels["updates"] = Channel("updates", 1.0)
+    listener = Listener(["updates"], None, CLOCK)
+    listener.channels["updates"] = channel
 
-    def want(self: ChannelInbox, wanted: bool) -> None:
-        if wanted and not inbox.count:
-            inboxes.take(message, "updates", 1)
+    def want(self: Channel, wanted: bool) -> None:
+        if wanted and not channel.count:
+            inboxes.take(message, "updated", "updates", Moment(0.0, 0.0), 1)
 
-    monkeypatch.setattr(ChannelInbox, "wanted", property(lambda self: False, want), raising=False)
+    monkeypatch.setattr(Channel, "wanted", property(lambda self: False, want), raising=False)
     async with asyncio.timeout(LIMIT):
         await listener.wait_for_news()

@@ -1,0 +1,239 @@
+"""The channels of a connection, and the listeners that share them. A message is decoded when it is handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Collection
+from datetime import UTC, datetime
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent
+from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
+from airflow_provider_quoine.exchange.stream.messages import read_message
+
+if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.clock import Clock
+    from airflow_provider_quoine.exchange.errors import QuoineStreamError
+
+log = logging.getLogger(__name__)
+
+
+class RawMessage(NamedTuple):
+    """
+    A message as it came.
+
+    :param event: the event's name, as far as it was read.
+    :param payload: the whole message, not decoded.
+    :param at: when it came.
+    :param connection: id of the connection that it came on.
+    """
+
+    channel: Channel
+    event: str
+    payload: bytes
+    at: Moment
+    connection: int
+
+    def decode(self) -> StreamEvent | None:
+        """Return its event, or None if it is not one that Pusher could have sent."""
+        event, data, channel = read_message(self.payload) or ("", None, None)
+        if channel != self.channel.name or event != self.event or data is None:
+            return None
+        received_at = datetime.fromtimestamp(self.at.wall, UTC)
+        return StreamEvent(channel, event, data, received_at, self.connection, self.at.monotonic)
+
+
+class MessageQueue:
+    """Every message of one listener's channels. When it is full, the oldest is dropped, and noted as missed."""
+
+    def __init__(self, size: int, gaps: GapBook) -> None:
+        self._messages: deque[RawMessage] = deque()
+        self._size = size
+        self._gaps = gaps
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: RawMessage) -> None:
+        """Append a message; called on the connection's thread."""
+        with self._lock:
+            dropped = self._messages.popleft() if len(self._messages) >= self._size else None
+            self._messages.append(message)
+        if dropped:
+            self._gaps.miss(Missed.DROPPED, dropped.at)
+
+    def take(self) -> RawMessage | None:
+        """Remove and return the oldest message, or None if there is none."""
+        with self._lock:
+            return self._messages.popleft() if self._messages else None
+
+
+class Channel:
+    """A channel: its listeners, its subscription, which all of them share, and its messages."""
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.name = name
+        self.listeners: dict[Listener, None] = {}
+        """In the order in which they came."""
+        self.timeout = timeout
+        """Seconds that the server has to confirm it."""
+        self.confirmed = False
+        """Whether the server has confirmed it on the present connection."""
+        self.overdue_at = inf
+        """Monotonic time of the end of the time-out; infinite if no confirmation is awaited."""
+        self.complaint = self.problem = ""
+        """The server's words in an error that named no channel and came while this one was not confirmed; why it is
+        not confirmed, in words."""
+        self.newest: dict[str, RawMessage] = {}
+        """By the event's name."""
+        self.last: RawMessage | None = None
+        """The newest of them all."""
+        self.unreadable_at = -inf
+        """Monotonic time when a message came that could not be read, and so may have been a newer one."""
+        self.count = 0
+        """How many messages have come."""
+        self.queues: tuple[MessageQueue, ...] = ()
+        self.wanted = False
+        """Whether a listener waits for the next message."""
+        self._decoded: dict[str, tuple[RawMessage, StreamEvent | None]] = {}
+        self._warned = False
+
+    def newest_event(self, event: str | None) -> StreamEvent | None:
+        """
+        Return the newest message's event, decoded once for all listeners; the one before it if it cannot be read.
+
+        :param event: its name; None for any.
+        """
+        newest = self.last if event is None else self.newest.get(event)
+        if newest is None:
+            return None
+        decoded, found = self._decoded.get(newest.event, (None, None))
+        if newest is not decoded:
+            known = newest.decode()
+            if known is None:
+                self.note_unreadable(newest.at, *(each for each in self.listeners if each.queue is None))
+            self._decoded[newest.event] = newest, known or found
+        return self._decoded[newest.event][1]
+
+    def note_unreadable(self, at: Moment, *listeners: Listener) -> None:
+        """Doubt all its events until now, and have listeners count a message that could not be read; on any thread."""
+        if not self._warned:
+            self._warned = True
+            log.warning("The stream sends messages on %s that are not Pusher's; they are left out.", self.name)
+        self.unreadable_at = max(self.unreadable_at, at.monotonic)
+        for listener in listeners:
+            listener.gaps.miss(Missed.UNREADABLE, at)
+
+
+class Listener:
+    """
+    One user of a shared connection: its channels, its queue, its gaps, and why it ended.
+
+    :param queue_size: messages kept in its queue; None for no queue, only the newest message of each event.
+    """
+
+    def __init__(self, names: Collection[str], queue_size: int | None, clock: Clock) -> None:
+        self.names = tuple(sorted(set(names)))
+        self.gaps = GapBook(clock)
+        self.queue = None if queue_size is None else MessageQueue(queue_size, self.gaps)
+        self.channels: dict[str, Channel] = {}
+        """By name; empty before it joins and after it fails."""
+        self.woken = asyncio.Event()
+        self.failure: QuoineStreamError | None = None
+        self._clock = clock
+        self._up_since: Moment | None = None
+        self._changes = 0
+        self._news_handed_out = 0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether all its channels are confirmed on the present connection."""
+        return bool(self.channels) and all(each.confirmed for each in self.channels.values())
+
+    def note_loss(self, since: Moment, reason: str) -> None:
+        """
+        Begin a gap, unless one is open or no event could come yet.
+
+        :param since: the last sign of life of the connection.
+        :param reason: why it was lost, in words.
+        """
+        if self._up_since is not None:
+            # It may have joined, or its last gap may have ended, later than that.
+            self.gaps.begin(max(since, self._up_since, key=lambda moment: moment.monotonic), reason)
+            self._up_since = None
+        self._note_change()
+
+    def note_confirmation(self) -> None:
+        """End the gap, if all channels are confirmed."""
+        if self.confirmed and self._up_since is None:
+            self._up_since = Moment(self._clock.wall(), self._clock.monotonic())
+            self.gaps.end()
+        self._note_change()
+
+    def fail(self, failure: QuoineStreamError) -> None:
+        """End it, and its gap, for good."""
+        self.failure = self.failure or failure
+        self.gaps.end()
+        self._note_change()
+
+    def raise_failure(self) -> None:
+        """
+        Raise the error that it ended with, if it has ended.
+
+        :raises QuoineStreamError: a new one each time, because several tasks may wait.
+        """
+        if self.failure is not None:
+            raise type(self.failure)(*self.failure.args) from self.failure.__cause__
+
+    async def wait_for_news(self) -> None:
+        """
+        Wait until an event, a loss or a confirmation came since the last call.
+
+        :raises QuoineStreamError: when the stream cannot go on.
+        """
+        while self._news == self._news_handed_out:
+            self.raise_failure()
+            await self._wait_for_more_than(self._news_handed_out)
+        self.raise_failure()
+        self._news_handed_out = self._news
+
+    async def take(self) -> RawMessage:
+        """
+        Wait for the next message.
+
+        :raises QuoineInputError: if there is no queue.
+        :raises QuoineStreamError: when the stream cannot go on.
+        """
+        if self.queue is None:
+            raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
+        while True:
+            # Read first: the thread puts a message into the queue before it counts it.
+            news = self._news
+            message = self.queue.take()
+            if message is not None:
+                return message
+            self.raise_failure()
+            await self._wait_for_more_than(news)
+
+    @property
+    def _news(self) -> int:
+        """Messages, losses, confirmations and failures so far."""
+        return self._changes + sum(each.count for each in self.channels.values())
+
+    async def _wait_for_more_than(self, news: int) -> None:
+        self.woken.clear()
+        for channel in self.channels.values():
+            channel.wanted = True
+        # Checked again: a message that came before the thread could see "wanted" wakes nobody.
+        if self._news == news:
+            await self.woken.wait()
+
+    def _note_change(self) -> None:
+        self._changes += 1
+        self.woken.set()
