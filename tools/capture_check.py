@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ def check_capture(
     check = CaptureCheck(due=len(due))
     wrong = check.wrong
     periods = -((began_at - ends_at) // part)
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("_"))
     stem = summary["path"].rpartition("/")[2]
     expected = [stem.replace("*", f"{period:06d}") for period in range(periods)]
     if names != expected:
@@ -103,17 +104,16 @@ def _read(
     wrong: list[str],
 ) -> None:
     try:
-        *lines, last = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        own_rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        told = json.loads((path.parent / f"_{path.name}.json").read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError) as error:
         wrong.append(f"{path.name} is torn: {error}")
         return
-    if not path.read_bytes().endswith(b"\n") or last["type"] != "part" or last["period"] != period:
-        wrong.append(f"{path.name} does not end as a part does")
-        return
-    own_rows = [line for line in lines if line["type"] == "order_book"]
-    own_gaps = [line for line in lines if line["type"] == "gap"]
-    if len(own_rows) + len(own_gaps) != len(lines) or len(own_rows) != last["rows"] or len(own_gaps) != last["gaps"]:
+    own_gaps = told["gaps"]
+    if not (b"\n" + path.read_bytes()).endswith(b"\n") or told["period"] != period or len(own_rows) != told["rows"]:
         wrong.append(f"{path.name} holds other than it says")
+    if told["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+        wrong.append(f"{path.name} has not the rows of its entry")
     if not all(span[0] < datetime.fromisoformat(row["due_at"]) <= span[1] for row in own_rows):
         wrong.append(f"{path.name} holds a row of another period")
     for gap in own_gaps:
@@ -125,7 +125,7 @@ def _read(
         gaps.append((since, until))
     rows.extend(own_rows)
     for name in counts:
-        counts[name] += last[name]
+        counts[name] += told[name]
 
 
 def _in_gap(moment: datetime, gaps: list[tuple[datetime, datetime]]) -> bool:

@@ -1,124 +1,166 @@
-"""A part of a capture as a Parquet file; what is no row stands in the schema's metadata. Needs pyarrow."""
+"""The rows of a part as a Parquet file, which is read without a cast. Needs pyarrow."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_quoine.captures.lines import (
-    gap_entry,
-    gap_from,
-    line_of,
-    row_of,
-    stretches_from,
-    summary_of,
-)
-from airflow_provider_quoine.captures.parts import Part, Row, Span
+from airflow_provider_quoine.captures.entries import SCHEMA_VERSION
+from airflow_provider_quoine.captures.lines import line_of, row_of
+from airflow_provider_quoine.captures.parts import Row
 
 METADATA = b"quoine"
-"""Key of the metadata, a JSON object: what the last line of a JSON Lines part says, and ``gap_rows``."""
+"""Key of the metadata, a JSON object: ``schema_version`` and ``stream``, the rows' type."""
 
-TEXT, TIME, FLAG, NUMBER = pa.string(), pa.timestamp("us", tz="UTC"), pa.bool_(), pa.int64()
-SECONDS = pa.float64()
+FLAT_LEVELS = 25
+"""Levels of each side that have columns of their own, at most: as many as tardis.dev's deepest snapshot."""
+
+AT_ONCE = 1000
+"""Rows that are in memory while a file is read row by row."""
+
+TEXT, TIME, FLAG, COUNT = pa.string(), pa.timestamp("us", tz="UTC"), pa.bool_(), pa.int64()
+FLOAT, DECIMAL = pa.float64(), pa.decimal128(38, 18)
 LADDER = pa.list_(pa.struct([("price", TEXT), ("quantity", TEXT)]))
+#: A number takes three columns: see :func:`_columns`.
+NUMBER = object()
 
-COLUMNS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "order_book": {
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("due_at", "taken_at"), TIME),
         **dict.fromkeys(("bids", "asks"), LADDER),
         **dict.fromkeys(("bids_received_at", "asks_received_at"), TIME),
-        **dict.fromkeys(("bids_age", "asks_age"), SECONDS),
-        **dict.fromkeys(("best_bid", "best_ask", "mid", "spread"), TEXT),
+        **dict.fromkeys(("bids_age", "asks_age"), FLOAT),
+        **dict.fromkeys(("best_bid", "best_ask", "mid", "spread"), NUMBER),
         **dict.fromkeys(("crossed", "stale"), FLAG),
     },
     "product": {
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("due_at", "taken_at", "received_at"), TIME),
-        **dict.fromkeys(("age",), SECONDS),
+        **dict.fromkeys(("age",), FLOAT),
         **dict.fromkeys(("stale",), FLAG),
-        **dict.fromkeys(("id", "code", "currency_pair_code", "market_ask", "market_bid", "low_market_bid"), TEXT),
-        **dict.fromkeys(("high_market_ask", "last_traded_price", "last_traded_quantity", "volume_24h"), TEXT),
-        **dict.fromkeys(("last_price_24h", "last_event_timestamp", "pusher_channel", "other"), TEXT),
+        **dict.fromkeys(("id", "code", "currency_pair_code"), TEXT),
+        **dict.fromkeys(("market_ask", "market_bid", "low_market_bid", "high_market_ask"), NUMBER),
+        **dict.fromkeys(("last_traded_price", "last_traded_quantity", "volume_24h", "last_price_24h"), NUMBER),
+        **dict.fromkeys(("last_event_timestamp",), NUMBER),
+        **dict.fromkeys(("pusher_channel", "other"), TEXT),
     },
     "execution": {
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("received_at",), TIME),
-        **dict.fromkeys(("connection",), NUMBER),
-        **dict.fromkeys(("id", "price", "quantity", "taker_side"), TEXT),
+        **dict.fromkeys(("connection",), COUNT),
+        **dict.fromkeys(("id",), TEXT),
+        **dict.fromkeys(("price", "quantity"), NUMBER),
+        **dict.fromkeys(("taker_side",), TEXT),
         **dict.fromkeys(("created_at",), TIME),
         # An execution that could not be read, as it came; the rest is null then.
         **dict.fromkeys(("unreadable",), TEXT),
     },
     "event": {
         **dict.fromkeys(("received_at",), TIME),
-        **dict.fromkeys(("connection",), NUMBER),
+        **dict.fromkeys(("connection",), COUNT),
         **dict.fromkeys(("channel", "event", "data"), TEXT),
     },
 }
-"""
-Columns by the rows' type. Prices and quantities are strings, as in JSON Lines: no decimal type of Parquet holds every
-number that the exchange may send.
-"""
+"""Fields by the rows' type."""
 
 
-def write_parquet(part: Part, span: Span, stream: str) -> bytes:
+def write_parquet(rows: Iterable[Row], *, stream: str, depth: int | None) -> bytes:
     """
-    Write a part.
+    Write rows.
 
-    :param stream: type of its rows.
+    :param stream: their type.
+    :param depth: levels of a book that are kept of each side; None is all.
     """
-    columns = COLUMNS[stream]
-    rows = [json.loads(row.line) for row in part.rows]
-    summary = {**summary_of(part, span), "stream": stream, "gap_rows": [gap_entry(gap) for gap in part.gaps]}
-    table = pa.table(
-        {name: pa.array([_to_cell(row.get(name), kind) for row in rows], kind) for name, kind in columns.items()}
-    )
+    read = [json.loads(row.line) for row in rows]
+    levels = min(depth or FLAT_LEVELS, FLAT_LEVELS)
+    arrays: dict[str, pa.Array] = {}
+    for name, kind in FIELDS[stream].items():
+        arrays |= _columns(name, kind, [row.get(name) for row in read], levels)
+    metadata = {METADATA: json.dumps({"schema_version": SCHEMA_VERSION, "stream": stream})}
     target = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(summary)}), target, compression="zstd")
+    pq.write_table(pa.table(arrays).replace_schema_metadata(metadata), target, compression="zstd")
     return target.getvalue()
 
 
-def read_parquet(content: bytes) -> Part:
+def read_parquet(content: bytes) -> list[Row]:
     """
     Read what :func:`write_parquet` wrote.
 
     :raises ValueError: if it is no Parquet file (pyarrow's own error is one).
     :raises LookupError: if it is none of a capture.
     """
-    table = pq.read_table(io.BytesIO(content))
-    summary = json.loads((table.schema.metadata or {})[METADATA])
-    columns = COLUMNS[summary["stream"]]
-    part = Part(period=summary["period"], stretches=stretches_from(summary))
-    part.gaps.extend(gap_from(entry) for entry in summary["gap_rows"])
-    for row in table.to_pylist():
-        cells = {name: _from_cell(row[name], kind) for name, kind in columns.items()}
-        part.rows.append(_row(summary["stream"], cells))
-    return part
+    return [row_of(line_of(row)) for row in iterate_parquet(io.BytesIO(content))]
 
 
-def _row(stream: str, cells: dict[str, Any]) -> Row:
-    if stream == "product":
-        cells["other"] = json.loads(cells["other"])
-    if stream == "execution" and cells["unreadable"] is None:
-        del cells["unreadable"]
-    return row_of(line_of({"type": stream, **cells}))
+def iterate_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    """
+    Read rows as they stand in JSON Lines, some at a time.
+
+    :raises ValueError: as :func:`read_parquet`.
+    :raises LookupError: likewise.
+    """
+    source = pq.ParquetFile(file)
+    stream = json.loads((source.schema_arrow.metadata or {})[METADATA])["stream"]
+    stored = {f"{name}_text" if kind is NUMBER else name: (name, kind) for name, kind in FIELDS[stream].items()}
+    for batch in source.iter_batches(AT_ONCE, columns=list(stored)):
+        for row in batch.to_pylist():
+            cells = {name: _from_cell(row[column], kind) for column, (name, kind) in stored.items()}
+            if stream == "product":
+                cells["other"] = json.loads(cells["other"])
+            if stream == "execution" and cells["unreadable"] is None:
+                del cells["unreadable"]
+            yield {"type": stream, **cells}
+
+
+def _columns(name: str, kind: Any, values: list[Any], levels: int) -> dict[str, pa.Array]:
+    """
+    Return the columns of a field.
+
+    A number has a float64 under its name, a decimal128 under ``_decimal`` that is null where it does not fit, and
+    under ``_text`` all its digits. A side of a book has its levels as tardis.dev names them, as float64, beside the
+    list with all digits of all levels.
+    """
+    if kind is NUMBER:
+        return {
+            name: pa.array([None if text is None else float(text) for text in values], FLOAT),
+            f"{name}_decimal": pa.array([None if text is None else _decimal(text) for text in values], DECIMAL),
+            f"{name}_text": pa.array(values, TEXT),
+        }
+    if kind is LADDER:
+        sides = [[{"price": price, "quantity": quantity} for price, quantity in side] for side in values]
+        flat = {
+            f"{name}[{level}].{called}": pa.array(
+                [float(side[level][at]) if level < len(side) else None for side in values], FLOAT
+            )
+            for level in range(levels)
+            for at, called in enumerate(("price", "amount"))
+        }
+        return {name: pa.array(sides, LADDER), **flat}
+    return {name: pa.array([_to_cell(value, kind) for value in values], kind)}
+
+
+def _decimal(text: str) -> Decimal | None:
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    fits = isinstance(exponent, int) and -exponent <= DECIMAL.scale
+    return number if fits and number.adjusted() < DECIMAL.precision - DECIMAL.scale else None
 
 
 def _to_cell(value: Any, kind: pa.DataType) -> Any:
     if kind is TIME and value is not None:
         return datetime.fromisoformat(value)
-    if kind is LADDER:
-        return [{"price": price, "quantity": quantity} for price, quantity in value]
     return json.dumps(value) if isinstance(value, dict) else value
 
 
-def _from_cell(value: Any, kind: pa.DataType) -> Any:
+def _from_cell(value: Any, kind: Any) -> Any:
     if kind is TIME and value is not None:
         return value.astimezone(UTC).isoformat()
     if kind is LADDER:

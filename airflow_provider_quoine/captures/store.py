@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_quoine.captures.entries import entry_name, entry_of, fits, part_of, read_entry, write_entry
 from airflow_provider_quoine.captures.lines import (
     read_lines,
     read_packed_lines,
@@ -19,7 +21,7 @@ from airflow_provider_quoine.captures.lines import (
 from airflow_provider_quoine.captures.parts import (
     Gap,
     Part,
-    Span,
+    Row,
     Stretch,
     disjoint,
     merge,
@@ -47,6 +49,13 @@ def path_name(text: str) -> str:
     return f"{safe.lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+MISMATCHES = 5
+"""Readings of a part whose rows and entry do not fit until it counts as interrupted: a second copy writes both."""
+
+MISMATCH_DELAY = 0.2
+"""Seconds between two of them."""
+
+
 class StoredPart(NamedTuple):
     """The contents of one stored part."""
 
@@ -55,8 +64,8 @@ class StoredPart(NamedTuple):
     stretches: list[Stretch]
 
 
-def _form(spec: CaptureSpec) -> tuple[Callable[[Part, Span], bytes], Callable[[bytes], Part]]:
-    """Return the functions that write and read a part."""
+def _form(spec: CaptureSpec) -> tuple[Callable[[list[Row]], bytes], Callable[[bytes], list[Row]]]:
+    """Return the functions that write and read the rows of a part."""
     if spec.file_format is FileFormat.JSONL:
         return write_lines, read_lines
     if spec.file_format is FileFormat.JSONL_GZ:
@@ -68,7 +77,7 @@ def _form(spec: CaptureSpec) -> tuple[Callable[[Part, Span], bytes], Callable[[b
             f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "
             "Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
         ) from None
-    return partial(write_parquet, stream=spec.stream), read_parquet
+    return partial(write_parquet, stream=spec.stream, depth=spec.depth), read_parquet
 
 
 class PartStore:
@@ -129,22 +138,34 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        path = self._root / self.name(part.period)
+        name = self.name(part.period)
+        path, beside = self._root / name, self._root / entry_name(name)
         span = self._periods.span(part.period)
-        try:
-            # Not asked for first: some stores answer that from an old list of theirs.
-            there = self._read(path)
-        except FileNotFoundError:
-            there = Part(period=part.period)
-        whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
-        temporary = self._root / f".{self.name(part.period)}.{self._token}.tmp"
-        temporary.write_bytes(self._encode(whole, span))
-        temporary.replace(path)
-        return self._stored(whole)
+        while True:
+            try:
+                # Not asked for first: some stores answer that from an old list of theirs.
+                there = self._read(path)
+            except FileNotFoundError:
+                there = Part(period=part.period)
+            whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
+            content = self._encode(whole.rows)
+            entry = write_entry(entry_of(whole, span, name=name, content=content))
+            # The entry first, so that rows are never there without one. Whoever writes the rows last sees to it that
+            # the entry is theirs.
+            self.put(entry_name(name), entry)
+            self.put(name, content)
+            if beside.read_bytes() == entry:
+                return self._stored(whole)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file, which has its name only once it is whole."""
+        temporary = self._root / f".{name}.{self._token}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(self._root / name)
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
-        for path in self._root.glob(f".{self._stem}_*.tmp"):
+        for path in self._root.glob(f".*{self._stem}_*.tmp"):
             path.unlink(missing_ok=True)
 
     @cached_property
@@ -163,14 +184,20 @@ class PartStore:
         return {int(number): path for number, path in sorted(numbered.items()) if number.isdigit()}
 
     def _read(self, path: Any) -> Part:
-        content = path.read_bytes()
-        try:
-            return self._decode(content)
-        except (ValueError, LookupError, TypeError) as error:
-            raise QuoineInputError(
-                f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move it "
-                "away, then clear this task."
-            ) from None
+        for attempt in range(MISMATCHES):
+            time.sleep(MISMATCH_DELAY * bool(attempt))
+            content = path.read_bytes()
+            try:
+                entry = read_entry((self._root / entry_name(path.name)).read_bytes())
+                part = part_of(entry, self._decode(content), content)
+            except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+                raise QuoineInputError(
+                    f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move "
+                    "it away, then clear this task."
+                ) from None
+            if fits(entry, content):
+                break
+        return part
 
     @staticmethod
     def _stored(part: Part) -> StoredPart:

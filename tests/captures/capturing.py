@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.captures.capture import CaptureResult, capture
+from airflow_provider_quoine.captures.entries import entry_name
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from tests.support.streams import LIMIT, until
 from tools.capture_check import check_capture
@@ -46,19 +47,23 @@ async def stop(task: asyncio.Task[CaptureResult]) -> None:
 async def written(spec: CaptureSpec, parts: int) -> None:
     """Wait until so many parts are there."""
     folder = Path(spec.folder)
-    await until(lambda: folder.is_dir() and len(list(folder.glob("[!.]*"))) >= parts)
+    await until(lambda: folder.is_dir() and len(list(folder.glob("[!._]*"))) >= parts)
 
 
 def files(spec: CaptureSpec) -> list[Path]:
-    """All files of a capture."""
-    return sorted(Path(spec.folder).iterdir())
+    """All files of a capture that have rows."""
+    return sorted(Path(spec.folder).glob("[!._]*"))
 
 
 def lines(spec: CaptureSpec, kind: str) -> list[dict[str, Any]]:
-    """All lines of one type, from all files."""
+    """All rows of one type, or what the parts say of themselves (``part``), or their gaps (``gap``)."""
+    if kind in ("part", "gap"):
+        parts = [json.loads((path.parent / entry_name(path.name)).read_text()) for path in files(spec)]
+        return parts if kind == "part" else [gap for part in parts for gap in part["gaps"]]
     read = {".gz": lambda path: gzip.decompress(path.read_bytes()).decode(), ".jsonl": Path.read_text}
     every = [json.loads(line) for path in files(spec) for line in read[path.suffix](path).splitlines()]
-    return [line for line in every if line["type"] == kind]
+    assert {line["type"] for line in every} <= {kind}
+    return every
 
 
 def check(spec: CaptureSpec, summary: dict[str, Any]) -> None:

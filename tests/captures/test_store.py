@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import sys
 import uuid
@@ -15,7 +16,8 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.lines import line_of, read_lines, row_of, write_lines
+from airflow_provider_quoine.captures.entries import INTERRUPTED, entry_name
+from airflow_provider_quoine.captures.lines import line_of, row_of
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
 from airflow_provider_quoine.captures.store import PartStore, path_name, totals
@@ -156,32 +158,36 @@ def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores
     assert json.loads(row.line) == {"type": "execution", **told, **nothing}
 
 
-def test_a_file_ends_with_what_it_holds_and_gaps_stand_in_their_place(store_of: Stores, folder: str) -> None:
+def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
     store.write(part_of(1, 30, 60, since=0.5), until=END)
-    text = (ObjectStoragePath(folder) / "order_book_btcjpy_20260102T120000Z_000000.jsonl").read_text()
-    rows = [json.loads(line) for line in text.splitlines()]
-    assert text.endswith("\n")
-    assert [row["type"] for row in rows] == ["gap", "order_book", "order_book", "order_book", "part"]
-    assert rows[0] == {
-        "type": "gap",
-        "from": "2026-01-02T12:00:00+00:00",
-        "until": "2026-01-02T12:00:00.500000+00:00",
-        "seconds": 0.5,
-        "reason": NOT_RUNNING,
-    }
-    assert rows[-1] == {
-        "type": "part",
+    name = "order_book_btcjpy_20260102T120000Z_000000.jsonl"
+    assert names(folder) == [f"_{name}.json", name]
+    content = (ObjectStoragePath(folder) / name).read_bytes()
+    assert content.endswith(b"\n")
+    assert [json.loads(line)["type"] for line in content.splitlines()] == 3 * ["order_book"]
+    assert json.loads((ObjectStoragePath(folder) / f"_{name}.json").read_text()) == {
+        "schema_version": 1,
+        "name": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
         "period": 0,
         "from": "2026-01-02T12:00:00+00:00",
         "until": "2026-01-02T12:01:00+00:00",
         "rows": 3,
-        "gaps": 1,
         "gap_seconds": 0.5,
         "reconnects": 1,
         "dropped": 2,
         "skipped": 0,
+        "gaps": [
+            {
+                "from": "2026-01-02T12:00:00+00:00",
+                "until": "2026-01-02T12:00:00.500000+00:00",
+                "seconds": 0.5,
+                "reason": NOT_RUNNING,
+            }
+        ],
         "listened": [
             {
                 "from": "2026-01-02T12:00:00.500000+00:00",
@@ -194,6 +200,56 @@ def test_a_file_ends_with_what_it_holds_and_gaps_stand_in_their_place(store_of: 
     }
 
 
+@pytest.mark.parametrize("file_format", FileFormat)
+def test_a_writer_that_is_killed_between_entry_and_rows_leaves_a_stated_gap(
+    store_of: Stores, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    store = store_of(file_format=file_format)
+    store.open()
+    store.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
+    put = PartStore.put
+    with monkeypatch.context() as killed:
+        killed.setattr(
+            PartStore, "put", lambda self, name, content: put(self, name, content) if name[0] == "_" else 1 / 0
+        )
+        with pytest.raises(ZeroDivisionError):
+            store.write(part_of(30, since=25), until=END)
+    again = store_of(file_format=file_format)
+    assert again.open()[0] == (2, [Gap(NOON, PERIODS.span(0).until, INTERRUPTED)], [])
+    # What is listened to from now on is no gap.
+    again.write(part_of(50, 60, since=45), until=END)
+    assert again.open()[0].gaps == [Gap(NOON, NOON + timedelta(seconds=45), INTERRUPTED)]
+    assert again.open()[0].rows == 4
+
+
+def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_a_gap(
+    store_of: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = store_of(), store_of()
+    one.open()
+    put, left = PartStore.put, [True]
+
+    def put_late(self: PartStore, name: str, content: bytes) -> None:
+        if self is one and name[0] != "_" and left.pop():
+            # The other one writes both between the entry and the rows of this one.
+            left.append(False)
+            other.write(part_of(30, since=20, until=60), until=END)
+        put(self, name, content)
+
+    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    monkeypatch.setattr(PartStore, "put", put_late)
+    one.write(part_of(10, until=20), until=END)
+    monkeypatch.undo()
+    stored = store_of().open()[0]
+    lost = Gap(NOON + timedelta(seconds=20), NOON + timedelta(seconds=60), INTERRUPTED)
+    assert (stored.rows, stored.gaps) == (1, [lost])
+    # The other one has it still, if it writes once more.
+    other.write(part_of(30, since=20, until=60), until=END)
+    stored = store_of().open()[0]
+    assert (stored.rows, stored.gaps) == (2, [])
+
+
 def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(store_of: Stores, folder: str) -> None:
     first, second = store_of(), store_of()
     first.open()
@@ -202,7 +258,8 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
     second.write(part_of(50, 60, since=45), until=END)
     second.write(part_of(30, period=2), until=END)
     second.write(Part(period=1), until=END)
-    assert names(folder) == [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
+    made = [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
+    assert names(folder) == sorted([*made, *map(entry_name, made)])
     stored = store_of().open()
     assert [one.rows for one in stored.values()] == [4, 0, 1]
     assert totals(stored) == {
@@ -224,7 +281,7 @@ def test_gzip_of_the_same_part_is_the_same_file(store_of: Stores, folder: str) -
     content = path.read_bytes()
     store.write(part_of(5), until=END)
     assert path.read_bytes() == content
-    assert len(gzip.decompress(content).splitlines()) == 2
+    assert len(gzip.decompress(content).splitlines()) == 1
 
 
 @pytest.mark.parametrize("file_format", FileFormat)
@@ -247,10 +304,11 @@ def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of
     store.open()
     store.write(part_of(1), until=END)
     root = ObjectStoragePath(folder)
-    (root / f".{store.name(0)}.12345678.tmp").write_bytes(b"half")
+    for name in (store.name(0), entry_name(store.name(0))):
+        (root / f".{name}.12345678.tmp").write_bytes(b"half")
     (root / ".of-others.tmp").write_bytes(b"")
     store.sweep()
-    assert names(folder) == [".of-others.tmp", store.name(0)]
+    assert names(folder) == [".of-others.tmp", entry_name(store.name(0)), store.name(0)]
 
 
 def test_a_path_of_an_unknown_store_is_refused_in_words() -> None:
@@ -282,8 +340,10 @@ def test_names_are_safe_and_of_one_id_only() -> None:
     assert all(name.strip(".") and "/" not in name and len(name) < 100 for name in made)
 
 
-def test_a_gap_that_goes_on_in_the_next_part_counts_once() -> None:
-    pieces = [Gap(PERIODS.span(number).since, PERIODS.span(number).until, "lost") for number in range(2)]
-    parts = [read_lines(write_lines(Part(period=n, gaps=[pieces[n]]), PERIODS.span(n))) for n in range(2)]
-    stored = {part.period: PartStore._stored(part) for part in parts}
+def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> None:
+    store = store_of()
+    store.open()
+    for number in range(2):
+        store.write(Part(period=number, gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
+    stored = store_of().open()
     assert (totals(stored)["gaps"], totals(stored)["gap_seconds"]) == (1, 120.0)

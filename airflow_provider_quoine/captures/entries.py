@@ -1,0 +1,113 @@
+"""
+The entry of a part: a small JSON file beside its rows, which says what they are.
+
+It has the rows' SHA-256, the gaps, and who listened when. A capture's manifest is made of the entries of its parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_quoine.captures.parts import Gap, Part, Row, Span, Stretch
+
+SCHEMA_VERSION = 1
+"""Raise it when a file of rows, an entry or a manifest changes its form."""
+
+COUNTS = ("reconnects", "dropped", "skipped")
+
+INTERRUPTED = "the part was not written to its end, or was changed"
+"""Reason of the gap of a part whose rows are not those of its entry."""
+
+
+def entry_name(name: str) -> str:
+    """Return the name of the file beside a part's; readers of whole folders leave out what begins like that."""
+    return f"_{name}.json"
+
+
+def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, Any]:
+    """
+    Return a part's entry as JSON-able data.
+
+    :param span: its period.
+    :param content: its rows, as they stand in the file.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "period": part.period,
+        **_times(span),
+        "rows": len(part.rows),
+        "gap_seconds": part.gap_seconds,
+        **{count: sum(getattr(stretch, count) for stretch in part.stretches) for count in COUNTS},
+        "gaps": [{**_times(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in part.gaps],
+        "listened": [
+            {**_times(stretch), **{count: getattr(stretch, count) for count in COUNTS}} for stretch in part.stretches
+        ],
+    }
+
+
+def write_entry(entry: Mapping[str, Any]) -> bytes:
+    """Write an entry."""
+    return json.dumps(entry, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def read_entry(content: bytes) -> dict[str, Any]:
+    """
+    Read an entry.
+
+    :raises ValueError: if it is none, or of another version.
+    """
+    entry = json.loads(content)
+    if not isinstance(entry, dict) or entry.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")
+    return entry
+
+
+def fits(entry: Mapping[str, Any], content: bytes) -> bool:
+    """Return whether an entry is that of these rows."""
+    return bool(entry["sha256"] == hashlib.sha256(content).hexdigest())
+
+
+def part_of(entry: Mapping[str, Any], rows: list[Row], content: bytes) -> Part:
+    """
+    Put a part together.
+
+    If the rows are not the entry's, nobody knows what is missing, so all time of the part is a gap.
+
+    :param content: the rows, as they stand in the file.
+    :raises ValueError: if the entry is none.
+    :raises LookupError: likewise.
+    :raises TypeError: likewise.
+    """
+    if not fits(entry, content):
+        return Part(period=entry["period"], rows=rows, gaps=[Gap(*_read_times(entry), INTERRUPTED)])
+    return Part(period=entry["period"], rows=rows, gaps=gaps_from(entry), stretches=stretches_from(entry))
+
+
+def gaps_from(entry: Mapping[str, Any]) -> list[Gap]:
+    """Read the gaps of an entry."""
+    return [Gap(*_read_times(gap), gap["reason"]) for gap in entry["gaps"]]
+
+
+def stretches_from(entry: Mapping[str, Any]) -> list[Stretch]:
+    """Read who listened from an entry."""
+    return [Stretch(*_read_times(one), *(int(one[count]) for count in COUNTS)) for one in entry["listened"]]
+
+
+def span_from(entry: Mapping[str, Any]) -> Span:
+    """Read the period of an entry."""
+    return Span(*_read_times(entry))
+
+
+def _times(piece: Span | Gap | Stretch) -> dict[str, str]:
+    return {"from": piece.since.isoformat(), "until": piece.until.isoformat()}
+
+
+def _read_times(entry: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    return datetime.fromisoformat(entry["from"]), datetime.fromisoformat(entry["until"])
