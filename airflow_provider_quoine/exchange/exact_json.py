@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NoReturn
 
-MAX_BRACKETS = 200
-"""More opening brackets than any response of the REST API has; deep nesting would exhaust the stack."""
+MAX_DEPTH = 32
+"""Most brackets that may be open at once, far more than any answer or message has. Deeper nests exhaust the stack."""
 
 DIGITS = 40
 """Most digits before and after the point. A longer number is not money, and could exhaust the memory."""
@@ -34,6 +35,23 @@ def _read_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
+_NO_BRACKETS = re.compile(r"[^][]+")
+
+
+def _is_too_deep(text: str) -> bool:
+    """Tell whether more than :data:`MAX_DEPTH` brackets are open at once, in a time that only the length decides."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    # What stands between quotes is no bracket. Without escapes, every second part stands between two of them.
+    outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    brackets = _NO_BRACKETS.sub("", outside.replace("{", "[").replace("}", "]"))
+    for _ in range(MAX_DEPTH):
+        before, brackets = len(brackets), brackets.replace("[]", "")  # the innermost level
+        if len(brackets) == before:
+            break
+    return bool(brackets)
+
+
 def plain_number(value: Decimal) -> str:
     """
     Write a Decimal in plain digits: ``0.5``, ``0.10000001``, never ``5E-1`` (facts, Withdrawals).
@@ -57,17 +75,12 @@ def read_json(text: str) -> Any:
 
     :param text: the JSON.
     :return: dict, list, str, int, Decimal, bool or None.
-    :raises ValueError: no JSON, or NaN, Infinity, a number of absurd length, nested beyond reason, or an object that
-        has a key twice: readers differ in which of the two they take.
+    :raises ValueError: no JSON, or NaN, Infinity, a number of absurd length, more than :data:`MAX_DEPTH` nests, or an
+        object that has a key twice: readers differ in which of the two they take.
     """
-    if text.count("{") + text.count("[") > MAX_BRACKETS:
-        raise ValueError("nested beyond reason")
-    try:
-        return json.loads(
-            text, parse_float=_read_fraction, parse_constant=_refuse_constant, object_pairs_hook=_read_object
-        )
-    except RecursionError:
-        raise ValueError("nested beyond reason") from None
+    if _is_too_deep(text):
+        raise ValueError(f"brackets that do not match, or more than {MAX_DEPTH} of them open at once")
+    return json.loads(text, parse_float=_read_fraction, parse_constant=_refuse_constant, object_pairs_hook=_read_object)
 
 
 def write_json(value: Any) -> str:

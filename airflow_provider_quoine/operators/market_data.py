@@ -83,8 +83,8 @@ class QuoineOrderBookSnapshotOperator(SnapshotOperator):
     :param quoine_conn_id: connection that names the stream.
     :return: ``pair``, ``taken_at``, ``bids`` and ``asks`` (rows ``[price, quantity]``, best first),
         ``bids_received_at``, ``asks_received_at``, ``bids_age``, ``asks_age`` (seconds), ``best_bid``, ``best_ask``,
-        ``mid``, ``spread``, ``crossed``, ``stale``, ``reconnects``, ``gap_seconds``; numbers as plain digits in
-        strings, times in ISO 8601 and UTC, None where a side is empty.
+        ``mid``, ``spread``, ``crossed``, ``stale``, ``reconnects``, ``gap_seconds``, ``unreadable``; numbers as plain
+        digits in strings, times in ISO 8601 and UTC, None where a side is empty.
     """
 
     trigger = QuoineOrderBookTrigger
@@ -104,9 +104,9 @@ class QuoineProductSnapshotOperator(SnapshotOperator):
     has changed once. Its other arguments are those of :class:`QuoineOrderBookSnapshotOperator`.
 
     :param product_id: the exchange's number of the pair's product; may be left out where it is on record.
-    :return: ``pair``, ``taken_at``, ``received_at``, ``age`` (seconds), ``stale``, ``reconnects``, ``gap_seconds``, the
-        fields that the exchange sends (market_ask, last_traded_price, ...), under ``other`` those not on record;
-        numbers as plain digits in strings, times in ISO 8601 and UTC.
+    :return: ``pair``, ``taken_at``, ``received_at``, ``age`` (seconds), ``stale``, ``reconnects``, ``gap_seconds``,
+        ``unreadable``, the fields that the exchange sends (market_ask, last_traded_price, ...), under ``other`` those
+        not on record; numbers as plain digits in strings, times in ISO 8601 and UTC.
     """
 
     trigger = QuoineProductTrigger

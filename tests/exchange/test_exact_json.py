@@ -60,13 +60,49 @@ def test_a_float_is_not_written(value: Any) -> None:
     "text",
     [
         *("NaN", "[Infinity]", "-Infinity", "1e999999999", "1e99999999999999999999", "9" * 5000),
-        *("[" * 300, '{"a":' * 300),
+        *("[" * 300, '{"a":' * 300, "[" * 33 + "]" * 33, "[" * 1_000_000, '{"a":[' * 100_000, "[]" * 100_000 + "["),
+        *('[["]",' * 40 + "1" + "]" * 80, r'[["\"]",' * 40 + "1" + "]" * 80),
         *('{"a": 1, "a": 1}', '[{"b": {"a": 1, "\\u0061": 2}}]'),
     ],
 )
 def test_numbers_and_nests_beyond_reason_and_keys_twice_are_no_json(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 32 + "]" * 32,
+        "[" + ",".join(['["1","2"]'] * 100_000) + "]",
+        "[" + ",".join(['{"a":[{}]}'] * 100) + "]",
+        '["' + "[{" * 1000 + '"]',
+        r'["\"' + "[" * 1000 + r'\\\"[", "[[[\\", [["]"]]]',
+    ],
+)
+def test_the_depth_is_bounded_and_not_the_number_of_brackets(text: str) -> None:
+    assert read_json(text) == json.loads(text)
+
+
+NESTS = st.recursive(
+    st.text('[]{}"\\,:', max_size=3), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("[{"), inner)
+)
+
+
+@given(st.lists(NESTS, max_size=40), st.integers(0, 40))
+def test_the_depth_is_that_of_a_walk_through_the_value(value: list[Any], more: int) -> None:
+    def depth(one: Any) -> int:
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        return isinstance(one, dict | list) + max(map(depth, inner), default=0)
+
+    for _ in range(more):
+        value = [value, "]"]
+    text = json.dumps(value)
+    if depth(value) <= 32:
+        assert read_json(text) == value
+    else:
+        with pytest.raises(ValueError, match="more than 32"):
+            read_json(text)
 
 
 @pytest.mark.parametrize("value", ["NaN", "sNaN", "Infinity", "-Infinity", "1E+50", "1E-50"])

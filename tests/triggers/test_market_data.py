@@ -6,9 +6,9 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,14 +28,6 @@ from tests.support.streams import ASKS, BIDS, LIMIT, stream_threads, until
 
 EXECUTIONS = "executions_cash_btcjpy"
 PRODUCT = "product_cash_btcjpy_5"
-
-
-@pytest.fixture
-def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
-    """A silent market that ``quoine_default`` connects to."""
-    with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
-        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
-        yield sandbox
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
@@ -243,6 +235,45 @@ async def test_snapshots_come_by_time_in_a_quiet_market_and_grow_old(market: San
         assert snapshot["bids_age"] == max(0, age)
         assert (snapshot["stale"], snapshot["crossed"], snapshot["reconnects"]) == (False, False, 0)
     assert snapshots[-1]["asks_age"] > 0
+
+
+async def test_a_book_of_many_levels_is_whole(market: SandboxServer) -> None:
+    listening = Listening(make_trigger(interval=0.05))
+    await publish(market, BIDS, [[str(number), "1"] for number in range(1, 1001)])
+    await publish(market, ASKS, [["2000", "1"]])
+    snapshot = (await listening.next())["result"]
+    await listening.cancel()
+    assert (len(snapshot["bids"]), snapshot["best_bid"], snapshot["stale"]) == (1000, "1000", False)
+
+
+async def test_why_a_book_cannot_be_read_is_logged_once_and_such_snapshots_are_counted(
+    market: SandboxServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(times: int) -> bool:
+        words = "No snapshot of the order book of btcjpy while it cannot be read. The stream sent a price ladder"
+        return caplog.text.count(words) == times
+
+    listening = Listening(make_trigger(interval=0.05))
+    for number in (1, 2):
+        await publish(market, BIDS, [["NaN", "1"]])
+        await publish(market, ASKS, [])
+        await until(partial(told, number))
+        await asyncio.sleep(0.2)
+        await publish(market, BIDS, [["600", "1"]])
+        snapshot = await listening.next_with(best_bid="600")
+    await listening.cancel()
+    assert snapshot["unreadable"] >= 4
+    assert told(2)
+
+
+async def test_a_trigger_by_time_says_at_its_end_why_it_had_no_snapshot(market: SandboxServer) -> None:
+    began_at = datetime.now(UTC) + timedelta(seconds=1)
+    listening = Listening(make_trigger(count=2, duration=0.4, began_at=began_at.isoformat()))
+    await publish(market, BIDS, [["NaN", "1"]])
+    await publish(market, ASKS, [])
+    (event,) = await listening.rest()
+    assert event["status"] == "timeout"
+    assert "readable and without doubt until the end. The stream sent a price ladder" in event["message"]
 
 
 async def test_a_number_of_snapshots_in_a_time_ends_by_itself(market: SandboxServer) -> None:

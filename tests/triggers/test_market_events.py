@@ -18,7 +18,6 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market import market_feed
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
-from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.triggers import market_events
 from airflow_provider_quoine.triggers.events import Status, read_event
 from airflow_provider_quoine.triggers.market_events import (
@@ -31,14 +30,6 @@ from airflow_provider_quoine.triggers.market_events import (
 from tests.support.pairs import counted_pair_checks
 from tests.support.streams import ASKS, BIDS, control, our_records, stream_threads, until
 from tests.triggers.watchers import TRADES, book, prices, subscribed_to, trade, trades, watching
-
-
-@pytest.fixture
-def market(monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxServer]:
-    """Run a silent market that ``quoine_default`` connects to."""
-    with SandboxServer(SandboxSettings(market_rate=0)) as sandbox:
-        monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", sandbox.airflow_connection())
-        yield sandbox
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,11 +15,8 @@ from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number
 from airflow_provider_quoine.exchange.market.market_state import MarketData, MarketState, PriceSource
-from airflow_provider_quoine.exchange.market.messages import plain_json
+from airflow_provider_quoine.exchange.market.messages import PLAIN_NUMBER, plain_json
 from airflow_provider_quoine.exchange.market.pairs import Pair
-
-# The stream's decoder accepts every number of this form, so each can be compared with what comes.
-_PLAIN = re.compile(r"[0-9]{1,40}(\.[0-9]{1,30})?")
 
 
 class Direction(StrEnum):
@@ -253,7 +249,7 @@ def checked_seconds(name: str, value: Any, *, least: float) -> float:
 
 def _checked_number(name: str, value: Any) -> Decimal:
     """Return the number above zero that a text of plain digits says."""
-    if not isinstance(value, str) or not _PLAIN.fullmatch(value) or not Decimal(value):
+    if not isinstance(value, str) or not PLAIN_NUMBER.fullmatch(value) or not Decimal(value):
         raise QuoineInputError(
             f"{name} is {value!r:.60}: give a number above zero as text in plain digits, such as '600.5', with at most "
             f"{DIGITS} digits before the point and 30 after it. A float is not accepted, because it is not exact."

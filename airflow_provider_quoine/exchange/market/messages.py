@@ -16,6 +16,8 @@ from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number, re
 # The form of numbers in JSON. Decimal alone would also accept "NaN", " 1_0 " and digits of other scripts.
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
+PLAIN_NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,30})?")
+"""A number as nearly every message has it. Each is accepted, and needs no further check."""
 _FINEST = Decimal("1e-30")
 """Smallest step of an accepted number, so that the middle of two such numbers can be written out."""
 EXACT = Context(prec=4 * DIGITS)
@@ -172,6 +174,8 @@ def _product(ticker: Any) -> Product:
 
 def _number(value: Any) -> Decimal:
     """Return a price, a quantity or a time: exact, finite, of bounded length and not negative."""
+    if isinstance(value, str) and PLAIN_NUMBER.fullmatch(value):
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise TypeError(f"{value!r:.40} is no number")
     if isinstance(value, str) and not _NUMBER.fullmatch(value):

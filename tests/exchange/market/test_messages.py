@@ -31,6 +31,11 @@ def test_an_empty_side_is_no_error() -> None:
     assert decode_price_ladder("[]") == ()
 
 
+def test_a_book_of_100_000_levels_is_read() -> None:
+    rows = [[f"{600 + row / 100:.2f}", "0.1"] for row in range(100_000)]
+    assert decode_price_ladder(json.dumps(rows))[-1] == PriceLevel(Decimal("1599.99"), Decimal("0.1"))
+
+
 MONEY = st.decimals(min_value=0, max_value=10**12, places=12)
 
 

@@ -91,7 +91,7 @@ SHAPES = {
     "byte order mark": (422, JSON, b'\xef\xbb\xbf{"message": "marked"}', "marked"),
     "not text at all": (422, "Content-Type: image/png", b"\x89PNG\x00\x01", "\x89PNG".replace("\x89", "")),
     "control characters": (422, TEXT, b"one\x1b[31m\r\ntwo\x00", "one[31mtwo"),
-    "nested beyond reason": (422, JSON, b"[" * 300, "[" * 300),
+    "nested too deep": (422, JSON, b"[" * 300, "[" * 300),
     "a number beyond reason": (422, JSON, b'{"message": 1e999999999}', '{"message": 1e999999999}'),
 }
 
