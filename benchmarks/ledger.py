@@ -66,6 +66,8 @@ PAYMENT = Order(
     amount=Decimal("0.001"),
 )
 
+ATTEMPT = "0" * 32
+
 Open = Callable[[], Engine]
 
 
@@ -96,7 +98,7 @@ def withdraw(open_engine: Open, prefix: str, run: int) -> Figures:
             in_flight=timedelta(minutes=2),
             allow=lambda at: POLICY.allow(wanted, at),
         )
-        ledger.finish(order, attempt="a", step=Step.SENT, exchange_id="20")
+        assert ledger.finish(order, attempt="a", step=Step.SENT, exchange_id=f"{abs(hash(prefix))}{run}{number:04}")
         whole.append(time.perf_counter() - began)
     return {"ledger, ms": 1e3 * statistics.median(whole), "of that opening it, ms": 1e3 * statistics.median(opened)}
 
@@ -147,12 +149,14 @@ def fill(open_engine: Open, payments: int) -> Figures:
     for start in range(0, payments, 1000):
         rows, events = [], []
         for each in range(start, min(start + 1000, payments)):
-            reference = f"invoice-{each}"
+            order = replace(PAYMENT, reference=f"invoice-{each}")
             now = (end - YEAR * (payments - each) / payments).isoformat(timespec="microseconds")
-            rows.append(_row(reference, now))
-            for step in (Step.PREPARED, Step.SENDING, Step.SENT):
+            rows.append(_row(order, now, exchange_id=str(1_000_000 + each)))
+            sent = {"exchange_id": rows[-1]["exchange_id"], "state": "", "reason": ""}
+            sending = {"policy": POLICY.fingerprint, "attempt": ATTEMPT, "in_doubt_until": now}
+            for step, data in ((Step.PREPARED, order.details), (Step.SENDING, sending), (Step.SENT, sent)):
                 number += 1
-                event = _event(number, reference, step, now, before)
+                event = _event(number, order.reference, step, now, before, data)
                 before = event["hash"]
                 events.append(event)
         with engine.begin() as connection:
@@ -162,14 +166,14 @@ def fill(open_engine: Open, payments: int) -> Figures:
     return {f"{payments} payments, MB": size(engine) / 1e6}
 
 
-def _row(reference: str, now: str) -> dict[str, Any]:
+def _row(order: Order, now: str, *, exchange_id: str) -> dict[str, Any]:
     times = {"reserved_at": now, "created_at": now, "changed_at": now, "in_doubt_until": None}
-    fixed = {"exchange": PAYMENT.exchange, "kind": str(PAYMENT.kind), "account": PAYMENT.account, "address": ADDRESS}
-    sent = {"step": str(Step.SENT), "owner": "0" * 32, "exchange_id": "1234567", "policy": POLICY.fingerprint}
+    fixed = {"exchange": order.exchange, "kind": str(order.kind), "account": order.account, "address": order.address}
+    sent = {"step": str(Step.SENT), "owner": ATTEMPT, "exchange_id": exchange_id, "policy": POLICY.fingerprint}
     return {
-        "reference": reference,
-        "user_id": "26",
-        "satoshis": PAYMENT.satoshis,
+        "reference": order.reference,
+        "user_id": order.user_id,
+        "satoshis": order.satoshis,
         "reason": "",
         "task": "a_dag.a_task",
         **times,
@@ -178,7 +182,7 @@ def _row(reference: str, now: str) -> dict[str, Any]:
     }
 
 
-def _event(number: int, reference: str, step: Step, now: str, before: str) -> dict[str, Any]:
+def _event(number: int, reference: str, step: Step, now: str, before: str, data: dict[str, str]) -> dict[str, Any]:
     event = {
         "number": number,
         "at": now,
@@ -187,7 +191,7 @@ def _event(number: int, reference: str, step: Step, now: str, before: str) -> di
         "reference": reference,
         "event": str(step),
         "actor": "a_dag.a_task",
-        "data": json.dumps({"policy": POLICY.fingerprint, "attempt": "0" * 32}),
+        "data": json.dumps(data, sort_keys=True),
         "hash_before": before,
     }
     return {**event, "hash": hash_of(event)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: By the version that it upgrades: the statements that make the next one, in both databases.
 UPGRADES: dict[int, tuple[str, ...]] = {
@@ -18,6 +18,7 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         ),
         "UPDATE quoine_payments SET reserved_at = NULL WHERE step IN ('prepared', 'refused')",
     ),
+    2: ("CREATE INDEX ix_quoine_payments_exchange_id ON quoine_payments (exchange_id)",),
 }
 
 metadata = MetaData()
@@ -48,7 +49,7 @@ PAYMENTS = Table(
     Column("user_id", Text, nullable=False),
     Column("address", Text, nullable=False),
     Column("satoshis", BigInteger, nullable=False),
-    Column("exchange_id", Text),
+    Column("exchange_id", Text, index=True),
     Column("reserved_at", String(32)),
     Column("in_doubt_until", String(32)),
     Column("policy", String(64)),

@@ -75,6 +75,8 @@ def test_it_then_has_the_columns_of_a_new_one(old: str) -> None:
     upgraded = columns(old)
     assert upgraded.keys() == {column.name for column in PAYMENTS.columns}
     assert all(upgraded[column.name][1] == column.nullable for column in PAYMENTS.columns)
+    indexes = {index["name"] for index in inspect(open_engine(old)).get_indexes(PAYMENTS.name)}
+    assert indexes == {index.name for index in PAYMENTS.indexes}
 
 
 def test_of_many_that_open_it_at_once_one_upgrades_it(old: str, processes: Processes) -> None:
