@@ -139,6 +139,7 @@ def test_who_alone_asks_has_all_there_is_though_others_have_asked_lately() -> No
     assert len(alone.waits) == 294
 
 
+@pytest.mark.long
 def test_polling_takes_its_slots_at_an_even_pace_without_a_burst_at_start() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
     exchange.run(callers(*[POLLING] * 50), until=1300.0)
@@ -153,6 +154,7 @@ def test_others_than_polling_may_use_an_empty_window_at_once_but_for_the_room_of
     assert len(exchange.taken) == 300
 
 
+@pytest.mark.long
 def test_who_is_urgent_waits_for_one_slot_while_polling_saturates() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
     everybody = callers(*[POLLING] * 20)
@@ -182,6 +184,7 @@ def test_polling_never_starves() -> None:
     assert later.count(URGENT) / len(later) >= 0.75
 
 
+@pytest.mark.long
 def test_polling_does_not_starve_where_all_slots_of_a_window_become_free_at_once() -> None:
     exchange = Exchange(Rules(limit=300, window=300))
     polling = callers(POLLING)

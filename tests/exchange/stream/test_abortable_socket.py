@@ -86,6 +86,7 @@ async def test_a_ca_file_that_cannot_be_used_is_an_error_at_once(tmp_path: Path,
     await until(lambda: stream_threads() == [])
 
 
+@pytest.mark.long
 def test_a_thread_may_write_while_another_reads_over_tls(tls: ssl.SSLContext, certificate: Path) -> None:
     amount = 200_000_000
     near, far = socket.socketpair()
