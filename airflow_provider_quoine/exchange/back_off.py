@@ -9,7 +9,7 @@ def back_off(failures: int, *, first: float, longest: float) -> float:
     """
     Return the seconds to wait before the next try: doubled each time, capped, with jitter.
 
-    :param failures: how many tries in a row failed, at least 1.
+    :param failures: how many tries in a row failed; after none, half of the first wait is enough.
     :param first: seconds; the first wait is between this and twice this.
     :param longest: seconds; no wait is longer.
     """

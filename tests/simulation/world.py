@@ -36,6 +36,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self._seed = seed
         self.loop = _VirtualLoop(self)
         self.clock = Clock(monotonic=self.loop.time, wall=self._wall)
         self.thread_seconds: Callable[[], float] = lambda: 0.0
@@ -53,6 +54,8 @@ class World:
         :raises AssertionError: if tasks are left over.
         :raises RuntimeError: if the coroutine waits for something that will never happen, or turns in a circle.
         """
+        # The code in it may ask the random of all.
+        random.seed(self._seed)
         try:
             result = self.loop.run_until_complete(main)
             left = asyncio.all_tasks(self.loop)
@@ -74,7 +77,11 @@ class World:
 
     def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Have another thread, or the network, do something after some seconds, whatever the event loop does then."""
-        heapq.heappush(self._threads, (self._now + seconds, next(self._numbers), call))
+        self.at(self._now + seconds, call)
+
+    def at(self, moment: float, call: Callable[[], object]) -> None:
+        """Have it done at a moment; what is to be done at one moment is done in the order in which it was asked for."""
+        heapq.heappush(self._threads, (moment, next(self._numbers), call))
 
     def pass_time(self, until: float) -> None:
         """Have the other threads do what they do until a moment, and make it that moment."""

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from math import inf
 
 from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap
@@ -26,16 +27,18 @@ class Missed(StrEnum):
 class _Gap:
     reason: str
     since: Moment
-    ended: float | None = None
+    ended: float = inf
+    """Infinite while it is open."""
 
     def seconds(self, now: float) -> float:
-        return (now if self.ended is None else self.ended) - self.since.monotonic
+        return min(self.ended, now) - self.since.monotonic
 
     def stated(self) -> StreamGap:
-        since, until = datetime.fromtimestamp(self.since.wall, UTC), None
-        if self.ended is not None:
-            # One more: a time that holds a single message must not be empty.
-            until = since + timedelta(seconds=self.seconds(0.0), microseconds=1)
+        since = datetime.fromtimestamp(self.since.wall, UTC)
+        if self.ended == inf:
+            return StreamGap(since, None, self.reason, self.since.monotonic, None)
+        # One microsecond more: a time that holds a single message must not be empty.
+        until = since + timedelta(seconds=self.seconds(self.ended), microseconds=1)
         return StreamGap(since, until, self.reason, self.since.monotonic, self.ended)
 
 
@@ -70,10 +73,11 @@ class GapBook:
         with self._lock:
             self.missed[why] += 1
             gap = self._missing.get(why)
-            if gap is None or at.monotonic - (gap.ended or 0.0) > _ONE_GAP:
-                gap = self._missing[why] = _Gap(why, at)
+            # A message in a queue is found unreadable later than one that came after it: a gap grows forwards only.
+            if gap is None or not gap.since.monotonic <= at.monotonic <= gap.ended + _ONE_GAP:
+                gap = self._missing[why] = _Gap(str(why), at, at.monotonic)
                 self._gaps.append(gap)
-            gap.ended = at.monotonic
+            gap.ended = max(gap.ended, at.monotonic)
 
     @property
     def stated(self) -> tuple[StreamGap, ...]:

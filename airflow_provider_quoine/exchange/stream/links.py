@@ -1,47 +1,16 @@
-"""What the supervisor asks of a network, and a connection tells it."""
+"""What the supervisor asks of a network: the real one is in ``network.py``, a simulation has its own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 from airflow_provider_quoine.exchange.stream.events import Moment
 
 
-class ConnectionEnd(NamedTuple):
-    """
-    How a connection, or the attempt at one, ended.
-
-    :param code: WebSocket close code or Pusher error code; None where the socket just broke.
-    :param reason: the server's words or the system's; they may contain the application key.
-    """
-
-    code: int | None
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Handlers:
-    """
-    What a connection calls, on a thread of its own. A moment is that of the message's last byte.
-
-    :param take: is offered a message before it is decoded; returns whether it took it.
-    :param on_event: gets every other message but pings, which the connection answers: message, event's name, data,
-        channel (None for the connection's own events).
-    :param on_unreadable: is called for a message that is not Pusher's.
-    :param on_end: is called once, last.
-    """
-
-    take: Callable[[bytes, Moment], bool]
-    on_event: Callable[[bytes, str, Any, str | None, Moment], None]
-    on_unreadable: Callable[[Moment], None]
-    on_end: Callable[[ConnectionEnd], None]
-
-
 class Link(Protocol):
-    """One attempt at a connection, used once. Its methods are called on the event loop and do not block it."""
+    """One attempt at a connection, used once. Its methods do not block."""
 
     @property
     def heard(self) -> Moment:
@@ -64,8 +33,16 @@ class Network(Protocol):
         :raises QuoineStreamError: by the future, if ``ca_path`` cannot be read.
         """
 
-    def connect(self, handlers: Handlers) -> Link:
-        """Begin to make a connection."""
+    def connect(
+        self, *, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
+    ) -> Link:
+        """
+        Begin to make a connection. It calls both handlers on a thread of its own.
+
+        :param on_message: with each message and the moment of its last byte.
+        :param on_end: once, last, with the close code (None where the socket just broke) and the server's or the
+            system's words, which may contain the application key.
+        """
 
     def close(self) -> None:
         """Clean up, after the last connection has ended."""

@@ -14,6 +14,10 @@ GREETING = "pusher:connection_established"
 SUBSCRIBED = "pusher_internal:subscription_succeeded"
 NOT_SUBSCRIBED = ("pusher:subscription_error", "pusher_internal:subscription_error")
 ERROR = "pusher:error"
+PING = "pusher:ping"
+
+_LONGEST_REASON = 200
+"""Characters kept of a reason that a server gives."""
 
 
 def read_message(payload: bytes) -> tuple[str, Any, str | None] | None:
@@ -36,6 +40,17 @@ def object_of(data: Any) -> dict[str, Any]:
     with contextlib.suppress(ValueError, RecursionError):
         data = json.loads(data) if isinstance(data, str) else data
     return data if isinstance(data, dict) else {}
+
+
+def redacted(reason: str, key: str) -> str:
+    """Return a server's words without the application key, which some quote, and not too many of them."""
+    return reason.replace(key, "***")[:_LONGEST_REASON]
+
+
+def reason_in(data: Any, key: str) -> str:
+    """Return the words of an error's data, without the application key."""
+    said = object_of(data)
+    return redacted(str(said.get("message") or said.get("error") or data or "no reason given"), key)
 
 
 def code_of(data: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.links import Handlers, Link
+    from airflow_provider_quoine.exchange.stream.events import Moment
+    from airflow_provider_quoine.exchange.stream.links import Link
 
 
 class PysherNetwork:
@@ -40,8 +42,10 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, handlers: Handlers) -> Link:
-        transport = self._new_transport(handlers)
+    def connect(
+        self, *, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
+    ) -> Link:
+        transport = self._new_transport(on_message=on_message, on_end=on_end)
         transport.connect()
         return transport
 

@@ -35,11 +35,11 @@ class FrameReceiver:
     """
     Stands in for the ``frame_buffer`` of a ``websocket.WebSocket``.
 
-    Each message in a single text frame is offered to a handler first. websocket-client gets every other frame as usual:
-    control frames, fragments, and messages that the handler did not take.
+    A handler takes each message in a single text frame. websocket-client gets every other frame as usual: control
+    frames and fragments.
 
     :param receive: blocks until it has read at least one byte, and at most as many as asked for.
-    :param take: is offered a message and the moment of its last byte; returns whether it took it.
+    :param take: is called with a message and the moment of its last byte.
     :param most: bytes of a frame, and of a message in several.
     """
 
@@ -47,7 +47,7 @@ class FrameReceiver:
         self,
         *,
         receive: Callable[[int], bytes],
-        take: Callable[[bytes, Moment], bool],
+        take: Callable[[bytes, Moment], None],
         most: int,
         clock: Clock,
     ) -> None:
@@ -64,7 +64,7 @@ class FrameReceiver:
 
     def recv_frame(self) -> ABNF:
         """
-        Return the next frame that the handler did not take.
+        Return the next frame that is no whole text.
 
         :raises MessageTooLargeError: nothing of that frame is read.
         """
@@ -72,8 +72,8 @@ class FrameReceiver:
             first, mask, payload = self._next()
             if first == _WHOLE_TEXT and not self._in_fragments:
                 self.heard = self._received
-                if self._take(payload, self._received):
-                    continue
+                self._take(payload, self._received)
+                continue
             self._note_fragment(first >> 7, first & 0x0F, len(payload))
             frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, mask, payload)
             frame.validate(skip_utf8_validation=True)

@@ -7,23 +7,25 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
-from airflow_provider_quoine.exchange.stream.links import ConnectionEnd, Handlers
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
     INTERNAL,
     NOT_SUBSCRIBED,
+    PING,
     SUBSCRIBED,
     ConnectionLostError,
     Reaction,
     code_of,
     object_of,
     reaction_to,
+    read_message,
+    reason_in,
+    redacted,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +41,7 @@ log = logging.getLogger(__name__)
 LEAST_ACTIVITY_TIMEOUT = 1.0
 """Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
 
-_LONGEST_REASON = 200
-"""Characters kept of a reason that a server gives."""
-
-_Signal = tuple[str, Any, "str | None"] | ConnectionEnd | None
+_Signal = tuple[str, Any, "str | None"] | ConnectionLostError | None
 """
 Event, data and channel of one of the protocol's own events; how the connection ended; or None, when something may be
 due earlier now.
@@ -79,20 +78,24 @@ class _Session:
         def tell(signal: _Signal) -> None:
             loop.call_soon_threadsafe(self.signals.put_nowait, signal)
 
-        def on_event(payload: bytes, event: str, data: Any, channel: str | None, at: Moment) -> None:
+        def on_message(payload: bytes, at: Moment) -> None:
+            if inboxes.take_by_prefix(payload, at, connection):
+                return
+            message = read_message(payload)
+            if message is None:
+                inboxes.take_unreadable(at)
+                return
+            event, _, channel = message
             if channel is None or event.startswith(INTERNAL):
-                tell((event, data, channel))
+                tell(message)
             else:
                 inboxes.take(payload, event, channel, at, connection)
 
-        self.link = network.connect(
-            Handlers(
-                take=partial(inboxes.take_by_prefix, connection=connection),
-                on_event=on_event,
-                on_unreadable=inboxes.take_unreadable,
-                on_end=tell,
-            )
-        )
+        def on_end(code: int | None, reason: str) -> None:
+            # Pusher's own "App key ... not in this cluster" quotes the key.
+            tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
+
+        self.link = network.connect(on_message=on_message, on_end=on_end)
 
 
 class PusherSupervisor:
@@ -213,17 +216,19 @@ class PusherSupervisor:
         """
         if signal is None:
             return
-        if isinstance(signal, ConnectionEnd):
-            raise ConnectionLostError(self._redact(signal.reason), code=signal.code)
+        if isinstance(signal, ConnectionLostError):
+            raise signal
         event, data, channel = signal
         if event == GREETING and session.established_at is None:
             self._establish(session, object_of(data).get("activity_timeout"))
+        elif event == PING:
+            session.link.send("pusher:pong", {})
         elif event == SUBSCRIBED and channel:
             self._subscriptions.confirm(channel)
         elif event in NOT_SUBSCRIBED and channel:
-            self._subscriptions.refuse(channel, self._reason_in(data))
+            self._subscriptions.refuse(channel, reason_in(data, self.endpoint.key))
         elif event in (ERROR, *NOT_SUBSCRIBED):
-            reason, code = self._reason_in(data), code_of(data)
+            reason, code = reason_in(data, self.endpoint.key), code_of(data)
             if reaction_to(code) is not Reaction.CARRY_ON:
                 raise ConnectionLostError(reason, code=code)
             log.info("The stream's server complains: %s", reason)
@@ -273,17 +278,10 @@ class PusherSupervisor:
             self._on_refusal(refusal)
             raise refusal
         steady = session.established_at is not None and self._now() - session.established_at >= timing.steady
-        if steady or self._subscriptions.proven(session.id):
+        if steady and reaction is Reaction.AT_ONCE:
             self._failures = 0
-            if steady and reaction is Reaction.AT_ONCE:
-                return 0.0
-        self._failures += 1
+            return 0.0
+        proven = steady or self._subscriptions.proven(session.id)
+        # A server that asks for a wait gets the whole first one.
+        self._failures = int(reaction is Reaction.BACK_OFF) if proven else self._failures + 1
         return back_off(self._failures, first=timing.first_wait, longest=timing.longest_wait)
-
-    def _reason_in(self, data: Any) -> str:
-        said = object_of(data)
-        return self._redact(str(said.get("message") or said.get("error") or data or "no reason given"))
-
-    def _redact(self, reason: str) -> str:
-        # Pusher's own "App key ... not in this cluster" quotes the key.
-        return reason.replace(self.endpoint.key, "***")[:_LONGEST_REASON]

@@ -25,8 +25,6 @@ from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
 from airflow_provider_quoine.exchange.stream.events import Moment
-from airflow_provider_quoine.exchange.stream.links import ConnectionEnd, Handlers
-from airflow_provider_quoine.exchange.stream.messages import read_message
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
 if TYPE_CHECKING:
@@ -61,9 +59,17 @@ class _App(websocket.WebSocketApp):
 
 
 class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
-    def __init__(self, url: str, *, endpoint: PusherEndpoint, raw_socket: AbortableSocket, handlers: Handlers) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        endpoint: PusherEndpoint,
+        raw_socket: AbortableSocket,
+        on_message: Callable[[bytes, Moment], None],
+        on_end: Callable[[int | None, str], None],
+    ) -> None:
         super().__init__(
-            handlers.on_event,
+            on_message,
             url,
             log_level=logging.WARNING,
             socket_kwargs={
@@ -77,11 +83,11 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         )
         self.name = "quoine-stream"
         self._raw_socket = raw_socket
-        self._handlers = handlers
+        self._on_end = on_end
         self._code: int | None = None
         self._reason = ""
         self.receiver = FrameReceiver(
-            receive=self._receive, take=handlers.take, most=endpoint.max_message, clock=endpoint.clock
+            receive=self._receive, take=on_message, most=endpoint.max_message, clock=endpoint.clock
         )
 
     def run(self) -> None:
@@ -101,7 +107,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             self._raw_socket.close()
             # RuntimeError: the loop is closed, so there is nobody to tell.
             with contextlib.suppress(RuntimeError):
-                self._handlers.on_end(ConnectionEnd(self._code, self._reason or "the connection ended without a word"))
+                self._on_end(self._code, self._reason or "the connection ended without a word")
 
     def _on_open(self, *args: Any) -> None:
         """Send no ping: a server that refuses at once would reset the connection, and its close code would be lost."""
@@ -117,13 +123,8 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
                 return self._read_bytes(count)
 
     def _on_message(self, *args: Any) -> None:
-        message = read_message(args[-1])
-        if message is None:
-            self._handlers.on_unreadable(self.receiver.heard)
-        elif message[0] == "pusher:ping":
-            self.send_event("pusher:pong", {})
-        else:
-            self.event_handler(args[-1], *message, self.receiver.heard)
+        """Take a message that came in fragments; the receiver has taken the others."""
+        self.event_handler(args[-1], self.receiver.heard)
 
     def _on_error(self, *args: Any) -> None:
         error = args[-1]
@@ -176,7 +177,7 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param handlers: called on the connection's thread.
+    :param on_message: as :meth:`.links.Network.connect` has it, like ``on_end``.
     :param worker: the thread that sends, which may block while the network takes nothing.
     """
 
@@ -186,8 +187,9 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
     def __init__(
         self,
         endpoint: PusherEndpoint,
-        handlers: Handlers,
         *,
+        on_message: Callable[[bytes, Moment], None],
+        on_end: Callable[[int | None, str], None],
         worker: ThreadPoolExecutor,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -201,7 +203,9 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
         )
         self._timing, self._now, self._worker = endpoint.timing, endpoint.clock.monotonic, worker
         raw_socket = AbortableSocket(host=host, port=port, tls=tls)
-        self.connection = _Connection(self.url, endpoint=endpoint, raw_socket=raw_socket, handlers=handlers)
+        self.connection = _Connection(
+            self.url, endpoint=endpoint, raw_socket=raw_socket, on_message=on_message, on_end=on_end
+        )
 
     @property
     def heard(self) -> Moment:

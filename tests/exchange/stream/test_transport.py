@@ -47,7 +47,6 @@ import websocket
 from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError, QuoineSubscriptionRefusedError
-from airflow_provider_quoine.exchange.stream.links import Handlers
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 from tests.exchange.stream.pusher_servers import (
@@ -353,11 +352,11 @@ async def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
 
 def test_what_cannot_be_sent_is_no_error_and_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, tls=False)
-    handlers = Handlers(
-        take=lambda *_: True, on_event=lambda *_: None, on_unreadable=lambda _: None, on_end=lambda _: None
-    )
     with ThreadPoolExecutor() as worker:
-        PusherTransport(endpoint, handlers, worker=worker, tls=None).send("pusher:subscribe", {"channel": "updates"})
+        transport = PusherTransport(
+            endpoint, on_message=lambda *_: None, on_end=lambda *_: None, worker=worker, tls=None
+        )
+        transport.send("pusher:subscribe", {"channel": "updates"})
     assert caplog.records == []
 
 

@@ -1,0 +1,131 @@
+"""Frames of a WebSocket: what counts as a sign of life, and what is too large."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import Frame, Opcode
+
+from airflow_provider_quoine.exchange.clock import Clock
+from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver, MessageTooLargeError
+from tests.exchange.stream.pusher_servers import GREETING, Script, confirm, send_event, websocket_server
+from tests.support.streams import open_stream, until
+
+WHOLE = Frame(Opcode.TEXT, b"whole").serialize(mask=False)
+BEGUN = Frame(Opcode.TEXT, b"begun", fin=False).serialize(mask=False)
+ENDED = Frame(Opcode.CONT, b"ended").serialize(mask=False)
+PING = Frame(Opcode.PING, b"").serialize(mask=False)
+
+
+def receiver_of(*pieces: bytes, most: int = 1_000) -> FrameReceiver:
+    """A receiver of bytes of which each piece comes a second after the one before; its messages go nowhere."""
+    left, seconds = list(pieces), 0.0
+
+    def receive(count: int) -> bytes:
+        nonlocal seconds
+        seconds += 1
+        return left.pop(0)
+
+    clock = Clock(monotonic=lambda: seconds, wall=lambda: 100 + seconds)
+    return FrameReceiver(receive=receive, take=lambda *_: None, most=most, clock=clock)
+
+
+def read_all(receiver: FrameReceiver) -> None:
+    """Read until something is wrong."""
+    while True:
+        receiver.recv_frame()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "heard"),
+    [
+        ([WHOLE], 1),
+        ([WHOLE, WHOLE[:1]], 1),
+        ([WHOLE, *(WHOLE[at : at + 1] for at in range(len(WHOLE) - 1))], 1),
+        ([WHOLE, *(WHOLE[at : at + 1] for at in range(len(WHOLE)))], 1 + len(WHOLE)),
+        ([WHOLE + WHOLE[:3], WHOLE[3:]], 2),
+        ([WHOLE, BEGUN], 1),
+        ([WHOLE, BEGUN, PING], 1),
+        ([WHOLE, BEGUN, PING, ENDED], 4),
+        ([WHOLE, PING], 2),
+    ],
+)
+def test_the_last_byte_of_a_whole_message_is_the_last_sign_of_life(pieces: list[bytes], heard: int) -> None:
+    receiver = receiver_of(*pieces)
+    with pytest.raises(IndexError):
+        read_all(receiver)
+    assert receiver.heard == (100 + heard, heard)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"\x81\x7f" + (2**40).to_bytes(8)],
+        [b"\x81\x7e" + (1_001).to_bytes(2)],
+        [b"\x82\x7e" + (1_001).to_bytes(2)],
+        [Frame(Opcode.TEXT, b"1" * 600, fin=False).serialize(mask=False), b"\x80\x7e" + (401).to_bytes(2)],
+        [BEGUN, *[Frame(Opcode.CONT, b"", fin=False).serialize(mask=False)] * 10],
+    ],
+    ids=["2^40", "one more", "binary", "fragments", "empty fragments"],
+)
+def test_what_is_too_large_is_refused_by_its_header_and_costs_no_memory(pieces: list[bytes]) -> None:
+    receiver = receiver_of(*pieces)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MessageTooLargeError, match="the largest that is taken has 1000"):
+            read_all(receiver)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_just_small_enough_is_read() -> None:
+    receiver = receiver_of(Frame(Opcode.BINARY, b"1" * 1_000).serialize(mask=False))
+    assert len(receiver.recv_frame().data) == 1_000
+
+
+def then(send: Callable[[ServerConnection], object]) -> Script:
+    """A server that confirms the channel ``updates`` and sends one event, then what is said."""
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await connection.recv()
+        await confirm(connection, "updates")
+        await send_event(connection, "updates", "1")
+        send(connection)
+        await connection.wait_closed()
+
+    return script
+
+
+async def test_a_message_above_the_bound_ends_the_connection_with_a_clear_reason() -> None:
+    server = then(lambda connection: connection.transport.write(b"\x81\x7f" + (2**40).to_bytes(8)))
+    async with websocket_server(server) as endpoint, open_stream(endpoint) as stream:
+        await until(lambda: stream.connections >= 2)
+        assert stream.gaps[0].reason == (
+            "the server sent a message of 1099511627776 bytes, and the largest that is taken has 1048576"
+        )
+
+
+async def test_a_byte_now_and_then_inside_a_message_is_no_life() -> None:
+    async def drip(connection: ServerConnection) -> None:
+        connection.transport.write(b"\x81\x7e" + (1_000).to_bytes(2))
+        for _ in range(1_000):
+            await asyncio.sleep(0.02)
+            connection.transport.write(b" ")
+
+    dripping: list[asyncio.Task[None]] = []
+    server = then(lambda connection: dripping.append(asyncio.create_task(drip(connection))))
+    async with websocket_server(server) as endpoint:
+        async with open_stream(endpoint, activity_timeout=0.2, pong_timeout=0.2, close_timeout=0.1) as stream:
+            await until(lambda: stream.gaps and stream.gaps[0].ended)
+            (gap,) = stream.gaps
+            assert "ping was not answered" in gap.reason
+            assert gap.ended is not None
+            assert gap.ended - gap.began >= 0.4
+        for task in dripping:
+            task.cancel()
