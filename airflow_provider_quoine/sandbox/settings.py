@@ -60,7 +60,7 @@ class SandboxSettings:
     :param replay: raw captures (JSON Lines, compressed if the name ends in ``.gz``), replayed in place of the market
     :param replay_speed: 2 replays twice as fast as received
     :param replay_delay: seconds from the first subscription to a captured channel to the start of the replay
-    :param activity_timeout: seconds of silence after which a client has to ping (Pusher protocol 7)
+    :param activity_timeout: seconds of silence after which a client has to ping, and is sent a ping (Pusher protocol 7)
     :param pong_timeout: further seconds before the connection is closed with 4201
     :param withdrawal_amounts: whether a withdrawal's amount is a JSON number or string (facts, Withdrawals)
     :param market_amounts: the same for executions and products (facts, Streams)

@@ -101,7 +101,7 @@ class Channel:
         self.queues: tuple[MessageQueue, ...] = ()
         self.wanted = False
         """Whether a listener waits for the next message."""
-        self._decoded: dict[str, tuple[RawMessage, StreamEvent | None]] = {}
+        self.decoded: dict[str, tuple[RawMessage, StreamEvent | None]] = {}
         self._warned = False
 
     def newest_event(self, event: str | None) -> StreamEvent | None:
@@ -113,13 +113,13 @@ class Channel:
         newest = self.last if event is None else self.newest.get(event)
         if newest is None:
             return None
-        decoded, found = self._decoded.get(newest.event, (None, None))
+        decoded, found = self.decoded.get(newest.event, (None, None))
         if newest is not decoded:
             known = newest.decode()
             if known is None:
                 self.note_unreadable(newest.at, *(each for each in self.listeners if each.queue is None))
-            self._decoded[newest.event] = newest, known or found
-        return self._decoded[newest.event][1]
+            self.decoded[newest.event] = newest, known or found
+        return self.decoded[newest.event][1]
 
     def note_unreadable(self, at: Moment, *listeners: Listener) -> None:
         """Doubt all its events until now, and have listeners count a message that could not be read; on any thread."""

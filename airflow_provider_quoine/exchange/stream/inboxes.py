@@ -83,7 +83,9 @@ class Inboxes:
     def _put(self, message: RawMessage) -> None:
         channel = message.channel
         if message.event not in channel.newest and len(channel.newest) >= _MOST_EVENTS:
-            del channel.newest[next(iter(channel.newest))]
+            forgotten = next(iter(channel.newest))
+            del channel.newest[forgotten]
+            channel.decoded.pop(forgotten, None)
         channel.newest[message.event] = channel.last = message
         for queue in channel.queues:
             queue.put(message)

@@ -82,15 +82,20 @@ class PusherConnection:
             pass  # the reader gets it as well, and ends the connection
 
     async def _read(self) -> None:
-        settings = self._hub.settings
-        timeout = settings.activity_timeout + settings.pong_timeout
+        settings, pinged = self._hub.settings, False
         while True:
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(settings.pong_timeout if pinged else settings.activity_timeout):
                     message = await self._websocket.receive()
             except TimeoutError:
-                self._error("Pong reply not received in time", 4201)
+                # A client that hears events has no reason to ping: only one that was asked owes an answer.
+                if pinged:
+                    self._error("Pong reply not received in time", 4201)
+                else:
+                    self.send(frame("pusher:ping", "{}"))
+                pinged = not pinged
                 continue
+            pinged = False
             if message["type"] == "websocket.disconnect":
                 return
             self._handle(message.get("text"))

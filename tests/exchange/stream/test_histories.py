@@ -96,8 +96,8 @@ def keep_one_newest_of_a_channel(patch: pytest.MonkeyPatch) -> None:
     def newest_event(self: Channel, event: str | None) -> StreamEvent | None:
         found = self.last.decode() if self.last else None
         if found is not None and found.event == event:
-            self._decoded[str(event)] = self.last, found  # type: ignore[assignment]  # it is not None
-        return self._decoded.get(str(event), (None, None))[1]
+            self.decoded[str(event)] = self.last, found  # type: ignore[assignment]  # it is not None
+        return self.decoded.get(str(event), (None, None))[1]
 
     patch.setattr(Channel, "newest_event", newest_event)
 

@@ -119,6 +119,63 @@ async def test_a_broken_frame_leaves_the_event_before_it() -> None:
         go_on.set()
         await until(lambda: stream._listener.channels["updates"].count == 2)
         assert stream.newest("updates") is before
+        assert before is not None
+        assert (stream.is_current(before), stream.unreadable, len(stream.gaps)) == (False, 1, 1)
+        assert "could not be read" in stream.gaps[0].reason
+
+
+@pytest.mark.parametrize(
+    "frame", ["no JSON", b"\xff", '{"event": "updated", "channel": "updates", "data": {"a": 0.1}}']
+)
+async def test_what_cannot_be_read_makes_every_book_doubtful_until_a_newer_one_comes(frame: str | bytes) -> None:
+    async def send(connection: ServerConnection) -> None:
+        await send_event(connection, "updates", "good")
+        await connection.send(frame)
+        await go_on.wait()
+        await send_event(connection, "updates", "better")
+
+    go_on = asyncio.Event()
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint, queue_size=None) as newest,
+        open_stream(endpoint) as all_of_it,
+    ):
+        await until(lambda: newest.unreadable)
+        event = newest.newest("updates", "updated")
+        assert event is not None
+        assert (event.data, newest.is_current(event), all_of_it.unreadable) == ("good", False, 1)
+        go_on.set()
+        await until(lambda: (found := newest.newest("updates", "updated")) and newest.is_current(found))
+        assert await data_of(all_of_it, 2) == ["good", "better"]
+        assert [gap.reason for gap in newest.gaps] == [gap.reason for gap in all_of_it.gaps] != []
+
+
+async def test_an_event_of_another_name_hides_no_newer_one() -> None:
+    def of(event: str, data: str) -> str:
+        return json.dumps({"event": event, "channel": "updates", "data": data})
+
+    async def send(connection: ServerConnection) -> None:
+        for event, data in [("updated", "old"), ("other", "1"), ("updated", "new"), ("other", "2")]:
+            await connection.send(of(event, data))
+
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint, queue_size=None) as stream,
+    ):
+        await until(lambda: stream._listener.channels["updates"].count == 4)
+        newest = {event: stream.newest("updates", event) for event in ("updated", "other", None, "none")}
+        told = {name: event and event.data for name, event in newest.items()}
+        assert told == {"updated": "new", "other": "2", None: "2", "none": None}
+
+
+async def test_names_of_events_without_end_take_no_memory_without_end() -> None:
+    inboxes = Inboxes(asyncio.get_running_loop())
+    channel = inboxes.channels["updates"] = Channel("updates", 1.0)
+    for number in range(1_000):
+        inboxes.take(b"{}", str(number), "updates", Moment(0.0, 0.0), 1)
+        channel.newest_event(None)
+    assert len(channel.newest) <= 100
+    assert len(channel.decoded) <= 100
 
 
 async def test_messages_come_in_order_whatever_their_length_and_however_they_are_cut() -> None:

@@ -161,20 +161,27 @@ async def test_a_quiet_market_is_no_outage() -> None:
     with SandboxServer(SandboxSettings(market_rate=0, activity_timeout=1, pong_timeout=0.5)) as sandbox:
         async with open_stream(endpoint_of(sandbox), BIDS) as stream:
             await ready(stream)
-            # Longer than the server's patience: it lives on only because the stream pings in time.
+            # Longer than the server's patience: it lives on because the stream pings in time.
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(2.5):
                     await anext(stream)
             assert (stream.connections, stream.problem) == (1, None)
 
 
-async def test_a_slow_consumer_loses_the_oldest_and_is_told_how_many(quiet_sandbox: SandboxServer) -> None:
+async def test_a_slow_consumer_loses_the_oldest_and_is_told_how_many_and_when(quiet_sandbox: SandboxServer) -> None:
     async with open_stream(endpoint_of(quiet_sandbox), BIDS, queue_size=3) as stream:
         await ready(stream)
+        before = datetime.now(UTC)
         for number in range(10):
             await control(quiet_sandbox.control.publish, BIDS, "updated", str(number))
         await until(lambda: stream.dropped == 7)
-        assert [(await next_event(stream)).data for _ in range(3)] == ["7", "8", "9"]
+        kept = [await next_event(stream) for _ in range(3)]
+        assert [event.data for event in kept] == ["7", "8", "9"]
+        assert (stream.dropped, stream.confirmed) == (7, True), "an empty queue has dropped them all the same"
+        (gap,) = stream.gaps
+        assert "the queue was full" in gap.reason
+        assert gap.until is not None
+        assert before <= gap.since < gap.until <= kept[0].received_at
 
 
 async def test_a_server_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -102,6 +102,19 @@ def test_a_malformed_message_is_an_error_and_the_connection_stays(
         assert receive(client)["event"] == "pusher:pong"
 
 
+def test_a_client_that_hears_events_and_answers_pings_owes_nothing() -> None:
+    settings = SandboxSettings(market_rate=100, activity_timeout=1, pong_timeout=0.3)
+    with SandboxServer(settings) as sandbox, connect(sandbox) as client:
+        receive(client)
+        subscribe(client, BUY)
+        pings, until = 0, time.monotonic() + 4
+        while time.monotonic() < until:
+            if receive(client)["event"] == "pusher:ping":
+                pings += 1
+                send(client, "pusher:pong")
+        assert pings >= 2
+
+
 def test_a_client_that_stays_silent_is_closed_with_4201_and_one_that_pings_is_not() -> None:
     settings = SandboxSettings(market_rate=100, activity_timeout=1, pong_timeout=0.2)
     with SandboxServer(settings) as sandbox, connect(sandbox) as silent, connect(sandbox) as alive:
