@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_provider_quoine.exchange.stream.pusher import Moment, PusherEndpoint, StreamTiming
+from airflow_provider_quoine.exchange.stream.pusher import Handlers, Moment, PusherEndpoint, StreamTiming
 from tests.simulation.world import World
 
 UPDATED, OTHER = "updated", "other"
@@ -110,10 +110,8 @@ class _SimulatedNetwork:
     def prepare(self) -> asyncio.Future[None]:
         return self._server.world.loop.run_in_executor(None, lambda: None)
 
-    def connect(
-        self, *, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
-    ) -> SimulatedLink:
-        return SimulatedLink(self._server, on_message, on_end)
+    def connect(self, handlers: Handlers) -> SimulatedLink:
+        return SimulatedLink(self._server, handlers)
 
     def close(self) -> None:
         assert not self._server.links, "a thread is left behind"
@@ -124,8 +122,7 @@ class SimulatedLink:
     """One connection: both of its ends, and the cable between them."""
 
     server: SimulatedServer
-    on_message: Callable[[bytes, Moment], None]
-    on_end: Callable[[int | None, str], None]
+    handlers: Handlers
     subscribed: Counter[str] = field(default_factory=Counter)
     hole: bool = False
     """Whether everything that is sent disappears."""
@@ -202,13 +199,13 @@ class SimulatedLink:
         if not self._alive or self.hole:
             return
         self.heard = self._moment()
-        self.on_message(payload, self.heard)
+        self.handlers.on_message(payload, self.heard)
 
     def _end(self, code: int | None, reason: str) -> None:
         if self._alive:
             self._alive = False
             self.server.links.remove(self)
-            self.on_end(code, reason)
+            self.handlers.on_end(code, reason)
 
     def _moment(self) -> Moment:
         return Moment(self._world.clock.wall(), self._world.clock.monotonic())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +13,19 @@ class Moment(NamedTuple):
 
     wall: float
     monotonic: float
+
+
+class Handlers(NamedTuple):
+    """
+    What a connection calls, on a thread of its own.
+
+    :param on_message: with each message and the moment of its last byte.
+    :param on_end: once, last, with the close code (None where the socket just broke) and the server's or the system's
+        words, which may contain the application key.
+    """
+
+    on_message: Callable[[bytes, Moment], None]
+    on_end: Callable[[int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
-from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
 
 
 class Link(Protocol):
@@ -33,16 +32,8 @@ class Network(Protocol):
         :raises QuoineStreamError: by the future, if ``ca_path`` cannot be read.
         """
 
-    def connect(
-        self, *, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
-    ) -> Link:
-        """
-        Begin to make a connection. It calls both handlers on a thread of its own.
-
-        :param on_message: with each message and the moment of its last byte.
-        :param on_end: once, last, with the close code (None where the socket just broke) and the server's or the
-            system's words, which may contain the application key.
-        """
+    def connect(self, handlers: Handlers) -> Link:
+        """Begin to make a connection."""
 
     def close(self) -> None:
         """Clean up, after the last connection has ended."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
+    from airflow_provider_quoine.exchange.stream.events import Handlers
     from airflow_provider_quoine.exchange.stream.links import Link
 
 
@@ -42,10 +41,8 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(
-        self, *, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
-    ) -> Link:
-        transport = self._new_transport(on_message=on_message, on_end=on_end)
+    def connect(self, handlers: Handlers) -> Link:
+        transport = self._new_transport(handlers)
         transport.connect()
         return transport
 

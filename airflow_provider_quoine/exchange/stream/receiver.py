@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from websocket import ABNF
 
-from airflow_provider_quoine.exchange.clock import Clock
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import Moment
 
 _CHUNK = 65_536
@@ -20,15 +20,10 @@ _LEAST_FRAGMENT = 256
 
 
 class MessageTooLargeError(Exception):
-    """
-    The server sends more than is taken.
-
-    :ivar reason: why the connection ends, in words.
-    """
+    """The server sends more than is taken."""
 
     def __init__(self, size: int, most: int) -> None:
-        self.reason = f"the server sent a message of {size} bytes, and the largest that is taken has {most}"
-        super().__init__(self.reason)
+        super().__init__(f"the server sent a message of {size} bytes, and the largest that is taken has {most}")
 
 
 class FrameReceiver:
@@ -40,25 +35,22 @@ class FrameReceiver:
 
     :param receive: blocks until it has read at least one byte, and at most as many as asked for.
     :param take: is called with a message and the moment of its last byte.
-    :param most: bytes of a frame, and of a message in several.
+    :param endpoint: its bound on a message counts, and its clocks.
     """
 
     def __init__(
-        self,
-        *,
-        receive: Callable[[int], bytes],
-        take: Callable[[bytes, Moment], None],
-        most: int,
-        clock: Clock,
+        self, *, receive: Callable[[int], bytes], take: Callable[[bytes, Moment], None], endpoint: PusherEndpoint
     ) -> None:
         self._receive = receive
         self._take = take
-        self._most = most
-        self._clock = clock
+        self._most = endpoint.max_message
+        self._clock = clock = endpoint.clock
         self._data = b""
         self._at = 0
         self._received = self.heard = Moment(clock.wall(), clock.monotonic())
         """When the last bytes came; when the last ones of a whole message did. One that is under way is no message."""
+        self.closed_with: tuple[int | None, str] | None = None
+        """Code and words of the server's close frame."""
         self._in_fragments = 0
         """Bytes of the message whose fragments come, as they count; 0 between messages."""
 
@@ -77,6 +69,9 @@ class FrameReceiver:
             self._note_fragment(first >> 7, first & 0x0F, len(payload))
             frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, mask, payload)
             frame.validate(skip_utf8_validation=True)
+            if frame.opcode == ABNF.OPCODE_CLOSE:
+                code = int.from_bytes(payload[:2]) if len(payload) >= 2 else None
+                self.closed_with = code, payload[2:].decode("utf-8", "replace")
             return frame
 
     def _note_fragment(self, final: int, opcode: int, size: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
+from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
@@ -31,7 +32,6 @@ from airflow_provider_quoine.exchange.stream.messages import (
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
     from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
     from airflow_provider_quoine.exchange.stream.links import Network
     from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
@@ -95,7 +95,7 @@ class _Session:
             # Pusher's own "App key ... not in this cluster" quotes the key.
             tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(on_message=on_message, on_end=on_end)
+        self.link = network.connect(Handlers(on_message, on_end))
 
 
 class PusherSupervisor:
