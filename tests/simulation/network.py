@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_provider_quoine.exchange.stream.pusher import Handlers, Moment, PusherEndpoint, StreamTiming
+from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
+from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, StreamTiming
 from tests.simulation.world import World
 
 UPDATED, OTHER = "updated", "other"

@@ -118,8 +118,9 @@ class Channel:
             known = newest.decode()
             if known is None:
                 self.note_unreadable(newest.at, *(each for each in self.listeners if each.queue is None))
-            self.decoded[newest.event] = newest, known or found
-        return self.decoded[newest.event][1]
+            found = known or found
+            self.decoded[newest.event] = newest, found
+        return found
 
     def note_unreadable(self, at: Moment, *listeners: Listener) -> None:
         """Doubt all its events until now, and have listeners count a message that could not be read; on any thread."""

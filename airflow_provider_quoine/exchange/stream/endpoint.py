@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow_provider_quoine.exchange.clock import CLOCK, Clock
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.links import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,9 @@ class PusherEndpoint:
     :param timing: time-outs and waits.
     :param max_message: bytes of a frame, and of a message in several; a larger one ends the connection.
     :param clock: the clocks of everything that listens to it.
-    :param network: makes the network for an event loop; None for pysher, sockets and threads. A simulation hands in
-        both, and nothing else of a stream has a clock, a thread or a socket.
+    :param network: makes what connects an event loop; None for a
+        :class:`~airflow_provider_quoine.exchange.stream.network.PysherNetwork`. A simulation hands in network and
+        clocks: nothing else of a stream has a clock, a thread or a socket.
     """
 
     key: str = field(repr=False)
@@ -66,7 +64,7 @@ class PusherEndpoint:
     timing: StreamTiming = field(default_factory=StreamTiming)
     max_message: int = 1_048_576
     clock: Clock = field(default=CLOCK, repr=False)
-    network: Callable[[PusherEndpoint], Network] | None = field(default=None, repr=False)
+    network: Callable[[PusherEndpoint], Any] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

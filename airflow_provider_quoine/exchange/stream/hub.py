@@ -6,17 +6,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_quoine.exchange.errors import QuoineStreamError, QuoineSubscriptionRefusedError
+from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
+    from airflow_provider_quoine.exchange.stream.channels import Listener
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
-    from airflow_provider_quoine.exchange.stream.links import Network
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +48,9 @@ class StreamHub:
         loop, endpoint = self._key = key
         self.decode_lock = asyncio.Lock()
         self._listeners: dict[Listener, None] = {}
-        self._network: Network = (endpoint.network or PysherNetwork)(endpoint)
-        inboxes = Inboxes(loop)
-        self._subscriptions = Subscriptions(endpoint=endpoint, inboxes=inboxes, refuse=self._refuse_channel)
-        self.supervisor = PusherSupervisor(
-            endpoint=endpoint,
-            network=self._network,
-            inboxes=inboxes,
-            subscriptions=self._subscriptions,
-            on_loss=self._note_loss,
-            on_refusal=self._fail,
-        )
+        self._network: PysherNetwork = (endpoint.network or PysherNetwork)(endpoint)
+        self._subscriptions = Subscriptions(endpoint, Inboxes(loop))
+        self.supervisor = PusherSupervisor(endpoint, self._network, self._subscriptions)
         self._prepared = self._network.prepare()
         self._running = loop.create_task(self._run(), name="quoine-stream")
         self._closing: asyncio.Task[None] | None = None
@@ -132,23 +122,6 @@ class StreamHub:
         if _JOINABLE.get(self._key) is self:
             del _JOINABLE[self._key]
 
-    def _note_loss(self, since: Moment, reason: str) -> None:
-        for listener in self._listeners:
-            listener.note_loss(since, reason)
-
     def _fail(self, failure: QuoineStreamError) -> None:
         self._retire()
-        for listener in self._listeners:
-            self._fail_listener(listener, failure)
-
-    def _fail_listener(self, listener: Listener, failure: QuoineStreamError) -> None:
-        self._subscriptions.remove(listener)
-        listener.fail(failure)
-
-    def _refuse_channel(self, channel: Channel, words: str) -> None:
-        refusal = QuoineSubscriptionRefusedError(
-            f"The stream's server at {self.supervisor.endpoint} refuses {channel.name}: {words}. Check the channel's "
-            f"name and that the Pusher key may read it. {QuoineSubscriptionRefusedError.advice}"
-        )
-        for listener in tuple(channel.listeners):
-            self._fail_listener(listener, refusal)
+        self._subscriptions.fail(failure)

@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from airflow_provider_quoine.exchange.stream.channels import Channel, Listener, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.gaps import Missed
-from airflow_provider_quoine.exchange.stream.messages import read_message
+from airflow_provider_quoine.exchange.stream.messages import INTERNAL, Message, read_message
 
 log = logging.getLogger(__name__)
 
@@ -44,30 +45,34 @@ class Inboxes:
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def take_by_prefix(self, payload: bytes, at: Moment, connection: int) -> bool:
+    def take(self, connection: int, tell: Callable[[Message], None], payload: bytes, at: Moment) -> None:
         """
-        Take a message, undecoded, if one with the same text before its data has come before.
+        Take a message, undecoded if one with the same text before its data has come before.
 
-        :return: whether it was taken.
+        :param connection: id of the connection that it came on.
+        :param tell: gets the protocol's own events.
         """
-        known = self._by_prefix.get(_prefix(payload))
-        if known is not None:
-            self._put(RawMessage(*known, payload, at, connection))
-        return known is not None
+        by_prefix, prefix = self._by_prefix, _prefix(payload)
+        known = by_prefix.get(prefix)
+        if known is None:
+            message = read_message(payload)
+            if message is None:
+                self._doubt_all(at)
+                return
+            event, _, name = message
+            if name is None or event.startswith(INTERNAL):
+                tell(message)
+                return
+            channel = self.channels.get(name)
+            if channel is None:
+                return
+            known = channel, event
+            short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES
+            if short and read_message(prefix + b'"}') == (event, "", name):
+                by_prefix[prefix] = known
+        self._put(RawMessage(*known, payload, at, connection))
 
-    def take(self, payload: bytes, event: str, name: str, at: Moment, connection: int) -> None:
-        """Take a message that was decoded and is an event of a channel."""
-        by_prefix = self._by_prefix
-        channel = self.channels.get(name)
-        if channel is None:
-            return
-        prefix = _prefix(payload)
-        short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES
-        if short and read_message(prefix + b'"}') == (event, "", name):
-            by_prefix[prefix] = channel, event
-        self._put(RawMessage(channel, event, payload, at, connection))
-
-    def take_unreadable(self, at: Moment) -> None:
+    def _doubt_all(self, at: Moment) -> None:
         """Note a message that could not be read: it may have been an event of any channel."""
         if not self._warned:
             self._warned = True

@@ -20,7 +20,11 @@ _LONGEST_REASON = 200
 """Characters kept of a reason that a server gives."""
 
 
-def read_message(payload: bytes) -> tuple[str, Any, str | None] | None:
+Message = tuple[str, Any, "str | None"]
+"""Event, data and channel."""
+
+
+def read_message(payload: bytes) -> Message | None:
     """Return a message's event, data and channel, or None if it is not one that Pusher could have sent."""
     try:
         message = json.loads(payload.decode())

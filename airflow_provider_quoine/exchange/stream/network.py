@@ -12,11 +12,13 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
     from airflow_provider_quoine.exchange.stream.events import Handlers
-    from airflow_provider_quoine.exchange.stream.links import Link
+    from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 
 
 class PysherNetwork:
     """
+    Makes the connections of one event loop to one endpoint.
+
     pysher's thread receives. Another one does whatever else may block: it imports pysher, reads certificates, and
     sends.
     """
@@ -26,6 +28,11 @@ class PysherNetwork:
         self._worker = ThreadPoolExecutor(1, "quoine-stream-sender")
 
     def prepare(self) -> asyncio.Future[None]:
+        """
+        Begin the slow work that is done once.
+
+        :raises QuoineStreamError: by the future, if ``ca_path`` cannot be read.
+        """
         return asyncio.get_running_loop().run_in_executor(self._worker, self._prepare)
 
     def _prepare(self) -> None:
@@ -41,10 +48,12 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, handlers: Handlers) -> Link:
+    def connect(self, handlers: Handlers) -> PusherTransport:
+        """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
         transport = self._new_transport(handlers)
         transport.connect()
         return transport
 
     def close(self) -> None:
+        """Clean up, after the last connection has ended."""
         self._worker.shutdown(wait=True)

@@ -11,23 +11,14 @@ from typing import TYPE_CHECKING
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.channels import Listener
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint, StreamTiming
-from airflow_provider_quoine.exchange.stream.events import Handlers, Moment, StreamEvent, StreamGap
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
 from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.hub import StreamHub, open_connections
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = [
-    "Handlers",
-    "Moment",
-    "PusherEndpoint",
-    "PusherStream",
-    "StreamEvent",
-    "StreamGap",
-    "StreamTiming",
-    "open_connections",
-]
+__all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
 
 _EVENTS_IN_A_ROW = 100
 """Events handed out in a row before the event loop runs its other tasks, so that a burst starves no other trigger."""

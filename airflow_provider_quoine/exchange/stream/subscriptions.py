@@ -8,12 +8,15 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+from airflow_provider_quoine.exchange.errors import QuoineSubscriptionRefusedError
 from airflow_provider_quoine.exchange.stream.channels import Channel
 from airflow_provider_quoine.exchange.stream.messages import ConnectionLostError
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.exchange.errors import QuoineStreamError
     from airflow_provider_quoine.exchange.stream.channels import Listener
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
+    from airflow_provider_quoine.exchange.stream.events import Moment
     from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 
 log = logging.getLogger(__name__)
@@ -32,15 +35,14 @@ class Subscriptions:
     gap. If no channel at all is confirmed, the connection is given up.
 
     :param endpoint: its ``subscribe_timeout`` and ``longest_wait`` are used, and its clock.
-    :param refuse: called with a channel and the server's words when the server refuses it; must remove its listeners.
     """
 
-    def __init__(self, *, endpoint: PusherEndpoint, inboxes: Inboxes, refuse: Callable[[Channel, str], None]) -> None:
+    def __init__(self, endpoint: PusherEndpoint, inboxes: Inboxes) -> None:
+        self.inboxes = inboxes
+        self._endpoint = endpoint
         self._timing = endpoint.timing
-        self._clock = endpoint.clock
-        self._inboxes = inboxes
+        self._now = endpoint.clock.monotonic
         self._channels = inboxes.channels
-        self._refuse = refuse
         self._send: Send | None = None
         self._unanswered: Counter[str] = Counter()
 
@@ -78,7 +80,7 @@ class Subscriptions:
             del channel.listeners[listener]
             channel.queues = tuple(queue for queue in channel.queues if queue is not listener.queue)
             if not channel.listeners:
-                self._inboxes.close(channel)
+                self.inboxes.close(channel)
                 self._tell("pusher:unsubscribe", channel)
         listener.channels = {}
 
@@ -107,10 +109,27 @@ class Subscriptions:
         for listener in channel.listeners:
             listener.note_confirmation()
 
+    def note_loss(self, since: Moment, reason: str) -> None:
+        """Begin the gaps of all listeners."""
+        for listener in self._listeners():
+            listener.note_loss(since, reason)
+
+    def fail(self, failure: QuoineStreamError) -> None:
+        """End all listeners for good."""
+        for listener in self._listeners():
+            self.remove(listener)
+            listener.fail(failure)
+
     def refuse(self, name: str, words: str) -> None:
-        """Note that the server refuses a channel, with its words."""
-        if name in self._channels:
-            self._refuse(self._channels[name], words)
+        """End the listeners of a channel that the server refuses, with its words."""
+        refusal = QuoineSubscriptionRefusedError(
+            f"The stream's server at {self._endpoint} refuses {name}: {words}. Check the channel's name and that the "
+            f"Pusher key may read it. {QuoineSubscriptionRefusedError.advice}"
+        )
+        channel = self._channels.get(name)
+        for listener in tuple(channel.listeners) if channel else ():
+            self.remove(listener)
+            listener.fail(refusal)
 
     def complain(self, words: str) -> None:
         """Note an error that names no channel: some servers refuse a channel that way (pusher, Protocol 7)."""
@@ -126,7 +145,7 @@ class Subscriptions:
         """
         for channel in self._overdue():
             if channel.complaint:
-                self._refuse(channel, channel.complaint)
+                self.refuse(channel.name, channel.complaint)
         # Computed again: a listener that is refused one channel leaves its others too.
         overdue = self._overdue()
         if not overdue:
@@ -145,12 +164,15 @@ class Subscriptions:
             self._unanswered[channel.name] = 0
             self._subscribe(channel)
 
+    def _listeners(self) -> dict[Listener, None]:
+        return {listener: None for channel in self._channels.values() for listener in channel.listeners}
+
     @property
     def _some_confirmed(self) -> bool:
         return any(channel.confirmed for channel in self._channels.values())
 
     def _overdue(self) -> list[Channel]:
-        now = self._clock.monotonic()
+        now = self._now()
         return [channel for channel in self._channels.values() if channel.overdue_at <= now]
 
     def _tell(self, event: str, channel: Channel) -> None:
@@ -161,5 +183,5 @@ class Subscriptions:
         if self._send:
             self._tell("pusher:subscribe", channel)
             self._unanswered[channel.name] += 1
-            channel.overdue_at = self._clock.monotonic() + channel.timeout
+            channel.overdue_at = self._now() + channel.timeout
             channel.complaint = ""

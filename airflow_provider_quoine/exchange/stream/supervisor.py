@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
@@ -15,16 +15,15 @@ from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
-    INTERNAL,
     NOT_SUBSCRIBED,
     PING,
     SUBSCRIBED,
     ConnectionLostError,
+    Message,
     Reaction,
     code_of,
     object_of,
     reaction_to,
-    read_message,
     reason_in,
     redacted,
 )
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
     from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
-    from airflow_provider_quoine.exchange.stream.links import Network
+    from airflow_provider_quoine.exchange.stream.network import PysherNetwork
     from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
@@ -41,11 +40,8 @@ log = logging.getLogger(__name__)
 LEAST_ACTIVITY_TIMEOUT = 1.0
 """Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
 
-_Signal = tuple[str, Any, "str | None"] | ConnectionLostError | None
-"""
-Event, data and channel of one of the protocol's own events; how the connection ended; or None, when something may be
-due earlier now.
-"""
+_Signal = Message | ConnectionLostError | None
+"""One of the protocol's own events; how the connection ended; or None, when something may be due earlier now."""
 
 _latest_id = [0]
 _id_lock = threading.Lock()
@@ -61,9 +57,9 @@ def _new_id(clock: Clock) -> int:
 class _Session:
     """One connection, from the attempt to make it to its end."""
 
-    def __init__(self, endpoint: PusherEndpoint, network: Network, inboxes: Inboxes) -> None:
+    def __init__(self, endpoint: PusherEndpoint, network: PysherNetwork, inboxes: Inboxes) -> None:
         clock, loop = endpoint.clock, asyncio.get_running_loop()
-        self.id = connection = _new_id(clock)
+        self.id = _new_id(clock)
         self.signals: asyncio.Queue[_Signal] = asyncio.Queue()
         self.activity_timeout = endpoint.timing.activity_timeout
         """Seconds of silence before a ping."""
@@ -78,24 +74,11 @@ class _Session:
         def tell(signal: _Signal) -> None:
             loop.call_soon_threadsafe(self.signals.put_nowait, signal)
 
-        def on_message(payload: bytes, at: Moment) -> None:
-            if inboxes.take_by_prefix(payload, at, connection):
-                return
-            message = read_message(payload)
-            if message is None:
-                inboxes.take_unreadable(at)
-                return
-            event, _, channel = message
-            if channel is None or event.startswith(INTERNAL):
-                tell(message)
-            else:
-                inboxes.take(payload, event, channel, at, connection)
-
         def on_end(code: int | None, reason: str) -> None:
             # Pusher's own "App key ... not in this cluster" quotes the key.
             tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(Handlers(on_message, on_end))
+        self.link = network.connect(Handlers(partial(inboxes.take, self.id, tell), on_end))
 
 
 class PusherSupervisor:
@@ -103,21 +86,9 @@ class PusherSupervisor:
     One connection at a time, made again for ever unless the server refuses for good.
 
     It has no thread, no socket and no clock of its own: the network and the endpoint bring them.
-
-    :param on_loss: called with the beginning of the gap, and why the connection was lost.
-    :param on_refusal: called when the server refuses for good, before the connection is taken down.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoint: PusherEndpoint,
-        network: Network,
-        inboxes: Inboxes,
-        subscriptions: Subscriptions,
-        on_loss: Callable[[Moment, str], None],
-        on_refusal: Callable[[QuoineStreamRefusedError], None],
-    ) -> None:
+    def __init__(self, endpoint: PusherEndpoint, network: PysherNetwork, subscriptions: Subscriptions) -> None:
         self.endpoint = endpoint
         self.connection = 0
         """Id of the connection that is established now, or was last; 0 before the first."""
@@ -128,10 +99,7 @@ class PusherSupervisor:
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
         self._network = network
-        self._inboxes = inboxes
         self._subscriptions = subscriptions
-        self._on_loss = on_loss
-        self._on_refusal = on_refusal
         self._now = endpoint.clock.monotonic
         self._session: _Session | None = None
         self._down_since: float | None = None
@@ -165,7 +133,7 @@ class PusherSupervisor:
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
-        session = self._session = _Session(self.endpoint, self._network, self._inboxes)
+        session = self._session = _Session(self.endpoint, self._network, self._subscriptions.inboxes)
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -261,7 +229,7 @@ class PusherSupervisor:
         if self._down_since is None:
             self._down_since = session.link.heard.monotonic
         self.problem = str(lost)
-        self._on_loss(session.link.heard, self.problem)
+        self._subscriptions.note_loss(session.link.heard, self.problem)
 
     def _note_up(self) -> None:
         if self._down_since is not None:
@@ -275,7 +243,7 @@ class PusherSupervisor:
                 f"The stream's server at {self.endpoint} refuses the connection for good: {lost}. Check the "
                 f"Pusher key, host, port, TLS and cluster of the connection. {QuoineStreamRefusedError.advice}"
             )
-            self._on_refusal(refusal)
+            self._subscriptions.fail(refusal)
             raise refusal
         steady = session.established_at is not None and self._now() - session.established_at >= timing.steady
         if steady and reaction is Reaction.AT_ONCE:

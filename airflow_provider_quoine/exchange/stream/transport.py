@@ -129,13 +129,16 @@ class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
 
     @property
     def heard(self) -> Moment:
+        """The last byte of the last whole message: the last sign of life. Before the first, when it was made."""
         heard: Moment = self.connection.receiver.heard
         return heard
 
     def send(self, event: str, data: dict[str, str]) -> None:
+        """Send a message, without waiting. Where that fails, the connection's end is told, or a time-out passes."""
         self._submit(lambda: self.connection.send_event(event, data))
 
     async def end(self, *, politely: bool) -> None:
+        """End it, with a close frame first if politely; thread and socket are gone on return."""
         abort_at = self._now()
         try:
             if politely and self.connection.is_alive():

@@ -47,7 +47,8 @@ import websocket
 from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError, QuoineSubscriptionRefusedError
-from airflow_provider_quoine.exchange.stream.pusher import Handlers, PusherEndpoint
+from airflow_provider_quoine.exchange.stream.events import Handlers
+from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 from tests.exchange.stream.pusher_servers import (
     GREETING,
