@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
+from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, StreamTiming
 from tests.simulation.world import World
 
 UPDATED, OTHER = "updated", "other"
 """Names of the events: those that a stream is read for, and others on the same channels."""
+
+OnMessage = Callable[[bytes, Moment], None]
+OnEnd = Callable[[int | None, str], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -111,8 +114,8 @@ class _SimulatedNetwork:
     def prepare(self) -> asyncio.Future[None]:
         return self._server.world.loop.run_in_executor(None, lambda: None)
 
-    def connect(self, handlers: Handlers) -> SimulatedLink:
-        return SimulatedLink(self._server, handlers)
+    def connect(self, on_message: OnMessage, on_end: OnEnd) -> SimulatedLink:
+        return SimulatedLink(self._server, on_message, on_end)
 
     def close(self) -> None:
         assert not self._server.links, "a thread is left behind"
@@ -123,7 +126,8 @@ class SimulatedLink:
     """One connection: both of its ends, and the cable between them."""
 
     server: SimulatedServer
-    handlers: Handlers
+    on_message: OnMessage
+    on_end: OnEnd
     subscribed: Counter[str] = field(default_factory=Counter)
     hole: bool = False
     """Whether everything that is sent disappears."""
@@ -200,13 +204,13 @@ class SimulatedLink:
         if not self._alive or self.hole:
             return
         self.heard = self._moment()
-        self.handlers.on_message(payload, self.heard)
+        self.on_message(payload, self.heard)
 
     def _end(self, code: int | None, reason: str) -> None:
         if self._alive:
             self._alive = False
             self.server.links.remove(self)
-            self.handlers.on_end(code, reason)
+            self.on_end(code, reason)
 
     def _moment(self) -> Moment:
         return Moment(self._world.clock.wall(), self._world.clock.monotonic())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 
@@ -13,19 +12,6 @@ class Moment(NamedTuple):
 
     wall: float
     monotonic: float
-
-
-class Handlers(NamedTuple):
-    """
-    What a connection calls, on a thread of its own.
-
-    :param on_message: with each message and the moment of its last byte.
-    :param on_end: once, last, with the close code (None where the socket just broke) and the server's or the system's
-        words, which may contain the application key.
-    """
-
-    on_message: Callable[[bytes, Moment], None]
-    on_end: Callable[[int | None, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +23,9 @@ class StreamEvent:
     :param event: the event's name.
     :param data: the event's data as it was sent: a string, not yet parsed (pusher, Protocol 7).
     :param received_at: when its last byte arrived here, UTC, by a clock that may be set back.
-    :param connection: id of the connection that it came on. A later connection has a greater one, in other processes
-        too: it is the microsecond when the connection was made, by the wall clock, or one more than the last one's of
-        this process. Pusher has no history, so an event of an earlier connection may be out of date.
+    :param connection: id of the connection that it came on. They count up from the microsecond, by the wall clock, in
+        which the process began to listen: the ids of a later process, or of one beside it, are others. Pusher has no
+        history, so an event of an earlier connection may be out of date.
     :param monotonic: ``time.monotonic()`` when it arrived. Where ``received_at - monotonic`` of two events differs, the
         wall clock was set in between.
     """
@@ -52,7 +38,7 @@ class StreamEvent:
     monotonic: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamGap:
     """
     A time in which events were missed, or may have been.
@@ -71,3 +57,14 @@ class StreamGap:
     reason: str
     began: float
     ended: float | None
+
+    @classmethod
+    def begin(cls, since: Moment, reason: str) -> StreamGap:
+        """Begin one."""
+        return cls(datetime.fromtimestamp(since.wall, UTC), None, reason, since.monotonic, None)
+
+    def end(self, at: float) -> None:
+        """End it at a monotonic time, or later than it ended before."""
+        self.ended = max(at, self.ended or at)
+        # One microsecond more: a time that holds a single message must not be empty.
+        self.until = self.since + timedelta(seconds=self.ended - self.began, microseconds=1)

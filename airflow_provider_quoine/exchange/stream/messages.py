@@ -72,20 +72,16 @@ class Reaction(Enum):
     CARRY_ON = "the connection stays"
 
 
-REACTIONS = (
-    (range(4000, 4100), Reaction.GIVE_UP),
-    (range(4100, 4200), Reaction.BACK_OFF),
-    (range(4200, 4300), Reaction.AT_ONCE),
-)
+REACTIONS = {40: Reaction.GIVE_UP, 41: Reaction.BACK_OFF, 42: Reaction.AT_ONCE}
 """
-Pusher's codes for ending a connection (pusher, Protocol 7). A connection that ends with any other code, or with
-none, is made again after a back-off. An error message with any other code leaves the connection as it is.
+Pusher's codes for ending a connection, by their hundreds (pusher, Protocol 7). A connection that ends with any other
+code, or with none, is made again after a back-off. An error message with any other code leaves the connection as it is.
 """
 
 
 def reaction_to(code: int | None) -> Reaction:
     """Look a code up in :data:`REACTIONS`."""
-    return next((reaction for codes, reaction in REACTIONS if code in codes), Reaction.CARRY_ON)
+    return REACTIONS.get((code or 0) // 100, Reaction.CARRY_ON)
 
 
 class ConnectionLostError(Exception):

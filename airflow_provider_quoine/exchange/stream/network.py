@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Handlers
+    from airflow_provider_quoine.exchange.stream.events import Moment
     from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 
 
@@ -48,10 +49,12 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, handlers: Handlers) -> PusherTransport:
+    def connect(
+        self, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
+    ) -> PusherTransport:
         """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
-        transport = self._new_transport(handlers)
-        transport.connect()
+        transport = self._new_transport(on_message, on_end)
+        transport.start()
         return transport
 
     def close(self) -> None:

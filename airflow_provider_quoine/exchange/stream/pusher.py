@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.channels import Listener
@@ -14,9 +13,6 @@ from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint, Str
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
 from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.hub import StreamHub, open_connections
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["PusherEndpoint", "PusherStream", "StreamEvent", "StreamGap", "StreamTiming", "open_connections"]
 
@@ -158,9 +154,7 @@ class PusherStream:
         await hub.join(self._listener)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Leave; after the last stream, the connection's thread, socket and task are gone on return."""
         if self._hub:
             hub, self._left, self._hub = self._hub, self._state, None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
-from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
@@ -29,8 +28,8 @@ from airflow_provider_quoine.exchange.stream.messages import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
+    from airflow_provider_quoine.exchange.stream.events import Moment
     from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
     from airflow_provider_quoine.exchange.stream.network import PysherNetwork
     from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
@@ -43,27 +42,17 @@ LEAST_ACTIVITY_TIMEOUT = 1.0
 _Signal = Message | ConnectionLostError | None
 """One of the protocol's own events; how the connection ended; or None, when something may be due earlier now."""
 
-_latest_id = [0]
-_id_lock = threading.Lock()
-
-
-def _new_id(clock: Clock) -> int:
-    """Return a connection's id, as :class:`.events.StreamEvent` has it."""
-    with _id_lock:
-        _latest_id[0] = max(_latest_id[0] + 1, int(clock.wall() * 1_000_000))
-        return _latest_id[0]
-
 
 class _Session:
     """One connection, from the attempt to make it to its end."""
 
-    def __init__(self, endpoint: PusherEndpoint, network: PysherNetwork, inboxes: Inboxes) -> None:
-        clock, loop = endpoint.clock, asyncio.get_running_loop()
-        self.id = _new_id(clock)
+    def __init__(self, number: int, endpoint: PusherEndpoint, network: PysherNetwork, inboxes: Inboxes) -> None:
+        loop = asyncio.get_running_loop()
+        self.id = number
         self.signals: asyncio.Queue[_Signal] = asyncio.Queue()
         self.activity_timeout = endpoint.timing.activity_timeout
         """Seconds of silence before a ping."""
-        self.greet_by = clock.monotonic() + endpoint.timing.connect_timeout
+        self.greet_by = endpoint.clock.monotonic() + endpoint.timing.connect_timeout
         self.established_at: float | None = None
         """Monotonic time when the server greeted; None before."""
         self.silent_since: Moment | None = None
@@ -78,7 +67,7 @@ class _Session:
             # Pusher's own "App key ... not in this cluster" quotes the key.
             tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(Handlers(partial(inboxes.take, self.id, tell), on_end))
+        self.link = network.connect(partial(inboxes.take, number, tell), on_end)
 
 
 class PusherSupervisor:
@@ -98,6 +87,7 @@ class PusherSupervisor:
         """Whether one is established now."""
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
+        self._ids = itertools.count(int(endpoint.clock.wall() * 1_000_000))
         self._network = network
         self._subscriptions = subscriptions
         self._now = endpoint.clock.monotonic
@@ -133,7 +123,7 @@ class PusherSupervisor:
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
-        session = self._session = _Session(self.endpoint, self._network, self._subscriptions.inboxes)
+        session = self._session = _Session(next(self._ids), self.endpoint, self._network, self._subscriptions.inboxes)
         try:
             while True:
                 with contextlib.suppress(TimeoutError):

@@ -23,7 +23,7 @@ from pysher import Pusher
 from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
-from airflow_provider_quoine.exchange.stream.events import Handlers, Moment
+from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
 if TYPE_CHECKING:
@@ -34,30 +34,62 @@ _NORMAL_CLOSURE = (1000).to_bytes(2)
 _SWITCHED = 101
 
 
-class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
-    def __init__(self, url: str, endpoint: PusherEndpoint, handlers: Handlers, raw_socket: AbortableSocket) -> None:
-        super().__init__(handlers.on_message, url, log_level=logging.WARNING)
+class _Pusher(Pusher):  # type: ignore[misc]  # pysher has no types
+    protocol = 7
+    client_id = "airflow-provider-quoine"
+
+
+class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
+    """
+    A connection to a Pusher server, on one thread, which ends with the socket and reports the end.
+
+    Used once: a new attempt takes a new object.
+
+    :param on_message: called on that thread with each message and the moment of its last byte.
+    :param on_end: called on that thread once, last, with the close code (None where the socket just broke) and the
+        server's or the system's words, which may contain the application key.
+    :param worker: the thread that sends, which may block while the network takes nothing.
+    """
+
+    def __init__(
+        self,
+        endpoint: PusherEndpoint,
+        on_message: Callable[[bytes, Moment], None],
+        on_end: Callable[[int | None, str], None],
+        *,
+        worker: ThreadPoolExecutor,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        host, port = endpoint.host, endpoint.port
+        pusher = _Pusher(
+            quote(endpoint.key, safe=""),
+            secure=tls is not None,
+            port=port,
+            custom_host=f"[{host}]" if ":" in host else host,
+            log_level=logging.WARNING,
+        )
+        super().__init__(on_message, pusher.url, log_level=logging.WARNING)
         self.name = "quoine-stream"
-        self.receiver = FrameReceiver(receive=self._receive, take=handlers.on_message, endpoint=endpoint)
-        self._on_end = handlers.on_end
-        self._raw_socket = raw_socket
+        self._timing, self._now, self._worker, self._on_end = endpoint.timing, endpoint.clock.monotonic, worker, on_end
+        self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
+        self._receiver = FrameReceiver(receive=self._receive, take=on_message, endpoint=endpoint)
         self._read_bytes: Callable[[int], bytes]
 
     def run(self) -> None:
         reason = ""
         try:
             self._connect()
-            while self.receiver.closed_with is None:
+            while self._receiver.closed_with is None:
                 opcode, frame = self.socket.recv_data_frame()
                 if opcode != websocket.ABNF.OPCODE_CLOSE:
                     # It came in fragments, or is binary: the receiver takes the others.
-                    self.event_handler(frame.data, self.receiver.heard)
+                    self.event_handler(frame.data, self._receiver.heard)
         except Exception as error:  # noqa: BLE001 - whatever ends the thread has to reach the supervisor
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         finally:
             self._raw_socket.close()
             # A close frame counts even if answering it has failed.
-            code, words = self.receiver.closed_with or (None, "")
+            code, words = self._receiver.closed_with or (None, "")
             # RuntimeError: the loop is closed, so there is nobody to tell.
             with contextlib.suppress(RuntimeError):
                 self._on_end(code, words or reason or "the server closed the connection")
@@ -82,7 +114,7 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
         if status != _SWITCHED:
             raise ConnectionError(f"HTTP {status} instead of a WebSocket; a redirect is not followed")
         self._read_bytes = stream.frame_buffer.recv
-        stream.frame_buffer = self.receiver
+        stream.frame_buffer = self._receiver
 
     def _receive(self, count: int) -> bytes:
         while True:
@@ -90,62 +122,24 @@ class _Connection(Connection):  # type: ignore[misc]  # pysher has no types
             with contextlib.suppress(websocket.WebSocketTimeoutException):
                 return self._read_bytes(count)
 
-    def send_event(self, event_name: str, data: Any, channel_name: str | None = None) -> None:
-        self.socket.send(json.dumps({"event": event_name, "data": data}))
-
-
-class PusherTransport(Pusher):  # type: ignore[misc]  # pysher has no types
-    """
-    A connection to a Pusher server, on one thread, which ends with the socket and reports the end.
-
-    Used once: a new attempt takes a new object.
-
-    :param handlers: called on that thread.
-    :param worker: the thread that sends, which may block while the network takes nothing.
-    """
-
-    protocol = 7
-    client_id = "airflow-provider-quoine"
-
-    def __init__(
-        self,
-        endpoint: PusherEndpoint,
-        handlers: Handlers,
-        *,
-        worker: ThreadPoolExecutor,
-        tls: ssl.SSLContext | None,
-    ) -> None:
-        host, port = endpoint.host, endpoint.port
-        super().__init__(
-            quote(endpoint.key, safe=""),
-            secure=tls is not None,
-            port=port,
-            custom_host=f"[{host}]" if ":" in host else host,
-            log_level=logging.WARNING,
-        )
-        self._timing, self._now, self._worker = endpoint.timing, endpoint.clock.monotonic, worker
-        self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
-        self.connection = _Connection(self.url, endpoint, handlers, self._raw_socket)
-
     @property
     def heard(self) -> Moment:
         """The last byte of the last whole message: the last sign of life. Before the first, when it was made."""
-        heard: Moment = self.connection.receiver.heard
-        return heard
+        return self._receiver.heard
 
     def send(self, event: str, data: dict[str, str]) -> None:
         """Send a message, without waiting. Where that fails, the connection's end is told, or a time-out passes."""
-        self._submit(lambda: self.connection.send_event(event, data))
+        self._submit(lambda: self.socket.send(json.dumps({"event": event, "data": data})))
 
     async def end(self, *, politely: bool) -> None:
         """End it, with a close frame first if politely; thread and socket are gone on return."""
         abort_at = self._now()
         try:
-            if politely and self.connection.is_alive():
+            if politely and self.is_alive():
                 abort_at += self._timing.close_timeout
                 # The server's answer ends the thread.
-                self._submit(lambda: self.connection.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE))
-            while self.connection.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
+                self._submit(lambda: self.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE))
+            while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
                 if self._now() >= abort_at:
                     self._raw_socket.abort()
                 await asyncio.sleep(0.002)

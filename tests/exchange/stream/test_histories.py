@@ -245,10 +245,9 @@ def test_a_clock_that_is_set_changes_no_gap_and_no_order() -> None:
     assert [round(later - earlier, 3) for earlier, later in pairwise(ahead)] == [-3600.0, 10.0]
 
 
-def test_a_new_life_does_not_begin_its_connections_at_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_life_does_not_begin_its_connections_at_one_again() -> None:
     ids = []
     for life in range(2):
-        monkeypatch.setattr("airflow_provider_quoine.exchange.stream.supervisor._latest_id", [0])
         world = World(3)
         world.set_clock(60.0 * life)
         server = SimulatedServer(world)
