@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessage
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, StreamTiming
 from tests.simulation.world import World
 
 UPDATED, OTHER = "updated", "other"
 """Names of the events: those that a stream is read for, and others on the same channels."""
-
-OnMessage = Callable[[bytes, Moment], None]
-OnEnd = Callable[[int | None, str], None]
 
 
 @dataclass(eq=False, slots=True)

@@ -60,12 +60,7 @@ class _SharedTlsSocket(ssl.SSLSocket):
 
 
 def tls_context(ca_path: str | None) -> ssl.SSLContext:
-    """
-    Return a verifying TLS context; reads files, so call it off the event loop.
-
-    :param ca_path: PEM file, or directory of hashed certificates, to trust instead of the system's.
-    :raises OSError: if ``ca_path`` cannot be read or holds no certificate (``ssl.SSLError`` is an OSError).
-    """
+    """Return a verifying TLS context; reads files. OSError if ``ca_path`` cannot be read or holds no certificate."""
     is_directory = ca_path is not None and Path(ca_path).is_dir()
     context = ssl.create_default_context(
         cafile=None if is_directory else ca_path, capath=ca_path if is_directory else None
@@ -76,13 +71,8 @@ def tls_context(ca_path: str | None) -> ssl.SSLContext:
 
 class AbortableSocket:
     """
-    One attempt at a connection.
-
-    websocket-client connects without a time-out and hands out its socket only afterwards, so an attempt that hangs
-    could not be ended (pusher, Defects of pysher). This one can be ended, except during name resolution, which the
-    operating system does not interrupt.
-
-    :param tls: context to encrypt with; None for plain text.
+    One attempt at a connection, which can be ended, except during name resolution, which the operating system does not
+    interrupt. websocket-client hands out its socket only once it is connected (pusher, Defects of pysher).
     """
 
     def __init__(self, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
@@ -93,11 +83,7 @@ class AbortableSocket:
         self._aborted = False
 
     def open(self) -> socket.socket:
-        """
-        Connect, through the proxy of the environment if there is one, and do the TLS handshake. Blocks.
-
-        :raises OSError: with the cause; ``ConnectionAbortedError`` after :meth:`abort`.
-        """
+        """Connect, by the environment's proxy if there is one, and do the TLS handshake. Blocks; raises OSError."""
         proxy = _proxy(self._host, encrypted=self._tls is not None)
         raw = self._dial(proxy.hostname or "", proxy.port or 80) if proxy else self._dial(self._host, self._port)
         if proxy:

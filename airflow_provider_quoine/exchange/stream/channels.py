@@ -24,14 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class RawMessage(NamedTuple):
-    """
-    A message as it came.
-
-    :param event: the event's name, as far as it was read.
-    :param payload: the whole message, not decoded.
-    :param at: when it came.
-    :param connection: id of the connection that it came on.
-    """
+    """A message as it came, not decoded; its event's name, as far as it was read."""
 
     channel: Channel
     event: str
@@ -105,11 +98,7 @@ class Channel:
         self._warned = False
 
     def newest_event(self, event: str | None) -> StreamEvent | None:
-        """
-        Return the newest message's event, decoded once for all listeners; the one before it if it cannot be read.
-
-        :param event: its name; None for any.
-        """
+        """Return an event's newest, decoded once for all listeners; the one before it if it cannot be read."""
         newest = self.last if event is None else self.newest.get(event)
         if newest is None:
             return None
@@ -158,12 +147,7 @@ class Listener:
         return bool(self.channels) and all(each.confirmed for each in self.channels.values())
 
     def note_loss(self, since: Moment, reason: str) -> None:
-        """
-        Begin a gap, unless one is open or no event could come yet.
-
-        :param since: the last sign of life of the connection.
-        :param reason: why it was lost, in words.
-        """
+        """Begin a gap at the connection's last sign of life, unless one is open or no event could come yet."""
         if self._up_since is not None:
             # It may have joined, or its last gap may have ended, later than that.
             self.gaps.begin(max(since, self._up_since, key=lambda moment: moment.monotonic), reason)
@@ -184,20 +168,12 @@ class Listener:
         self._note_change()
 
     def raise_failure(self) -> None:
-        """
-        Raise the error that it ended with, if it has ended.
-
-        :raises QuoineStreamError: a new one each time, because several tasks may wait.
-        """
+        """Raise the error that it ended with, if it has ended: a new one each time, because several tasks may wait."""
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure.__cause__
 
     async def wait_for_news(self) -> None:
-        """
-        Wait until an event, a loss or a confirmation came since the last call.
-
-        :raises QuoineStreamError: when the stream cannot go on.
-        """
+        """Wait until an event, a loss or a confirmation came since the last call, or raise the failure."""
         while self._news == self._news_handed_out:
             self.raise_failure()
             await self._wait_for_more_than(self._news_handed_out)
@@ -205,12 +181,7 @@ class Listener:
         self._news_handed_out = self._news
 
     async def take(self) -> RawMessage:
-        """
-        Wait for the next message.
-
-        :raises QuoineInputError: if there is no queue.
-        :raises QuoineStreamError: when the stream cannot go on.
-        """
+        """Wait for the next message, or raise the failure, or a QuoineInputError if there is no queue."""
         if self.queue is None:
             raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
         while True:

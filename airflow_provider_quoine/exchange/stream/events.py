@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -12,6 +13,16 @@ class Moment(NamedTuple):
 
     wall: float
     monotonic: float
+
+
+OnMessage = Callable[[bytes, Moment], None]
+"""Takes each message and the moment of its last byte, on the connection's thread."""
+
+OnEnd = Callable[[int | None, str], None]
+"""
+Is called once, last, on that thread: with the close code (None where the socket just broke) and the server's or the
+system's words, which may contain the application key.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,7 @@ _OPEN: set[StreamHub] = set()
 
 
 def open_connections() -> int:
-    """
-    Count the connections of this process, on all its event loops.
-
-    Each counts from its first listener on until its thread, socket and task are gone, whether the server is reached or
-    not.
-    """
+    """Count the connections of this process, reached or not, each until its thread, socket and task are gone."""
     return len(_OPEN)
 
 
@@ -54,23 +49,17 @@ class StreamHub:
         self._prepared = self._network.prepare()
         self._running = loop.create_task(self._run(), name="quoine-stream")
         self._closing: asyncio.Task[None] | None = None
+        _JOINABLE[key] = self
         _OPEN.add(self)
 
     @classmethod
     def at(cls, endpoint: PusherEndpoint) -> StreamHub:
         """Return the running loop's hub for an endpoint; make one if there is none."""
         key = (asyncio.get_running_loop(), endpoint)
-        hub = _JOINABLE.get(key)
-        if hub is None:
-            hub = _JOINABLE[key] = cls(key)
-        return hub
+        return _JOINABLE.get(key) or cls(key)
 
     async def join(self, listener: Listener) -> None:
-        """
-        Add a listener, without waiting for a connection.
-
-        :raises QuoineStreamError: if ``ca_path`` cannot be read.
-        """
+        """Add a listener, without waiting for a connection; raise QuoineStreamError if ``ca_path`` cannot be read."""
         self._listeners[listener] = None
         self._subscriptions.add(listener)
         try:

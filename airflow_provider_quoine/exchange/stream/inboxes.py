@@ -46,12 +46,7 @@ class Inboxes:
         self._by_prefix = {}
 
     def take(self, connection: int, tell: Callable[[Message], None], payload: bytes, at: Moment) -> None:
-        """
-        Take a message, undecoded if one with the same text before its data has come before.
-
-        :param connection: id of the connection that it came on.
-        :param tell: gets the protocol's own events.
-        """
+        """Take a message, undecoded if one with the same text before its data came before. Tell the protocol's own."""
         by_prefix, prefix = self._by_prefix, _prefix(payload)
         known = by_prefix.get(prefix)
         if known is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
+    from airflow_provider_quoine.exchange.stream.events import OnEnd, OnMessage
     from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 
 
@@ -29,11 +28,7 @@ class PysherNetwork:
         self._worker = ThreadPoolExecutor(1, "quoine-stream-sender")
 
     def prepare(self) -> asyncio.Future[None]:
-        """
-        Begin the slow work that is done once.
-
-        :raises QuoineStreamError: by the future, if ``ca_path`` cannot be read.
-        """
+        """Begin the slow work that is done once; it fails with QuoineStreamError if ``ca_path`` cannot be read."""
         return asyncio.get_running_loop().run_in_executor(self._worker, self._prepare)
 
     def _prepare(self) -> None:
@@ -49,9 +44,7 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(
-        self, on_message: Callable[[bytes, Moment], None], on_end: Callable[[int | None, str], None]
-    ) -> PusherTransport:
+    def connect(self, on_message: OnMessage, on_end: OnEnd) -> PusherTransport:
         """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
         transport = self._new_transport(on_message, on_end)
         transport.start()

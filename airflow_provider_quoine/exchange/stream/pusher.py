@@ -123,11 +123,8 @@ class PusherStream:
 
     @property
     def unreadable(self) -> int:
-        """
-        Messages that could not be read, and may have been events of its channels; they lie in gaps.
-
-        Without a queue, messages that nobody asked for are not looked at.
-        """
+        """Messages that could not be read, and may have been events of its channels; they lie in gaps. Without a queue
+        only those are counted that were looked at."""
         return self._listener.gaps.missed[Missed.UNREADABLE]
 
     @property
@@ -144,11 +141,7 @@ class PusherStream:
         return next(problems, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:
-        """
-        Join the connection, or start making one, without waiting for it.
-
-        :raises QuoineStreamError: if ``ca_path`` cannot be read.
-        """
+        """Join the connection, or start making one, without waiting; QuoineStreamError if ``ca_path`` is unreadable."""
         self._hub = hub = StreamHub.at(self._endpoint)
         self._connections_before = hub.supervisor.connections - hub.supervisor.established
         await hub.join(self._listener)

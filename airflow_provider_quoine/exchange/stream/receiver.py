@@ -7,23 +7,14 @@ from collections.abc import Callable
 from websocket import ABNF
 
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.events import Moment, OnMessage
 
 _CHUNK = 65_536
 _WHOLE_TEXT = 0x81
-_MASKED = 0x80
-_LENGTH = 0x7F
 _EXTENDED = {126: 2, 127: 8}
 """Bytes of the length that follow a short one of these values (RFC 6455, 5.2)."""
 _LEAST_FRAGMENT = 256
 """Bytes that a fragment counts at least: a message must not come in a million of them."""
-
-
-class MessageTooLargeError(Exception):
-    """The server sends more than is taken."""
-
-    def __init__(self, size: int, most: int) -> None:
-        super().__init__(f"the server sent a message of {size} bytes, and the largest that is taken has {most}")
 
 
 class FrameReceiver:
@@ -34,13 +25,11 @@ class FrameReceiver:
     frames and fragments.
 
     :param receive: blocks until it has read at least one byte, and at most as many as asked for.
-    :param take: is called with a message and the moment of its last byte.
+    :param take: is called with each message.
     :param endpoint: its bound on a message counts, and its clocks.
     """
 
-    def __init__(
-        self, *, receive: Callable[[int], bytes], take: Callable[[bytes, Moment], None], endpoint: PusherEndpoint
-    ) -> None:
+    def __init__(self, *, receive: Callable[[int], bytes], take: OnMessage, endpoint: PusherEndpoint) -> None:
         self._receive = receive
         self._take = take
         self._most = endpoint.max_message
@@ -55,19 +44,15 @@ class FrameReceiver:
         """Bytes of the message whose fragments come, as they count; 0 between messages."""
 
     def recv_frame(self) -> ABNF:
-        """
-        Return the next frame that is no whole text.
-
-        :raises MessageTooLargeError: nothing of that frame is read.
-        """
+        """Return the next frame that is no whole text; of one that is too large nothing is read."""
         while True:
-            first, mask, payload = self._next()
+            first, payload = self._next()
             if first == _WHOLE_TEXT and not self._in_fragments:
                 self.heard = self._received
                 self._take(payload, self._received)
                 continue
             self._note_fragment(first >> 7, first & 0x0F, len(payload))
-            frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, mask, payload)
+            frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, 0, payload)
             frame.validate(skip_utf8_validation=True)
             if frame.opcode == ABNF.OPCODE_CLOSE:
                 code = int.from_bytes(payload[:2]) if len(payload) >= 2 else None
@@ -82,25 +67,24 @@ class FrameReceiver:
         if not self._in_fragments:
             self.heard = self._received
 
-    def _next(self) -> tuple[int, int, bytes]:
+    def _next(self) -> tuple[int, bytes]:
         self._need(2)
-        first, second = self._data[self._at], self._data[self._at + 1]
-        header, length, mask = 2, second & _LENGTH, second & _MASKED
+        first, length = self._data[self._at], self._data[self._at + 1]
+        header = 2
         if length in _EXTENDED:
             header += _EXTENDED[length]
             self._need(header)
             length = int.from_bytes(self._data[self._at + 2 : self._at + header])
+        elif length > max(_EXTENDED):
+            raise ConnectionError("the server masks its frames, which only a client may do")
         if length + self._in_fragments > self._most:
-            raise MessageTooLargeError(length + self._in_fragments, self._most)
-        if mask:
-            header += 4
+            raise ConnectionError(
+                f"the server sent a message of {length + self._in_fragments} bytes; the largest that is taken has "
+                f"{self._most}"
+            )
         self._need(header + length)
-        begin, end = self._at + header, self._at + header + length
-        payload = self._data[begin:end]
-        if mask:
-            payload = ABNF.mask(self._data[begin - 4 : begin], payload)
-        self._at = end
-        return first, mask, payload
+        begin, self._at = self._at + header, self._at + header + length
+        return first, self._data[begin : self._at]
 
     def _need(self, count: int) -> None:
         """Read until this many bytes of the present frame are there."""

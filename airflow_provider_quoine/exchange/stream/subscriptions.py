@@ -138,11 +138,8 @@ class Subscriptions:
                 channel.complaint = words
 
     def check(self) -> None:
-        """
-        Refuse each overdue channel that the server complained about; subscribe again to the other overdue ones.
-
-        :raises ConnectionLostError: if no channel at all is confirmed.
-        """
+        """Refuse each overdue channel that the server complained about; subscribe again to the other overdue ones.
+        If no channel at all is confirmed, raise ConnectionLostError."""
         for channel in self._overdue():
             if channel.complaint:
                 self.refuse(channel.name, channel.complaint)

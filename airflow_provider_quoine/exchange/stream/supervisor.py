@@ -107,11 +107,7 @@ class PusherSupervisor:
         return self.heard if self._session and self._session.silent_since == self.heard else None
 
     async def run(self) -> NoReturn:
-        """
-        Keep a connection until cancelled.
-
-        :raises QuoineStreamRefusedError: if the server refuses for good.
-        """
+        """Keep a connection until cancelled, or until the server refuses for good."""
         while True:
             wait = await self._connect_once()
             await asyncio.sleep(wait)
@@ -144,12 +140,7 @@ class PusherSupervisor:
             await asyncio.wait({self._ending})
 
     def _due_at(self, session: _Session) -> float:
-        """
-        Ping a silent connection, and give up one that does not answer or did not greet.
-
-        :return: monotonic time of the next check.
-        :raises ConnectionLostError: if it was given up.
-        """
+        """Ping a silent connection, and give up one that does not answer or greet. Return when to look again."""
         now = self._now()
         if session.established_at is None:
             if session.greet_by <= now:
@@ -167,11 +158,7 @@ class PusherSupervisor:
         return min(due_at, self._subscriptions.overdue_at)
 
     def _act(self, session: _Session, signal: _Signal) -> None:
-        """
-        Act on a signal.
-
-        :raises ConnectionLostError: if the connection ended or is about to.
-        """
+        """Act on a signal; raise ConnectionLostError if the connection ended or is about to."""
         if signal is None:
             return
         if isinstance(signal, ConnectionLostError):
@@ -210,12 +197,8 @@ class PusherSupervisor:
     def _note_loss(self, session: _Session, lost: ConnectionLostError) -> None:
         # One warning per outage. A refusal for good needs none: every listener raises it as an error.
         quietly = self._down_since is not None or reaction_to(lost.code) is Reaction.GIVE_UP
-        log.log(
-            logging.DEBUG if quietly else logging.WARNING,
-            "No stream from %s: %s. It is tried again until it is back.",
-            self.endpoint,
-            lost,
-        )
+        level = logging.DEBUG if quietly else logging.WARNING
+        log.log(level, "No stream from %s: %s. It is tried again until it is back.", self.endpoint, lost)
         if self._down_since is None:
             self._down_since = session.link.heard.monotonic
         self.problem = str(lost)
@@ -229,12 +212,10 @@ class PusherSupervisor:
     def _wait_after(self, lost: ConnectionLostError, session: _Session) -> float:
         reaction, timing = reaction_to(lost.code), self.endpoint.timing
         if reaction is Reaction.GIVE_UP:
-            refusal = QuoineStreamRefusedError(
+            raise QuoineStreamRefusedError(
                 f"The stream's server at {self.endpoint} refuses the connection for good: {lost}. Check the "
                 f"Pusher key, host, port, TLS and cluster of the connection. {QuoineStreamRefusedError.advice}"
             )
-            self._subscriptions.fail(refusal)
-            raise refusal
         steady = session.established_at is not None and self._now() - session.established_at >= timing.steady
         if steady and reaction is Reaction.AT_ONCE:
             self._failures = 0

@@ -23,12 +23,11 @@ from pysher import Pusher
 from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
-from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessage
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 _SWITCHED = 101
@@ -45,17 +44,14 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param on_message: called on that thread with each message and the moment of its last byte.
-    :param on_end: called on that thread once, last, with the close code (None where the socket just broke) and the
-        server's or the system's words, which may contain the application key.
     :param worker: the thread that sends, which may block while the network takes nothing.
     """
 
     def __init__(
         self,
         endpoint: PusherEndpoint,
-        on_message: Callable[[bytes, Moment], None],
-        on_end: Callable[[int | None, str], None],
+        on_message: OnMessage,
+        on_end: OnEnd,
         *,
         worker: ThreadPoolExecutor,
         tls: ssl.SSLContext | None,
@@ -129,7 +125,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
 
     def send(self, event: str, data: dict[str, str]) -> None:
         """Send a message, without waiting. Where that fails, the connection's end is told, or a time-out passes."""
-        self._submit(lambda: self.socket.send(json.dumps({"event": event, "data": data})))
+        self._submit(json.dumps({"event": event, "data": data}), websocket.ABNF.OPCODE_TEXT)
 
     async def end(self, *, politely: bool) -> None:
         """End it, with a close frame first if politely; thread and socket are gone on return."""
@@ -138,7 +134,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
             if politely and self.is_alive():
                 abort_at += self._timing.close_timeout
                 # The server's answer ends the thread.
-                self._submit(lambda: self.socket.send(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE))
+                self._submit(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
             while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
                 if self._now() >= abort_at:
                     self._raw_socket.abort()
@@ -146,12 +142,12 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         finally:
             self._raw_socket.abort()
 
-    def _submit(self, send: Callable[[], object]) -> None:
-        def try_to_send() -> None:
-            # On a connection that is not there yet or any more; its end is told by the thread that reads.
-            with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
-                send()
-
+    def _submit(self, payload: str | bytes, opcode: int) -> None:
         # RuntimeError: the sending thread is gone, because all is being closed.
         with contextlib.suppress(RuntimeError):
-            self._worker.submit(try_to_send)
+            self._worker.submit(self._try_to_send, payload, opcode)
+
+    def _try_to_send(self, payload: str | bytes, opcode: int) -> None:
+        # The connection is not there yet or any more; its end is told by the thread that reads.
+        with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
+            self.socket.send(payload, opcode)

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver, MessageTooLargeError
+from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 from tests.exchange.stream.pusher_servers import GREETING, Script, confirm, send_event, websocket_server
 from tests.support.streams import open_stream, until
 
@@ -78,11 +78,16 @@ def test_what_is_too_large_is_refused_by_its_header_and_costs_no_memory(pieces: 
     receiver = receiver_of(*pieces)
     tracemalloc.start()
     try:
-        with pytest.raises(MessageTooLargeError, match="the largest that is taken has 1000"):
+        with pytest.raises(ConnectionError, match="the largest that is taken has 1000"):
             read_all(receiver)
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_masked_frame_is_refused() -> None:
+    with pytest.raises(ConnectionError, match="masks"):
+        receiver_of(Frame(Opcode.TEXT, b"1").serialize(mask=True)).recv_frame()
 
 
 def test_what_is_just_small_enough_is_read() -> None:
@@ -108,7 +113,7 @@ async def test_a_message_above_the_bound_ends_the_connection_with_a_clear_reason
     server = then(lambda connection: connection.transport.write(b"\x81\x7f" + (2**40).to_bytes(8)))
     async with websocket_server(server) as endpoint, open_stream(endpoint) as stream:
         await until(lambda: stream.connections >= 2)
-        assert "message of 1099511627776 bytes, and the largest that is taken has 1048576" in stream.gaps[0].reason
+        assert "message of 1099511627776 bytes; the largest that is taken has 1048576" in stream.gaps[0].reason
 
 
 async def test_a_byte_now_and_then_inside_a_message_is_no_life() -> None:
