@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +34,6 @@ _SWITCHED = 101
 
 class _Pusher(Pusher):  # type: ignore[misc]  # pysher has no types
     protocol = 7
-    client_id = "airflow-provider-quoine"
 
 
 class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
@@ -62,9 +60,9 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
             secure=tls is not None,
             port=port,
             custom_host=f"[{host}]" if ":" in host else host,
-            log_level=logging.WARNING,
+            log_level=None,
         )
-        super().__init__(on_message, pusher.url, log_level=logging.WARNING)
+        super().__init__(on_message, pusher.url)
         self.name = "quoine-stream"
         self._timing, self._now, self._worker, self._on_end = endpoint.timing, endpoint.clock.monotonic, worker, on_end
         self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
