@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
-from airflow_provider_quoine.exchange.stream.messages import read_message
+from airflow_provider_quoine.exchange.stream.messages import read_last, read_message
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.clock import Clock
@@ -24,21 +24,28 @@ log = logging.getLogger(__name__)
 
 
 class RawMessage(NamedTuple):
-    """A message as it came, not decoded; its event's name, as far as it was read."""
+    """
+    A message as it came, not decoded; its event's name, as far as it was read.
+
+    :param data_at: place of its data's opening quote, if the text before it is known to say event and channel; else 0.
+    """
 
     channel: Channel
     event: str
     payload: bytes
     at: Moment
     connection: int
+    data_at: int = 0
 
     def decode(self) -> StreamEvent | None:
         """Return its event, or None if it is not one that Pusher could have sent."""
-        event, data, channel = read_message(self.payload) or ("", None, None)
-        if channel != self.channel.name or event != self.event or data is None:
-            return None
+        data: Any = read_last(self.payload, self.data_at) if self.data_at else None
+        if data is None:
+            event, data, channel = read_message(self.payload) or ("", None, None)
+            if channel != self.channel.name or event != self.event or data is None:
+                return None
         received_at = datetime.fromtimestamp(self.at.wall, UTC)
-        return StreamEvent(channel, event, data, received_at, self.connection, self.at.monotonic)
+        return StreamEvent(self.channel.name, self.event, data, received_at, self.connection, self.at.monotonic)
 
 
 class MessageQueue:
@@ -184,14 +191,13 @@ class Listener:
         """Wait for the next message, or raise the failure, or a QuoineInputError if there is no queue."""
         if self.queue is None:
             raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
-        while True:
+        while (message := self.queue.take()) is None:
             # Read first: the thread puts a message into the queue before it counts it.
             news = self._news
-            message = self.queue.take()
-            if message is not None:
-                return message
-            self.raise_failure()
-            await self._wait_for_more_than(news)
+            if not len(self.queue):
+                self.raise_failure()
+                await self._wait_for_more_than(news)
+        return message
 
     @property
     def _news(self) -> int:

@@ -48,7 +48,7 @@ class Inboxes:
     def take(self, connection: int, tell: Callable[[Message], None], payload: bytes, at: Moment) -> None:
         """Take a message, undecoded if one with the same text before its data came before. Tell the protocol's own."""
         by_prefix, prefix = self._by_prefix, _prefix(payload)
-        known = by_prefix.get(prefix)
+        known, data_at = by_prefix.get(prefix), len(prefix) - 1
         if known is None:
             message = read_message(payload)
             if message is None:
@@ -62,10 +62,12 @@ class Inboxes:
             if channel is None:
                 return
             known = channel, event
-            short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES
+            short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES and prefix.isascii()
             if short and read_message(prefix + b'"}') == (event, "", name):
                 by_prefix[prefix] = known
-        self._put(RawMessage(*known, payload, at, connection))
+            else:
+                data_at = 0
+        self._put(RawMessage(*known, payload, at, connection, data_at))
 
     def _doubt_all(self, at: Moment) -> None:
         """Note a message that could not be read: it may have been an event of any channel."""
