@@ -1,5 +1,5 @@
 """
-Assets whose events say what became of withdrawals, users and payments.
+Assets whose events say what became of withdrawals, users and payments; and how a task takes each event once.
 
 A task that sees it adds an event, in ``extra``: see the documentation's page on asset events. Tasks have an *alias* as
 their outlet, because Airflow makes an event of every other outlet whenever the task succeeds, even if nothing happened.
@@ -7,9 +7,11 @@ their outlet, because Airflow makes an event of every other outlet whenever the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowSkipException
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -66,3 +68,35 @@ def add_withdrawal_event(
         reference=reference,
         connection=connection,
     )
+
+
+MOST_TAKEN = 200
+"""Ids of events that a task keeps for each asset: those of the events that it has taken last."""
+
+
+def take_each_once(context: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the events that started a run, each in one run only, for tasks of DAGs that start on assets.
+
+    Which ones the task has taken is kept in Airflow's state of each asset, so the assets must be among the task's
+    ``inlets``. A run that is retried or cleared gets the same ones again. The DAG needs ``max_active_runs=1``: two runs
+    at the same time could take the same event.
+
+    :return: the payloads of market events, and the ``extra`` of this module's; nothing if no event started the run, as
+        in a run that a person started.
+    :raises AirflowSkipException: if events started the run, and earlier runs have taken them all.
+    """
+    run, task = context["run_id"], context["ti"]
+    key = f"quoine/taken/{task.dag_id}/{task.task_id}"
+    came = {asset: events for asset, events in context["triggering_asset_events"].items() if isinstance(asset, Asset)}
+    mine: dict[str, dict[str, Any]] = {}
+    for asset, events in came.items():
+        store = context["asset_state_store"][asset]
+        taken: dict[str, str] = dict(store.get(key) or {})
+        for event in (event.extra.get("payload", event.extra) for event in events):
+            if taken.setdefault(event["event_id"], run) == run:
+                mine.setdefault(event["event_id"], event)
+        store.set(key, dict(list(taken.items())[-MOST_TAKEN:]))
+    if came and not mine:
+        raise AirflowSkipException("Earlier runs have taken all events of this one.")
+    return list(mine.values())

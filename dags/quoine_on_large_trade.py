@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
+from airflow_provider_quoine.assets import take_each_once
 from airflow_provider_quoine.triggers.market_events import QuoineLargeTradeTrigger
 
 # [START large_trade]
@@ -35,13 +36,14 @@ with DAG(
     description="Start for each large trade of several pairs",
     doc_md=__doc__,
     schedule=reduce(or_, LARGE_TRADES),
+    max_active_runs=1,
     tags=["quoine", "example"],
 ):
 
-    @task
-    def report(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Return the trades, with their pairs."""
-        return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+    @task(inlets=LARGE_TRADES)
+    def report(**context: Any) -> list[dict[str, Any]]:
+        """Return the trades, with their pairs: those that no earlier run has taken."""
+        return take_each_once(context)
 
     report()
     # [END large_trade]

@@ -5,7 +5,8 @@ A watcher in the triggerer looks at every trade of BTC/JPY. When the price comes
 it, this DAG starts, once; the price has to fall below the level before it can start again, and a minute has to pass.
 The run takes the order book as it is then.
 
-It says what happened: `report` returns the event, with the price, the level and the time.
+`report` returns what happened: the event, with the price, the level and the time. A crossing that happened while the
+triggerer was away comes late, with `seen_after_gap`. The same event may come twice: then the run is skipped.
 
 **Before you run:** the connection `quoine_default` with the Pusher key that the exchange gave you; set the level below;
 unpause the DAG, for a paused one has no watcher.
@@ -17,6 +18,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
+from airflow_provider_quoine.assets import take_each_once
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
 from airflow_provider_quoine.triggers.market_events import QuoinePriceCrossTrigger
 
@@ -33,13 +35,14 @@ with DAG(
     description="Start when the price of BTC/JPY rises to a level",
     doc_md=__doc__,
     schedule=[RISE],
+    max_active_runs=1,
     tags=["quoine", "example"],
 ):
 
-    @task
-    def report(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Return what happened: one event, or several where Airflow joined them into one run."""
-        return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+    @task(inlets=[RISE])
+    def report(**context: Any) -> list[dict[str, Any]]:
+        """Return what happened: what no earlier run has taken."""
+        return take_each_once(context)
 
     report() >> QuoineOrderBookSnapshotOperator(task_id="snapshot", pair="btcjpy")
     # [END price_cross]

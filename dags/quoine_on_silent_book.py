@@ -18,6 +18,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.assets import take_each_once
 from airflow_provider_quoine.triggers.market_events import QuoineSilentBookTrigger
 
 # [START silent_book]
@@ -31,14 +32,14 @@ with DAG(
     description="Fail, and so raise an alarm, when the order book of BTC/JPY falls silent",
     doc_md=__doc__,
     schedule=[SILENCE],
+    max_active_runs=1,
     tags=["quoine", "example"],
 ):
 
-    @task(retries=0)
-    def alarm(triggering_asset_events: Any = None) -> None:
-        """Fail with words for the person on call."""
-        for event in (event for events in triggering_asset_events.values() for event in events):
-            silence = event.extra["payload"]
+    @task(retries=0, inlets=[SILENCE])
+    def alarm(**context: Any) -> None:
+        """Fail with words for the person on call, once for each silence."""
+        for silence in take_each_once(context):
             reason = "though connected" if silence["connected"] else "because there is no connection to the stream"
             raise AirflowFailException(
                 f"Nothing has come of {silence['pair']}'s book for {silence['silent_seconds']:g} s, {reason}."

@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
+from airflow_provider_quoine.assets import take_each_once
 from airflow_provider_quoine.forms import minutes
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
 from airflow_provider_quoine.triggers.market_events import QuoineSpreadTrigger
@@ -34,16 +35,16 @@ with DAG(
     doc_md=__doc__,
     schedule=[WIDE],
     params={"minutes": minutes(10)},
+    max_active_runs=1,
     tags=["quoine", "example"],
 ):
 
-    @task
-    def report(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """Return what happened: one event, or several where Airflow joined them into one run."""
-        return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
+    @task(inlets=[WIDE])
+    def report(**context: Any) -> list[dict[str, Any]]:
+        """Return what happened: what no earlier run has taken."""
+        return take_each_once(context)
 
-    report()
-    QuoineCaptureOrderBookOperator(
+    report() >> QuoineCaptureOrderBookOperator(
         task_id="capture",
         pair="btcjpy",
         path="{{ var.value.quoine_captures }}",

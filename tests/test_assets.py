@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_quoine.assets import FINDINGS, USERS, WITHDRAWALS, add_withdrawal_event
+from airflow_provider_quoine import assets
+from airflow_provider_quoine.assets import FINDINGS, USERS, WITHDRAWALS, add_withdrawal_event, take_each_once
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.reconciliation import QuoineEmitFindingsOperator
 from airflow_provider_quoine.payments.database import open_file
@@ -27,6 +29,7 @@ from tests.payments.memory import Memory
 from tests.support.asset_events import asset_events
 from tests.support.one_task import OneTask, parsed
 from tests.support.reconciled import World
+from tests.support.state_stores import consumer_context, state_stores
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -257,3 +260,29 @@ def test_each_of_a_mapped_task_has_its_event_and_starts_who_waits_for_it(
         assert session.query(AssetDagRunQueue).filter_by(target_dag_id="consumer").count() == 1
         session.query(AssetDagRunQueue).delete()
         session.get_one(DagModel, "consumer").is_paused = True
+
+
+def test_each_event_is_taken_in_one_run_only_and_by_that_run_again() -> None:
+    rise, fall = Asset("taken_rise"), Asset("taken_fall")
+    one, two, three = ({"event_id": str(number), "price": str(600 + number)} for number in (1, 2, 3))
+    with state_stores(rise, fall) as stores:
+
+        def take(run: str, came: dict[Asset, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+            return take_each_once(consumer_context(came, stores=stores, run=run))
+
+        assert take("first", {rise: [one, {**one, "price": "0"}], fall: [two]}) == [one, two]
+        assert take("first", {rise: [one], fall: [two]}) == [one, two]
+        assert take("second", {rise: [one, three]}) == [three]
+        with pytest.raises(AirflowSkipException, match="have taken all"):
+            take("third", {rise: [one, three]})
+        assert take("by hand", {}) == []
+
+
+def test_a_task_keeps_the_ids_of_its_last_events_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "MOST_TAKEN", 3)
+    rise = Asset("taken_few")
+    with state_stores(rise) as stores:
+        for number in range(5):
+            came = {rise: [{"event_id": str(number)}]}
+            assert take_each_once(consumer_context(came, stores=stores, run=str(number)))
+        assert stores.get("quoine/taken/consumer/take") == {"2": "2", "3": "3", "4": "4"}

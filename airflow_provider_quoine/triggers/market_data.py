@@ -155,10 +155,10 @@ class SnapshotTrigger(StreamTrigger):
                 snapshot = await sampler.take(due_at)
                 if snapshot is not None:
                     taken += 1
-                    yield _with_snapshot(snapshot, stream)
+                    yield _with_snapshot(snapshot, sampler)
             if not taken:
-                message = f"No {plan.subject} was due and without doubt until the end."
-                yield Outcome(status=Status.TIMEOUT, message=message)
+                message = f"No {plan.subject} was due, readable and without doubt until the end. {sampler.problem}"
+                yield Outcome(status=Status.TIMEOUT, message=message.strip())
 
     async def _once(self, plan: SnapshotPlan) -> Outcome:
         # The time-out stands inside: closing the stream must not turn a snapshot into a time-out.
@@ -167,7 +167,7 @@ class SnapshotTrigger(StreamTrigger):
             try:
                 async with asyncio.timeout(plan.timeout.total_seconds()):
                     await sampler.pull_first()
-                    return _with_snapshot(await self._first(sampler), stream)
+                    return _with_snapshot(await self._first(sampler), sampler)
             except TimeoutError:
                 return Outcome(status=Status.TIMEOUT, message=sampler.silence(plan.timeout))
 
@@ -181,9 +181,10 @@ class SnapshotTrigger(StreamTrigger):
             await sampler.pull_first()
 
 
-def _with_snapshot(snapshot: Snapshot, stream: PusherStream) -> Outcome:
+def _with_snapshot(snapshot: Snapshot, sampler: Sampler) -> Outcome:
+    stream = sampler.stream
     counts = {"reconnects": stream.reconnects, "gap_seconds": round(stream.gap_seconds, 6)}
-    return Outcome(status=Status.SUCCESS, result={**snapshot.as_dict(), **counts})
+    return Outcome(status=Status.SUCCESS, result={**snapshot.as_dict(), **counts, "unreadable": sampler.unreadable})
 
 
 class QuoineOrderBookTrigger(SnapshotTrigger):
@@ -192,8 +193,9 @@ class QuoineOrderBookTrigger(SnapshotTrigger):
 
     Its events are :class:`~airflow_provider_quoine.triggers.events.Outcome`: ``success`` with a snapshot as result,
     and ``timeout`` or ``error``, which end it; nothing in them is secret. A snapshot says how old each side was when
-    it was due, whether the book was stale or crossed, and of the stream since the trigger started: reconnects and
-    seconds of gaps. Snapshots that fall due before the first whole book are left out.
+    it was due, whether the book was stale or crossed, and since the trigger started: reconnects and seconds of gaps of
+    the stream, and snapshots that could not be read, which is logged once. Snapshots that fall due before the first
+    whole book are left out.
 
     Its other arguments are those of :class:`StreamTrigger` and :class:`SnapshotTrigger`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -24,9 +25,11 @@ from airflow_provider_quoine.exchange.market.conditions import (
 from airflow_provider_quoine.exchange.market.edge_detector import EdgeDetector
 from airflow_provider_quoine.exchange.market.market_feed import IDLE_INTERVAL, MarketFeed
 from airflow_provider_quoine.exchange.market.pairs import Pair
+from airflow_provider_quoine.exchange.market.watch import Watch
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.triggers.base import OutcomeTrigger
 from airflow_provider_quoine.triggers.events import Outcome, Status
+from airflow_provider_quoine.triggers.watcher_store import FIRST_TIMEOUT, WatcherStore
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.conditions import Condition
@@ -45,6 +48,7 @@ COOLDOWN = 60.0
 class _Common(TypedDict, total=False):
     cooldown: float
     quoine_conn_id: str
+    queue: str | None
 
 
 class _MarketEventTrigger(BaseEventTrigger):
@@ -56,20 +60,29 @@ class _MarketEventTrigger(BaseEventTrigger):
     fails: Airflow would start it again every 2 seconds for ever. A wrong connection or a refusal is logged once and
     retried with growing delays.
 
-    Events are plain JSON, made by :class:`~airflow_provider_quoine.exchange.market.edge_detector.EdgeDetector`.
-    Neither they nor the arguments hold anything secret.
+    Events are plain JSON, made by :class:`~airflow_provider_quoine.exchange.market.edge_detector.EdgeDetector`. What a
+    watcher knows is kept in Airflow's asset state store, so that the next one goes on where it ended
+    (:class:`~airflow_provider_quoine.exchange.market.watch.Watch`). Nothing in either, or in the arguments, is secret.
 
     :param pair: currency pair code, such as ``btcjpy``.
     :param condition: the condition.
     :param cooldown: seconds after an event in which further events are only counted.
     :param quoine_conn_id: Airflow connection that names the stream.
+    :param queue: Airflow's trigger queue, from Airflow 3.4 on.
     :raises QuoineInputError: while the DAG is parsed, naming the argument that is wrong.
     """
 
     def __init__(
-        self, *, pair: str, condition: Condition, cooldown: float = COOLDOWN, quoine_conn_id: str = "quoine_default"
+        self,
+        *,
+        pair: str,
+        condition: Condition,
+        cooldown: float = COOLDOWN,
+        quoine_conn_id: str = "quoine_default",
+        queue: str | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # untyped in Airflow
+        # Airflow 3.3 takes any argument here, and makes no use of this one.
+        super().__init__(queue=queue)  # type: ignore[no-untyped-call]  # untyped in Airflow
         self.pair = Pair(pair)
         self.condition = condition
         # Made here, so that a channel's name that is too long is an import error of the DAG.
@@ -133,12 +146,30 @@ class _MarketEventTrigger(BaseEventTrigger):
             delay = min(2 * delay, LONGEST_RETRY_DELAY)
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[States]) -> AsyncIterator[TriggerEvent]:
-        """Yield an event each time the condition becomes true."""
-        detector = EdgeDetector(pair=self.pair, condition=self.condition, cooldown=self.cooldown)
+        """Yield an event each time the condition becomes true; what is known is kept in Airflow's asset state store."""
+        # Before Airflow 3.3.2 a trigger has none.
+        store = WatcherStore(getattr(self, "asset_state_store", None), self._memory_key())
+        detector = EdgeDetector(
+            pair=self.pair,
+            condition=self.condition,
+            cooldown=self.cooldown,
+            source=self.quoine_conn_id,
+            memory=await store.read(within=FIRST_TIMEOUT),
+        )
+        watch = Watch(detector, life=uuid.uuid4().hex)
         async for states in shared_stream:
-            for state in states:
-                if event := detector.observe(state):
-                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # untyped in Airflow
+            watch.observe(states)
+            if store.usable and watch.due():
+                watch.merge(await store.read())
+                await store.write(watch.memory())
+            elif store.usable or not watch.has_events:
+                continue
+            for event in watch.release():
+                yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # untyped in Airflow
+
+    def _memory_key(self) -> str:
+        arguments = "/".join(map(str, self.condition.arguments().values()))
+        return f"quoine/{self.quoine_conn_id}/{self.condition.name}/{self.pair}/{arguments}"
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Do the same without a shared stream."""
@@ -152,8 +183,9 @@ class QuoinePriceCrossTrigger(_MarketEventTrigger):
     Start a DAG when the price crosses a level.
 
     ``up`` makes one event when a price below the level is followed by one at or above it, ``down`` the reverse. The
-    next event comes only after the price has gone back. The first price after a start of the triggerer, and after each
-    reconnect, makes no event: the side on which the price was before is not known.
+    next event comes only after the price has gone back. A crossing that happened during a reconnect or a restart of the
+    triggerer is told afterwards, with ``seen_after_gap``. The first price ever makes no event: the side on which the
+    price was before is not known.
 
     Its event holds ``price``, ``source``, ``level`` and ``direction``.
 
@@ -164,6 +196,8 @@ class QuoinePriceCrossTrigger(_MarketEventTrigger):
         ``best_ask`` or ``mid`` of the book, which is judged ten times a second at most.
     :param cooldown: seconds after an event in which further events are only counted; by default :data:`COOLDOWN`.
     :param quoine_conn_id: Airflow connection that names the stream.
+    :param queue: Airflow's trigger queue: with ``[triggerer] queues_enabled``, triggerers of this queue run it. It has
+        no effect before Airflow 3.4.
     :raises QuoineInputError: naming the argument that is wrong.
     """
 
@@ -207,8 +241,9 @@ class QuoineSilentBookTrigger(_MarketEventTrigger):
     Start a DAG when neither side of the book has sent data for a time, for any reason.
 
     There is one event for each silence. A silence goes on while the connection is lost. A watcher measures it from its
-    own start. Its event holds ``silent_seconds``, ``seconds`` and ``connected``: whether there is a connection. Its
-    other arguments are those of :class:`QuoinePriceCrossTrigger`.
+    own start, and does not tell again one that was told before a restart. Its event holds ``silent_seconds``,
+    ``seconds`` and ``connected``: whether there is a connection. Its other arguments are those of
+    :class:`QuoinePriceCrossTrigger`.
 
     :param seconds: length of the silence, 1 or more; noticed within a second.
     """

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import FOLDERS
+from tests.support.state_stores import consumer_context, state_stores
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -52,10 +53,11 @@ def test_a_silence_fails_its_run_in_words() -> None:
     bag = BundleDagBag(str(FOLDERS["examples"]), bundle_path=FOLDERS["examples"], bundle_name="examples")
     alarm: Any = bag.dags["quoine_on_silent_book"].task_dict["alarm"]
 
-    class Event:
-        """What Airflow keeps of an asset's event."""
-
-        extra = {"payload": {"pair": "btcjpy", "silent_seconds": 300.4, "connected": False}}
-
-    with pytest.raises(AirflowFailException, match=r"of btcjpy's book for 300\.4 s, because there is no connection"):
-        alarm.python_callable(triggering_asset_events={Asset("quoine_btcjpy_book_silent"): [Event()]})
+    silence = Asset("quoine_btcjpy_book_silent")
+    payload = {"event_id": "it", "pair": "btcjpy", "silent_seconds": 300.4, "connected": False}
+    with state_stores(silence) as stores:
+        context = consumer_context({silence: [payload]}, stores=stores)
+        with pytest.raises(
+            AirflowFailException, match=r"of btcjpy's book for 300\.4 s, because there is no connection"
+        ):
+            alarm.python_callable(**context)

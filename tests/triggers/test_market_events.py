@@ -57,7 +57,9 @@ def large_trade(**changes: Any) -> QuoineLargeTradeTrigger:
 
 async def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
     async with watching(price_cross(), large_trade()) as watched:
-        await prices(market, "601", "599", "599.9", "600.5", "601", "602")
+        await prices(market, "601", "599", "599.9")
+        await trades(market, trade("600.5", id=7))
+        await prices(market, "601", "602")
         # Trades are judged in their order: this one is the last.
         await trades(market, trade("650", quantity="9"))
         await until(lambda: watched.events[1])
@@ -70,6 +72,11 @@ async def test_a_level_crossed_once_is_one_event(market: SandboxServer) -> None:
         "source": "last_trade",
         "level": "600",
         "direction": "up",
+        "event_id": "quoine_default/price_crossed/btcjpy/600/up/last_trade/7",
+        "seen_after_gap": False,
+        "gap_since": None,
+        "unknown_since": None,
+        "unknown_until": None,
         "suppressed": 0,
         "missed_trades": 0,
     }
@@ -87,11 +94,11 @@ async def test_a_pair_is_checked_once_for_a_watcher_not_for_its_events(market: S
 
 async def test_each_large_trade_is_an_event_with_the_trade(market: SandboxServer) -> None:
     async with watching(large_trade()) as watched:
-        await trades(market, trade(quantity="5"), trade(quantity="5.1"), trade(quantity="4"), trade("7", "6"))
+        await trades(market, trade(quantity="5"), trade(quantity="5.1"), trade(quantity="4"), trade("7", "6", id=9))
         await until(lambda: len(watched.events[0]) == 2)
     assert [event["trade"]["quantity"] for event in watched.events[0]] == ["5.1", "6"]
     assert watched.events[0][1]["trade"] == {
-        "id": "90001",
+        "id": "9",
         "price": "7",
         "quantity": "6",
         "taker_side": "sell",
@@ -144,7 +151,7 @@ async def test_watchers_of_other_pairs_and_of_the_book_share_the_connection(mark
     assert market.control.state(requests=1)["stream"]["connections_total"] == 1
 
 
-async def test_after_a_reconnect_the_first_price_makes_no_event(market: SandboxServer) -> None:
+async def test_after_a_reconnect_a_crossing_is_told_late(market: SandboxServer) -> None:
     async with watching(price_cross(), price_cross(price="best_bid"), large_trade()) as watched:
         await prices(market, "599")
         await book(market, watched, "599")
@@ -154,12 +161,16 @@ async def test_after_a_reconnect_the_first_price_makes_no_event(market: SandboxS
         await book(market, watched, "601")
         await trades(market, trade("603", "9"))
         await until(lambda: watched.events[2])
-        assert watched.events[:2] == [[], []]
         await prices(market, "599", "601.5")
         await book(market, watched, "599")
         await book(market, watched, "601.5")
-        await until(lambda: watched.events[0] and watched.events[1])
-    assert [[event["price"] for event in each] for each in watched.events[:2]] == [["601.5"], ["601.5"]]
+        await until(lambda: len(watched.events[0]) == len(watched.events[1]) == 2)
+    for (late, live), price in zip(watched.events[:2], ("last_trade", "best_bid"), strict=True):
+        assert [late["source"], late["price"], late["seen_after_gap"]] == [price, "601", True]
+        assert late["unknown_since"] < late["unknown_until"] == late["at"]
+        assert [live["price"], live["seen_after_gap"], live["unknown_since"]] == ["601.5", False, None]
+    ((large,),) = watched.events[2:]
+    assert not large["seen_after_gap"]
 
 
 async def test_a_slow_watcher_with_a_short_queue_loses_no_trade_of_a_burst(
@@ -322,6 +333,26 @@ async def test_a_watcher_runs_without_a_shared_stream(market: SandboxServer) -> 
     assert (await event).payload["event"] == "trade_above"
     await alone.aclose()  # type: ignore[attr-defined]  # Airflow types a generator as an iterator
     await until(lambda: stream_threads() == [])
+
+
+async def test_a_book_that_cannot_be_read_hides_a_crossing_which_is_told_after_it(market: SandboxServer) -> None:
+    async with watching(price_cross(price="best_bid")) as watched:
+        await book(market, watched, "599")
+        await control(market.control.publish, BIDS, "updated", [["garbage", "1"]])
+        await until(lambda: next(iter(watched.states.values()))[-1].top.bid is None)
+        await book(market, watched, "601")
+        await until(lambda: watched.events[0])
+    assert watched.events[0][0]["seen_after_gap"]
+
+
+@pytest.mark.parametrize("kind", ["shared", "alone"])
+def test_a_watcher_can_have_a_queue_of_airflow_s_which_is_no_part_of_its_identity(kind: str) -> None:
+    given: Any = {"queue": "streams"} if kind == "shared" else {}
+    watcher: Any = large_trade(**given)
+    if hasattr(BaseTrigger, "queue"):
+        assert watcher.queue == given.get("queue")
+    assert "queue" not in watcher.serialize()[1]
+    assert watcher.serialize() == large_trade().serialize()
 
 
 WATCHERS = [

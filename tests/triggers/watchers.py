@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
@@ -92,9 +93,19 @@ async def subscribed(
         await manager.unsubscribe(number, key)
 
 
-def trade(price: str = "600", quantity: str = "1") -> Mapping[str, Any]:
-    """Data of a trade."""
-    return {"id": 90001, "price": price, "quantity": quantity, "taker_side": "sell", "created_at": 1473000000}
+_NUMBERS = itertools.count(90001)
+
+
+def trade(price: str = "600", quantity: str = "1", **given: Any) -> Mapping[str, Any]:
+    """Data of a trade, with an id of its own."""
+    return {
+        "id": next(_NUMBERS),
+        "price": price,
+        "quantity": quantity,
+        "taker_side": "sell",
+        "created_at": 1473000000,
+        **given,
+    }
 
 
 async def subscribed_to(sandbox: SandboxServer, channel: str) -> None:

@@ -14,4 +14,6 @@ __all__ = [
     "subject",
     "ticker",
     "top_of_book",
+    "watch",
+    "watcher_memory",
 ]

@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Any, ClassVar
@@ -35,14 +36,40 @@ _REACHED: Mapping[Direction, Callable[[Decimal, Decimal], bool]] = {
 
 
 class Arming(Enum):
-    """
-    When an edge detector is armed for a condition. An armed detector makes an event of the next state in which the
-    condition is true.
-    """
+    """Which changes of the market's position make an event."""
 
-    ALWAYS = "momentary: every matching state is an event"
-    UNTIL_GAP = "armed once the condition was false; a gap disarms, because data may have been missed in it"
-    ACROSS_GAPS = "armed once the condition was false; a gap does not disarm"
+    ALWAYS = "momentary: every state in which the condition is true makes one"
+    UNTIL_GAP = "a change does; after a gap it may have happened in it, which the event says"
+    ACROSS_GAPS = "a change does, and a gap changes nothing about it"
+
+
+class Position(StrEnum):
+    """Where a market is, seen from a condition. The last five are for a level that is watched in both directions."""
+
+    FALSE = "false"
+    TRUE = "true"
+    BELOW = "below"
+    ABOVE = "above"
+    FALLEN_TO = "at the level, from above"
+    RISEN_TO = "at the level, from below"
+    AT = "at the level, from where is not known"
+
+
+_AT_LEVEL: Mapping[Position | None, Position] = {
+    Position.BELOW: Position.RISEN_TO,
+    Position.RISEN_TO: Position.RISEN_TO,
+    Position.ABOVE: Position.FALLEN_TO,
+    Position.FALLEN_TO: Position.FALLEN_TO,
+}
+"""The position at the level, by the position before."""
+
+_DIRECTIONS: Mapping[Position | None, Direction] = {
+    Position.BELOW: Direction.DOWN,
+    Position.FALLEN_TO: Direction.DOWN,
+    Position.ABOVE: Direction.UP,
+    Position.RISEN_TO: Direction.UP,
+}
+"""The direction of the last crossing, by the position after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +89,26 @@ class Condition:
         """The data by which it is judged."""
         return MarketData.BOOK
 
-    @property
-    def one_way_conditions(self) -> tuple[Condition, ...]:
-        """The one-way conditions that this one stands for."""
-        return (self,)
-
     def holds(self, state: MarketState) -> bool | None:
         """Tell whether it is true; None if the state does not show it."""
         raise NotImplementedError
+
+    def position(self, state: MarketState, before: Position | None) -> Position | None:
+        """
+        Return where the market is; None if the state does not show it.
+
+        :param before: where it was.
+        """
+        holds = self.holds(state)
+        return None if holds is None else Position.TRUE if holds else Position.FALSE
+
+    def edge(self, before: Position | None, now: Position) -> Condition | None:
+        """Return the condition that has become true, of those that this one stands for; None if none has."""
+        return self if (before, now) == (Position.FALSE, Position.TRUE) else None
+
+    def since(self, state: MarketState) -> datetime:
+        """Return the moment since when it is true, as far as the state shows it."""
+        return state.at
 
     def values(self, state: MarketState) -> dict[str, Any]:
         """Return the values by which it is true as plain JSON, numbers as digits in strings."""
@@ -109,17 +148,28 @@ class PriceReaches(Condition):
         """Trades if the price is the last trade's, else the book."""
         return MarketData.TRADES if self.price is PriceSource.LAST_TRADE else MarketData.BOOK
 
-    @property
-    def one_way_conditions(self) -> tuple[Condition, ...]:
-        """Up and down, if it is ``either``; else itself."""
-        if self.direction is not Direction.EITHER:
-            return (self,)
-        return tuple(dataclasses.replace(self, direction=way) for way in (Direction.UP, Direction.DOWN))
-
     def holds(self, state: MarketState) -> bool | None:
         """Tell whether the price has reached the level; None if there is no price."""
         price = state.price(self.price)
         return None if price is None else _REACHED[self.direction](price, self.level)
+
+    def position(self, state: MarketState, before: Position | None) -> Position | None:
+        """Return the side of the level, if the direction is ``either``; else whether the price has reached it."""
+        price = state.price(self.price)
+        if self.direction is not Direction.EITHER or price is None:
+            return super().position(state, before)
+        if price == self.level:
+            return _AT_LEVEL.get(before, Position.AT)
+        return Position.ABOVE if price > self.level else Position.BELOW
+
+    def edge(self, before: Position | None, now: Position) -> Condition | None:
+        """Return the crossing of one direction; if the direction is ``either``, up and down come in turn."""
+        if self.direction is not Direction.EITHER:
+            return super().edge(before, now)
+        ways = _DIRECTIONS.get(before), _DIRECTIONS.get(now)
+        if None in ways or ways[0] is ways[1]:
+            return None
+        return dataclasses.replace(self, direction=_DIRECTIONS[now])
 
     def values(self, state: MarketState) -> dict[str, Any]:
         """Return the price, its source, the level and the direction."""
@@ -214,6 +264,10 @@ class BookSilent(Condition):
     def holds(self, state: MarketState) -> bool | None:
         """Tell whether the silence is longer than the time."""
         return state.monotonic - state.last_heard > self.seconds
+
+    def since(self, state: MarketState) -> datetime:
+        """Return when data came last."""
+        return state.heard_at
 
     def values(self, state: MarketState) -> dict[str, Any]:
         """Return the length of the silence, the bound on it, and whether there is a connection now."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -53,7 +53,8 @@ class MarketFeed:
         self._openings = 0
         self._last_heard = time.monotonic()
         self._best_prices: dict[Side, tuple[StreamEvent, Decimal | None]] = {}
-        self._dropped = self._missed_trades = 0
+        self._dropped = self._missed_trades = self._unreadable_books = 0
+        self._trades_epoch: Hashable = None
         self._unreadable = False
 
     @property
@@ -65,8 +66,8 @@ class MarketFeed:
         """
         Open the stream and yield states, until the stream has not worked for :data:`REOPEN_AFTER`.
 
-        :return: one state of the book, at least every :data:`IDLE_INTERVAL`; or a state for each trade since the last
-            time, in their order.
+        :return: at least every :data:`IDLE_INTERVAL` one state of the book; or a state for each trade since the last
+            time, in their order, and then one without a trade.
         :raises QuoineStreamError: if the server refuses for good.
         """
         from airflow_provider_quoine.exchange.stream.pusher import PusherStream
@@ -78,8 +79,7 @@ class MarketFeed:
         worked = time.monotonic()
         async with PusherStream(endpoint=endpoint, channels=self.channels, queue_size=queue_size) as stream:
             while time.monotonic() - worked < REOPEN_AFTER:
-                if states := await next_states(stream):
-                    yield states
+                yield await next_states(stream)
                 if stream.problem is None:
                     worked = time.monotonic()
 
@@ -103,7 +103,7 @@ class MarketFeed:
         state = MarketState(
             at=datetime.now(UTC),
             monotonic=time.monotonic(),
-            epoch=(self._openings, len(stream.gaps)),
+            epoch=(self._openings, len(stream.gaps), self._unreadable_books),
             last_heard=self._last_heard,
             connected=stream.confirmed,
             top=TopOfBook(bid=bid, ask=ask),
@@ -123,6 +123,7 @@ class MarketFeed:
         try:
             prices = [level.price for level in decode_price_ladder(event.data)]
         except QuoineStreamDataError as error:
+            self._unreadable_books += 1
             self._warn_unreadable(error)
             return None
         self._unreadable = False
@@ -138,7 +139,15 @@ class MarketFeed:
                     if not states:
                         limit.reschedule(loop.time() + CONFLATION)
                     states += self._trade_states(event, stream)
-        return tuple(states)
+        # Time passes for a watcher in a quiet market too.
+        now = MarketState(
+            at=datetime.now(UTC),
+            monotonic=time.monotonic(),
+            epoch=self._trades_epoch,
+            last_heard=self._last_heard,
+            connected=stream.confirmed,
+        )
+        return (*states, now)
 
     def _trade_states(self, event: StreamEvent, stream: PusherStream) -> States:
         """Return the state of one trade; none if it cannot be read."""
@@ -155,12 +164,13 @@ class MarketFeed:
             self._warn_unreadable(error)
             return ()
         self._unreadable = False
-        now = time.monotonic()
+        self._last_heard = now = time.monotonic()
+        self._trades_epoch = (self._openings, event.connection)
         missed_trades, self._missed_trades = self._missed_trades, 0
         state = MarketState(
             at=event.received_at,
             monotonic=now,
-            epoch=(self._openings, event.connection),
+            epoch=self._trades_epoch,
             last_heard=now,
             trade=trade,
             missed_trades=missed_trades,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -51,6 +51,11 @@ class MarketState:
     top: TopOfBook = field(default_factory=TopOfBook)
     trade: Execution | None = None
     missed_trades: int = 0
+
+    @property
+    def heard_at(self) -> datetime:
+        """When data last came, UTC."""
+        return self.at - timedelta(seconds=self.monotonic - self.last_heard)
 
     @property
     def spread(self) -> Decimal | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,6 +15,9 @@ from airflow_provider_quoine.exchange.market.messages import decode_execution
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.subject import Snapshot, Subject
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
+
+
+log = logging.getLogger(__name__)
 
 
 class OnDoubt(StrEnum):
@@ -42,13 +46,15 @@ class Sampler:
     Takes snapshots of a subject from a stream.
 
     :param on_doubt: how a snapshot is treated that is stale or crossed.
-    :ivar problem: why the last snapshot could not be read; empty if it was read.
+    :ivar problem: why the last snapshot could not be read; empty if it was read. It is logged once, until one is read.
+    :ivar unreadable: how many snapshots could not be read.
     """
 
     def __init__(self, subject: Subject, stream: PusherStream, *, on_doubt: OnDoubt) -> None:
         self.subject = subject
         self.stream = stream
         self.problem = ""
+        self.unreadable = 0
         self._on_doubt = on_doubt
 
     @property
@@ -109,13 +115,17 @@ class Sampler:
         :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
         :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
-        self.problem, stale = "", bool(self.silent)
+        stale = bool(self.silent)
         async with self.stream.decoding():
             try:
                 snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=stale)
             except QuoineStreamDataError as error:
+                if not self.problem:
+                    log.warning("No snapshot of the %s while it cannot be read. %s", self.subject, error)
                 self.problem = str(error)
+                self.unreadable += 1
                 return None
+        self.problem = ""
         if snapshot.doubt and self._on_doubt == OnDoubt.FAIL:
             raise QuoineDoubtfulSnapshotError(
                 f"The {self.subject} due at {due_at.isoformat()} is {snapshot.doubt}, which on_doubt='fail' makes "

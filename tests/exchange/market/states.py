@@ -19,11 +19,9 @@ def state(clock: float = 0.0, *, epoch: int = 1, **known: Any) -> MarketState:
     return MarketState(**{"at": at, "monotonic": clock, "epoch": epoch, "last_heard": clock, **known})
 
 
-def trade(price: str, clock: float = 0.0, *, quantity: str = "1", **known: Any) -> MarketState:
+def trade(price: str, clock: float = 0.0, *, quantity: str = "1", id_: str = "90001", **known: Any) -> MarketState:
     """Return the state of a trade."""
-    made = Execution(
-        id="90001", price=Decimal(price), quantity=Decimal(quantity), taker_side=Side.SELL, created_at=NOON
-    )
+    made = Execution(id=id_, price=Decimal(price), quantity=Decimal(quantity), taker_side=Side.SELL, created_at=NOON)
     return state(clock, trade=made, **known)
 
 
