@@ -124,8 +124,9 @@ class QuoineExecutionsSnapshotOperator(SnapshotOperator):
 
     :param count: how many.
     :return: ``executions`` (each with ``received_at``, ``connection``, ``id``, ``price``, ``quantity``, ``taker_side``,
-        ``created_at``), ``dropped``, ``reconnects``, ``gap_seconds``; numbers as plain digits in strings, times in
-        ISO 8601 and UTC. An unreadable one stands as it came under ``unreadable``.
+        ``created_at``), ``dropped``, ``unreadable`` (a number of messages), ``reconnects``, ``gap_seconds``; numbers as
+        plain digits in strings, times in ISO 8601 and UTC. An execution whose data cannot be read stands as it came
+        under its own ``unreadable``.
     """
 
     trigger = QuoineExecutionsTrigger

@@ -184,7 +184,8 @@ class SnapshotTrigger(StreamTrigger):
 def _with_snapshot(snapshot: Snapshot, sampler: Sampler) -> Outcome:
     stream = sampler.stream
     counts = {"reconnects": stream.reconnects, "gap_seconds": round(stream.gap_seconds, 6)}
-    return Outcome(status=Status.SUCCESS, result={**snapshot.as_dict(), **counts, "unreadable": sampler.unreadable})
+    unreadable = stream.unreadable + sampler.unreadable
+    return Outcome(status=Status.SUCCESS, result={**snapshot.as_dict(), **counts, "unreadable": unreadable})
 
 
 class QuoineOrderBookTrigger(SnapshotTrigger):
@@ -194,8 +195,8 @@ class QuoineOrderBookTrigger(SnapshotTrigger):
     Its events are :class:`~airflow_provider_quoine.triggers.events.Outcome`: ``success`` with a snapshot as result,
     and ``timeout`` or ``error``, which end it; nothing in them is secret. A snapshot says how old each side was when
     it was due, whether the book was stale or crossed, and since the trigger started: reconnects and seconds of gaps of
-    the stream, and snapshots that could not be read, which is logged once. Snapshots that fall due before the first
-    whole book are left out.
+    the stream, and messages and snapshots that could not be read, which is logged once. Snapshots that fall due before
+    the first whole book are left out.
 
     Its other arguments are those of :class:`StreamTrigger` and :class:`SnapshotTrigger`.
 
@@ -254,9 +255,9 @@ class QuoineExecutionsTrigger(StreamTrigger):
     Collect the executions of a pair, every one: the next ``count``, or those of each ``interval``.
 
     Without an interval its one event is ``success`` with the result ``{"executions": [...], "dropped": number,
-    "reconnects": number, "gap_seconds": seconds}``, or ``timeout`` if fewer came. With one there is such an event every
-    interval, in quiet markets too, with what came since the last, and ``due_at``. An event carries at most
-    :data:`MOST_EXECUTIONS`: beyond that the oldest are dropped, and counted.
+    "unreadable": number of messages, "reconnects": number, "gap_seconds": seconds}``, or ``timeout`` if fewer came.
+    With one there is such an event every interval, in quiet markets too, with what came since the last, and ``due_at``.
+    An event carries at most :data:`MOST_EXECUTIONS`: beyond that the oldest are dropped, and counted.
 
     Its arguments are those of :class:`StreamTrigger`. Without an interval, ``count`` is the number of executions.
     """
@@ -314,6 +315,6 @@ class QuoineExecutionsTrigger(StreamTrigger):
 
 
 def _with_executions(found: list[dict[str, Any]], stream: PusherStream, *, dropped: int, **more: str) -> Outcome:
-    counts = {"dropped": stream.dropped + dropped, "reconnects": stream.reconnects}
+    counts = {"dropped": stream.dropped + dropped, "unreadable": stream.unreadable, "reconnects": stream.reconnects}
     gaps = round(stream.gap_seconds, 6)
     return Outcome(status=Status.SUCCESS, result={"executions": found, **counts, "gap_seconds": gaps, **more})

@@ -53,7 +53,7 @@ class MarketFeed:
         self._openings = 0
         self._last_heard = time.monotonic()
         self._best_prices: dict[Side, tuple[StreamEvent, Decimal | None]] = {}
-        self._dropped = self._missed_trades = self._unreadable_books = 0
+        self._dropped = self._missed_trades = self._unreadable_books = self._unreadable_messages = 0
         self._trades_epoch: Hashable = None
         self._unreadable = False
 
@@ -75,7 +75,7 @@ class MarketFeed:
         queue_size = None if self.data is MarketData.BOOK else TRADE_QUEUE_SIZE
         next_states = self._next_book if self.data is MarketData.BOOK else self._next_trades
         self._openings += 1
-        self._dropped = 0
+        self._dropped = self._unreadable_messages = 0
         worked = time.monotonic()
         async with PusherStream(endpoint=endpoint, channels=self.channels, queue_size=queue_size) as stream:
             while time.monotonic() - worked < REOPEN_AFTER:
@@ -103,7 +103,7 @@ class MarketFeed:
         state = MarketState(
             at=datetime.now(UTC),
             monotonic=time.monotonic(),
-            epoch=(self._openings, len(stream.gaps), self._unreadable_books),
+            epoch=(self._openings, len(stream.gaps), stream.unreadable + self._unreadable_books),
             last_heard=self._last_heard,
             connected=stream.confirmed,
             top=TopOfBook(bid=bid, ask=ask),
@@ -111,8 +111,8 @@ class MarketFeed:
         return (state,)
 
     def _best_price(self, stream: PusherStream, side: Side) -> Decimal | None:
-        event = stream.newest(self._sides[side])
-        if event is None or event.event != PRICE_LADDERS.event:
+        event = stream.newest(self._sides[side], PRICE_LADDERS.event)
+        if event is None:
             return None
         if side not in self._best_prices or self._best_prices[side][0] is not event:
             self._last_heard = time.monotonic()
@@ -155,6 +155,9 @@ class MarketFeed:
             lost, self._dropped = stream.dropped - self._dropped, stream.dropped
             self._missed_trades += lost
             log.warning("%d trades of %s were lost: the queue of %d was full.", lost, self.pair, TRADE_QUEUE_SIZE)
+        # Messages that the stream itself cannot read, which it logs.
+        self._missed_trades += stream.unreadable - self._unreadable_messages
+        self._unreadable_messages = stream.unreadable
         if event.event != EXECUTIONS.event:
             return ()
         try:

@@ -69,13 +69,13 @@ class Sampler:
 
     def pull(self) -> bool:
         """
-        Store the newest event of every channel, without parsing it.
+        Store the newest event of every channel, of those with the subject's name, without parsing it.
 
         :return: whether every channel has one that is current; see
             :meth:`~airflow_provider_quoine.exchange.stream.pusher.PusherStream.is_current`.
         """
         for channel in self.subject.channels:
-            event = self.stream.newest(channel)
+            event = self.stream.newest(channel, self.subject.event)
             if event is not None:
                 self.subject.update(event)
         return not self.silent

@@ -35,11 +35,11 @@ class Subject(ABC):
         self.channels = channels
         self.newest: dict[str, StreamEvent] = {}
         """By channel."""
-        self._event = event
+        self.event = event
 
     def update(self, event: StreamEvent) -> None:
         """Store an event, which replaces its channel's. Events of other names and channels are ignored."""
-        if event.channel in self.channels and event.event == self._event:
+        if event.channel in self.channels and event.event == self.event:
             self.newest[event.channel] = event
 
     @abstractmethod
