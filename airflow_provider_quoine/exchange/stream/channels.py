@@ -65,7 +65,7 @@ class MessageQueue:
         with self._lock:
             dropped = self._messages.popleft() if len(self._messages) >= self._size else None
             self._messages.append(message)
-        if dropped:
+        if dropped is not None:
             self._gaps.miss(Missed.DROPPED, dropped.at)
 
     def take(self) -> RawMessage | None:
@@ -80,7 +80,6 @@ class Channel:
     def __init__(self, name: str, timeout: float) -> None:
         self.name = name
         self.listeners: dict[Listener, None] = {}
-        """In the order in which they came."""
         self.timeout = timeout
         """Seconds that the server has to confirm it."""
         self.confirmed = False
@@ -91,13 +90,11 @@ class Channel:
         """The server's words in an error that named no channel and came while this one was not confirmed; why it is
         not confirmed, in words."""
         self.newest: dict[str, RawMessage] = {}
-        """By the event's name."""
+        """By the event's name; ``last`` is the newest of them all."""
         self.last: RawMessage | None = None
-        """The newest of them all."""
         self.unreadable_at = -inf
         """Monotonic time when a message came that could not be read, and so may have been a newer one."""
         self.count = 0
-        """How many messages have come."""
         self.queues: tuple[MessageQueue, ...] = ()
         self.wanted = False
         """Whether a listener waits for the next message."""

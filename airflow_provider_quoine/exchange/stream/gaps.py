@@ -31,7 +31,6 @@ class GapBook:
         self._missing: dict[Missed, StreamGap] = {}
         self._loss: StreamGap | None = None
         self.missed: Counter[Missed] = Counter()
-        """How many messages."""
 
     def begin(self, since: Moment, reason: str) -> None:
         """Begin the gap of a lost connection."""

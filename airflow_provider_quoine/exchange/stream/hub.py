@@ -33,11 +33,7 @@ def open_connections() -> int:
 
 
 class StreamHub:
-    """
-    A connection and its listeners: made for the first one, closed after the last one.
-
-    :param key: event loop and endpoint, which all its listeners have in common.
-    """
+    """A connection and its listeners: made for the first one, closed after the last one."""
 
     def __init__(self, key: _Key) -> None:
         loop, endpoint = self._key = key

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[str, str], None]
-"""Sends an event about a channel, such as ``pusher:subscribe``; does not wait."""
-
 
 class Subscriptions:
     """
@@ -43,7 +40,7 @@ class Subscriptions:
         self._timing = endpoint.timing
         self._now = endpoint.clock.monotonic
         self._channels = inboxes.channels
-        self._send: Send | None = None
+        self._send: Callable[[str, str], None] | None = None
         self._unanswered: Counter[str] = Counter()
 
     @property
@@ -84,8 +81,8 @@ class Subscriptions:
                 self._tell("pusher:unsubscribe", channel)
         listener.channels = {}
 
-    def begin(self, send: Send) -> None:
-        """Subscribe to every channel on a new connection."""
+    def begin(self, send: Callable[[str, str], None]) -> None:
+        """Subscribe to every channel on a new connection, by what sends an event about a channel without waiting."""
         self._send = send
         self._unanswered.clear()
         for channel in self._channels.values():

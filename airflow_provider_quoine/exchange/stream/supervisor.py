@@ -80,11 +80,9 @@ class PusherSupervisor:
     def __init__(self, endpoint: PusherEndpoint, network: PysherNetwork, subscriptions: Subscriptions) -> None:
         self.endpoint = endpoint
         self.connection = 0
-        """Id of the connection that is established now, or was last; 0 before the first."""
+        """Id of the connection that is established now, or was last; 0 before the first. And how many there were."""
         self.connections = 0
-        """How many connections were established so far."""
         self.established = False
-        """Whether one is established now."""
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
         self._ids = itertools.count(int(endpoint.clock.wall() * 1_000_000))

@@ -1,10 +1,4 @@
-"""
-One attempt at a Pusher connection: pysher's thread and framing, without pysher's defects.
-
-The table of pysher's defects (pusher, Defects of pysher) says what each override is for; ``c:N`` is a line of
-``pysher/connection.py`` 1.0.8. :mod:`~airflow_provider_quoine.exchange.stream.supervisor` reconnects, sends the
-heartbeat and subscribes.
-"""
+"""One attempt at a Pusher connection, on pysher's thread. What is overridden, and why: pusher, What is overridden."""
 
 from __future__ import annotations
 
