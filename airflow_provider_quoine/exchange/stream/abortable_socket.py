@@ -70,10 +70,8 @@ def tls_context(ca_path: str | None) -> ssl.SSLContext:
 
 
 class AbortableSocket:
-    """
-    One attempt at a connection, which can be ended, except during name resolution, which the operating system does not
-    interrupt. websocket-client hands out its socket only once it is connected (pusher, Defects of pysher).
-    """
+    """One attempt at a connection, which can be ended, except during name resolution. websocket-client hands out its
+    socket only once it is connected (pusher, Defects of pysher)."""
 
     def __init__(self, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._host = host

@@ -78,33 +78,34 @@ class Inboxes:
         for channel in tuple(self.channels.values()):
             channel.unreadable_at = at.monotonic
             told.update(channel.listeners)
-            self._count(channel)
+            channel.count += 1
+            self._wake(channel)
         for listener in told:
             listener.gaps.miss(Missed.UNREADABLE, at)
 
     def _put(self, message: RawMessage) -> None:
         channel = message.channel
-        if message.event not in channel.newest and len(channel.newest) >= _MOST_EVENTS:
+        channel.newest[message.event] = channel.last = message
+        if len(channel.newest) > _MOST_EVENTS:
             forgotten = next(iter(channel.newest))
             del channel.newest[forgotten]
             channel.decoded.pop(forgotten, None)
-        channel.newest[message.event] = channel.last = message
         for queue in channel.queues:
             queue.put(message)
-        self._count(channel)
-
-    def _count(self, channel: Channel) -> None:
         # Counted last, so that the message is there for a reader that sees the count.
         channel.count += 1
         if channel.wanted:
-            channel.wanted = False
-            self._woken.append(channel)
-            if not self._wake_up_due:
-                # One wake-up for many messages: a wake-up costs as much as a message.
-                self._wake_up_due = True
-                # RuntimeError: the loop is closed, so there is nobody to wake.
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._wake_up)
+            self._wake(channel)
+
+    def _wake(self, channel: Channel) -> None:
+        channel.wanted = False
+        self._woken.append(channel)
+        if not self._wake_up_due:
+            # One wake-up for many messages: a wake-up costs as much as a message.
+            self._wake_up_due = True
+            # RuntimeError: the loop is closed, so there is nobody to wake.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake_up)
 
     def _wake_up(self) -> None:
         # Reset first, so that a message added from now on asks for another wake-up.
