@@ -51,8 +51,7 @@ class PusherEndpoint:
     :param timing: time-outs and waits.
     :param max_message: bytes of a frame, and of a message in several; a larger one ends the connection.
     :param clock: the clocks of everything that listens to it.
-    :param network: makes what connects an event loop; None for a
-        :class:`~airflow_provider_quoine.exchange.stream.network.PysherNetwork`. A simulation hands in network and
+    :param network: makes what connects an event loop; None for a ``PysherNetwork``. A simulation hands in network and
         clocks: nothing else of a stream has a clock, a thread or a socket.
     """
 

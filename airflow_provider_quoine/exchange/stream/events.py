@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Moment(NamedTuple):
-    """A moment on both clocks of :class:`~airflow_provider_quoine.exchange.clock.Clock`."""
+    """A moment by the wall clock, in Unix seconds, and by ``time.monotonic()``."""
 
     wall: float
     monotonic: float
