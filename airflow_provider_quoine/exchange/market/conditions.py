@@ -155,9 +155,11 @@ class PriceReaches(Condition):
 
     def position(self, state: MarketState, before: Position | None) -> Position | None:
         """Return the side of the level, if the direction is ``either``; else whether the price has reached it."""
-        price = state.price(self.price)
-        if self.direction is not Direction.EITHER or price is None:
+        if self.direction is not Direction.EITHER:
             return super().position(state, before)
+        price = state.price(self.price)
+        if price is None:
+            return None
         if price == self.level:
             return _AT_LEVEL.get(before, Position.AT)
         return Position.ABOVE if price > self.level else Position.BELOW

@@ -77,6 +77,8 @@ class EdgeDetector:
         memory.as_of = state.heard_at
         if arming is Arming.ALWAYS:
             return self._event(self.condition, state) if position is Position.TRUE else None
+        if position is memory.position:
+            return None
         edge, memory.position = self.condition.edge(memory.position, position), position
         return self._event(edge, state, gap_since=gap_since) if edge else None
 

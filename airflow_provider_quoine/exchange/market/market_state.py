@@ -55,7 +55,8 @@ class MarketState:
     @property
     def heard_at(self) -> datetime:
         """When data last came, UTC."""
-        return self.at - timedelta(seconds=self.monotonic - self.last_heard)
+        silence = self.monotonic - self.last_heard
+        return self.at - timedelta(seconds=silence) if silence else self.at
 
     @property
     def spread(self) -> Decimal | None:
