@@ -261,8 +261,9 @@ async def play(
         one.connect()
         if not one.alive:
             one.start()
-    # So that everybody has seen everything, and has had the time to tell it.
-    last = Execution(id="last", price=LEVEL - 5, quantity=Decimal(1), taker_side=Side.BUY, created_at=NOON)
+    # So that everybody has seen everything, and has had the time to tell it. It crosses nothing in the direction.
+    beyond = LEVEL + (5 if direction == "down" else -5)
+    last = Execution(id="last", price=beyond, quantity=Decimal(1), taker_side=Side.BUY, created_at=NOON)
     for _ in range(60):
         for one in ones:
             one.take(last)

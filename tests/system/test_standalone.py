@@ -74,11 +74,22 @@ def test_a_level_crossed_once_started_one_run_that_knows_why(finished: FinishedS
     assert (run["run_type"], run["state"]) == ("asset_triggered", "success")
     (event,) = finished.airflow.api.xcom(WATCHER, finished.crossing, "report")
     assert (event["event"], event["price"], event["level"]) == ("price_crossed", "100001", "100000")
+    assert event["event_id"] == "quoine_default/price_crossed/btcjpy/100000/up/last_trade/1"
     events = finished.airflow.api.call("GET", "assets/events")["asset_events"]
     # Withdrawals that were paid and users who were approved are asset events too.
     assert [each["name"] for each in events if each["name"].startswith("quoine_btcjpy")] == [
         "quoine_btcjpy_above_100000"
     ]
+
+
+def test_what_a_watcher_knows_and_what_a_dag_has_taken_is_in_the_asset_s_state(finished: FinishedScenario) -> None:
+    (asset,) = finished.airflow.api.call("GET", "assets", name_pattern="quoine_btcjpy_above_100000")["assets"]
+    state = finished.airflow.api.call("GET", f"assets/{asset['id']}/state-store")["asset_state_store"]
+    kept = {each["key"]: each["value"] for each in state}
+    memory = kept["quoine/quoine_default/price_crossed/btcjpy/100000/up/last_trade"]
+    assert memory["position"] == "true"
+    event_id = "quoine_default/price_crossed/btcjpy/100000/up/last_trade/1"
+    assert kept[f"quoine/taken/{WATCHER}/report"] == {event_id: finished.crossing}
 
 
 def test_no_secret_is_in_any_table(finished: FinishedScenario, secrets: dict[str, str]) -> None:
