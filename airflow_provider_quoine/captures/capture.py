@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.run import CaptureRun
 from airflow_provider_quoine.captures.store import PartStore
-from airflow_provider_quoine.captures.writer import CaptureWriter
+from airflow_provider_quoine.captures.writer import OPEN_PATIENCE, CaptureWriter
+from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.exchange.market.sampling import Sampler
 from airflow_provider_quoine.hooks.quoine import QuoineHook
@@ -55,22 +55,24 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
     writer = CaptureWriter(store=store, periods=periods)
     silence = ""
     try:
-        await writer.open()
-        if datetime.now(UTC) < periods.ends_at:
+        lasts = CLOCK.now() < periods.ends_at
+        await writer.open(patience=OPEN_PATIENCE if lasts else None)
+        if lasts:
             log.info(
                 "Capturing into %s until %s; %d files are there already.",
                 store.pattern,
                 periods.ends_at.isoformat(),
-                len(writer.stored),
+                writer.files,
             )
             silence = await _listen(spec, writer, quoine_conn_id)
-        elif not writer.stored:
+        elif not writer.files:
             reason = "The time of the capture was over before anything was written. The next try begins a new one."
             return CaptureResult(summary={}, empty=reason)
         else:
-            await writer.account(periods.ends_at)
+            writer.begin(periods.ends_at)
             await writer.finish(writer.run())
     except QuoineError as error:
+        await writer.read_rest()
         if not writer.stored:
             raise
         sums = writer.summary()
@@ -97,10 +99,7 @@ async def _listen(spec: CaptureSpec, writer: CaptureWriter, quoine_conn_id: str)
     subject = spec.subject()
     channels, queue_size = (subject.channels, None) if subject else (spec.event_channels(), QUEUE_SIZE)
     async with PusherStream(endpoint=endpoint, channels=channels, queue_size=queue_size) as stream:
-        # One moment for both: a period that ended between two would be nobody's.
-        since = datetime.now(UTC)
-        await writer.account(since)
-        run = CaptureRun(spec=spec, stream=stream, writer=writer, since=since)
+        run = CaptureRun(spec=spec, stream=stream, writer=writer)
         if subject is None or spec.schedule is None:
             await run.run(run.take_events)
             return ""

@@ -47,7 +47,13 @@ def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, 
         **{count: sum(getattr(stretch, count) for stretch in part.stretches) for count in COUNTS},
         "gaps": [{**_times(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in part.gaps],
         "listened": [
-            {**_times(stretch), **{count: getattr(stretch, count) for count in COUNTS}} for stretch in part.stretches
+            {
+                **_times(stretch),
+                "life": stretch.life,
+                "monotonic": round(stretch.monotonic, 6),
+                **{count: getattr(stretch, count) for count in COUNTS},
+            }
+            for stretch in part.stretches
         ],
     }
 
@@ -97,7 +103,10 @@ def gaps_from(entry: Mapping[str, Any]) -> list[Gap]:
 
 def stretches_from(entry: Mapping[str, Any]) -> list[Stretch]:
     """Read who listened from an entry."""
-    return [Stretch(*_read_times(one), *(int(one[count]) for count in COUNTS)) for one in entry["listened"]]
+    return [
+        Stretch(*_read_times(one), one["reconnects"], one["dropped"], one["skipped"], one["life"], one["monotonic"])
+        for one in entry["listened"]
+    ]
 
 
 def span_from(entry: Mapping[str, Any]) -> Span:

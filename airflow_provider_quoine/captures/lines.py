@@ -29,7 +29,15 @@ def row_of(line: bytes) -> Row:
     :raises TypeError: likewise.
     """
     row = json.loads(line)
-    return Row(datetime.fromisoformat(row[PLACED_BY.get(row["type"], "received_at")]), line)
+    if row["type"] in PLACED_BY:
+        return Row(datetime.fromisoformat(row[PLACED_BY[row["type"]]]), line)
+    life, _, _ = row["connection"].rpartition("-")
+    return Row(datetime.fromisoformat(row["received_at"]), line, life, identity(row))
+
+
+def identity(row: Mapping[str, Any]) -> int:
+    """Return what is equal in two rows of the same event."""
+    return hash(tuple(row.get(name) for name in ("id", "unreadable", "channel", "event", "data")))
 
 
 def write_lines(rows: Iterable[Row]) -> bytes:

@@ -33,6 +33,7 @@ NUMBER = object()
 
 FIELDS: dict[str, dict[str, Any]] = {
     "order_book": {
+        **dict.fromkeys(("seq",), COUNT),
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("due_at", "taken_at"), TIME),
         **dict.fromkeys(("bids", "asks"), LADDER),
@@ -42,6 +43,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("crossed", "stale"), FLAG),
     },
     "product": {
+        **dict.fromkeys(("seq",), COUNT),
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("due_at", "taken_at", "received_at"), TIME),
         **dict.fromkeys(("age",), FLOAT),
@@ -53,9 +55,10 @@ FIELDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("pusher_channel", "other"), TEXT),
     },
     "execution": {
+        **dict.fromkeys(("seq",), COUNT),
         **dict.fromkeys(("pair",), TEXT),
         **dict.fromkeys(("received_at",), TIME),
-        **dict.fromkeys(("connection",), COUNT),
+        **dict.fromkeys(("connection",), TEXT),
         **dict.fromkeys(("id",), TEXT),
         **dict.fromkeys(("price", "quantity"), NUMBER),
         **dict.fromkeys(("taker_side",), TEXT),
@@ -64,8 +67,9 @@ FIELDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("unreadable",), TEXT),
     },
     "event": {
+        **dict.fromkeys(("seq",), COUNT),
         **dict.fromkeys(("received_at",), TIME),
-        **dict.fromkeys(("connection",), COUNT),
+        **dict.fromkeys(("connection",), TEXT),
         **dict.fromkeys(("channel", "event", "data"), TEXT),
     },
 }

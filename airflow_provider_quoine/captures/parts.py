@@ -1,21 +1,30 @@
 """
 The parts of a capture: what each holds, and how two records of the same period become one.
 
-A capture is cut into periods of time, counted from when it began, and each period is one part, one file. A part
-covers its own period only. It says when a capture listened (its stretches), and for which times rows may be missing
-(its gaps). So a restarted capture, or a second copy, merges with the part that it finds: its own rows for the time it
-was listening, the file's rows for any other time. No row is doubled by that, and none is lost.
+A capture is cut into periods of time, counted from when it began, and each period is one part, one file; a period
+with very many rows is several. A part covers its own time only. It says who listened when (its stretches), and for
+which times rows may be missing (its gaps). So a restarted capture, or a second copy, merges with the part that it
+finds: every row is kept, each event once, and a gap is only where nobody listened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
 NOT_RUNNING = "the capture was not running"
 """Reason of the gaps in which no capture listened."""
+
+TOLERANCE = timedelta(seconds=1)
+"""Most time between the moments at which two lives have the same event."""
+
+EDGE = timedelta(seconds=0.25)
+"""How far beyond its stretches a life may have heard an event."""
+
+SECOND = timedelta(seconds=1)
 
 
 class Span(NamedTuple):
@@ -49,6 +58,8 @@ class Stretch(NamedTuple):
     :param reconnects: how often the connection was made again in it.
     :param dropped: events that came and were not taken, because the capture was too slow.
     :param skipped: snapshots left out because they were in doubt.
+    :param life: the run of the capture that listened: a restart and a second copy are others.
+    :param monotonic: the host's monotonic clock when ``since`` was, in seconds.
     """
 
     since: datetime
@@ -56,25 +67,49 @@ class Stretch(NamedTuple):
     reconnects: int = 0
     dropped: int = 0
     skipped: int = 0
+    life: str = ""
+    monotonic: float = 0.0
 
 
 class Row(NamedTuple):
     """
     A row.
 
-    :param at: the moment that places it in time.
+    :param at: the moment that places it in time. No two rows of a life have the same.
     :param line: its JSON, without a line's end.
+    :param life: as of a stretch; empty for a snapshot.
+    :param event: is equal if the event is the same, whichever life has it; None for a snapshot.
     """
 
     at: datetime
     line: bytes
+    life: str = ""
+    event: int | None = None
+
+
+class PartKey(NamedTuple):
+    """
+    The name of a part.
+
+    :param cut: seconds after the period's beginning at which the part begins: 0, unless the rows of the time before
+        were written early.
+    """
+
+    period: int
+    cut: int = 0
 
 
 @dataclass(kw_only=True)
 class Part:
-    """The data of one period."""
+    """
+    The data of one period, or of the time between two cuts of it.
+
+    :param life: the run of the capture that wants to add it; empty for what is stored.
+    """
 
     period: int
+    cut: int = 0
+    life: str = ""
     rows: list[Row] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
@@ -83,6 +118,28 @@ class Part:
     def gap_seconds(self) -> float:
         """All its gaps together; they do not overlap once it is merged."""
         return sum(gap.seconds for gap in self.gaps)
+
+    def __bool__(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.rows or self.gaps or self.stretches)
+
+    def within(self, span: Span) -> Part:
+        """Return what of it lies in a span."""
+        return replace(
+            self,
+            rows=[row for row in self.rows if span.holds(row.at)],
+            gaps=within(self.gaps, span),
+            stretches=within(self.stretches, span),
+        )
+
+    def __add__(self, other: Part) -> Part:
+        """Return both, not merged."""
+        return replace(
+            self,
+            rows=self.rows + other.rows,
+            gaps=self.gaps + other.gaps,
+            stretches=self.stretches + other.stretches,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +167,23 @@ class Periods:
 
     def over(self, moment: datetime) -> int:
         """Return how many periods are over at a moment."""
-        return self.number_of(moment) + (moment >= self.ends_at)
+        return self.count if moment >= self.ends_at else max(0, (moment - self.began_at) // self.length)
 
     def span(self, number: int) -> Span:
         """Return a period's time."""
         since = self.began_at + number * self.length
         return Span(since, min(since + self.length, self.ends_at))
+
+    def spans(self, keys: Iterable[PartKey]) -> dict[PartKey, Span]:
+        """Return the times of some parts, in order: each until the next one of its period begins."""
+        ordered = sorted(keys)
+        found = {}
+        for key, after in zip_longest(ordered, ordered[1:]):
+            whole = self.span(key.period)
+            divided = after is not None and after.period == key.period
+            until = whole.since + after.cut * SECOND if divided else whole.until
+            found[key] = Span(whole.since + key.cut * SECOND, until)
+        return found
 
 
 _Piece = TypeVar("_Piece", Gap, Stretch)
@@ -160,23 +228,80 @@ def disjoint(gaps: Iterable[Gap]) -> list[Gap]:
     return found
 
 
-def merge(there: Part, own: Part) -> Part:
+def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
     """
-    Make one part of two records of the same period.
+    Make one part of two records of the same time. No row goes, however often it is tried.
 
     :param there: the stored part.
-    :param own: the part to add. It replaces the stored one in the time of its own stretches; a row of other time is
-        added once, however often it is tried.
+    :param own: the part to add. Its gaps end its own life's listening, and no other's.
+    :param beside: rows of the parts before and after. An event that one of them has is left out.
     """
-    listened = [Span(since, until) for since, until, *_ in own.stretches]
-    kept = [row for row in there.rows if not any(span.holds(row.at) for span in listened)]
-    known = set(kept)
-    return Part(
-        period=own.period,
-        rows=sorted([*kept, *(row for row in own.rows if row not in known)], key=lambda row: row.at),
-        gaps=disjoint(outside(there.gaps, own.stretches) + own.gaps),
-        stretches=sorted(outside(there.stretches, own.stretches) + own.stretches),
+    lives = {stretch.life for stretch in own.stretches} | {own.life}
+    kept = [stretch for stretch in there.stretches if stretch.life not in lives]
+    for life in lives:
+        new = [stretch for stretch in own.stretches if stretch.life == life]
+        found = [*outside([one for one in there.stretches if one.life == life], new), *new]
+        kept += [piece for one in found for piece in _listened(one, own.gaps if life == own.life else ())]
+    rows = _united(
+        [*_ranked(there.rows, there.stretches), *_ranked(own.rows, [one for one in kept if one.life in lives])],
+        heard=there.stretches + own.stretches,
+        beside=beside,
     )
+    moments = {row.at for row in rows}
+    gaps = there.gaps + own.gaps
+    points = [gap for gap in gaps if gap.since == gap.until and gap.since not in moments]
+    missing = outside([gap for gap in gaps if gap.since < gap.until], kept)
+    return Part(period=own.period, cut=own.cut, rows=rows, gaps=disjoint(points + missing), stretches=sorted(kept))
+
+
+def _listened(stretch: Stretch, gaps: Iterable[Gap]) -> list[Stretch]:
+    """Return a stretch without gaps; what it counted is kept once, even if nothing else is."""
+    pieces = outside([stretch], [gap for gap in gaps if gap.since < gap.until])
+    if not pieces:
+        return [stretch._replace(since=stretch.until)] if any(stretch[2:5]) else []
+    shifts = [(piece.since - stretch.since).total_seconds() for piece in pieces]
+    moved = [one._replace(monotonic=one.monotonic + shift) for one, shift in zip(pieces, shifts, strict=True)]
+    return [moved[0], *(one._replace(reconnects=0, dropped=0, skipped=0) for one in moved[1:])]
+
+
+def _ranked(rows: Iterable[Row], stretches: Sequence[Stretch]) -> list[tuple[datetime, bool, Row]]:
+    """Place rows in time, and of two of the same moment the one that was listened for first."""
+    return [(row.at, not any(one.since < row.at <= one.until for one in stretches), row) for row in rows]
+
+
+def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch], beside: Iterable[Row]) -> list[Row]:
+    """
+    Put rows in order, each event once.
+
+    Two lives have the same event at almost the same moment. Two equal events of one life are two.
+
+    :param heard: who listened when: equal events of two lives are two if neither listened when the other's came.
+    :param beside: rows that stand elsewhere.
+    """
+
+    def listened(life: str, at: datetime) -> bool:
+        return any(one.life == life and one.since - EDGE <= at <= one.until + EDGE for one in heard)
+
+    def same(row: Row, other: Row, lives: set[str]) -> bool:
+        if row.at == other.at:
+            return True
+        near = row.life not in lives and abs(row.at - other.at) <= TOLERANCE
+        return near and (listened(row.life, other.at) or listened(other.life, row.at))
+
+    seen: dict[object, list[tuple[Row, set[str]]]] = {}
+    for row in beside:
+        seen.setdefault(row.event, []).append((row, {row.life}))
+    rows = []
+    for at, _, row in sorted(ranked, key=lambda one: one[:2]):
+        known = seen.setdefault(at if row.event is None else row.event, [])
+        for other, lives in known:
+            if same(row, other, lives):
+                lives.add(row.life)
+                break
+        else:
+            known.append((row, {row.life}))
+            rows.append(row)
+    return rows
 
 
 def with_silence_stated(part: Part, span: Span) -> Part:
@@ -187,9 +312,4 @@ def with_silence_stated(part: Part, span: Span) -> Part:
     :param span: the time to account for.
     """
     silent = outside([Gap(*span, NOT_RUNNING)], part.stretches)
-    return Part(
-        period=part.period,
-        rows=part.rows,
-        gaps=disjoint([*part.gaps, *outside(silent, part.gaps)]),
-        stretches=part.stretches,
-    )
+    return replace(part, gaps=disjoint([*part.gaps, *outside(silent, part.gaps)]))

@@ -1,28 +1,48 @@
-"""One run of a capture: from its beginning, or from where a stopped one ended, to its end or until it is stopped."""
+"""One life of a capture: from its beginning, or from where a stopped one ended, until it ends or is stopped."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.lines import line_of
-from airflow_provider_quoine.captures.parts import Gap, Row, Stretch
+from airflow_provider_quoine.captures.lines import identity, line_of
+from airflow_provider_quoine.captures.parts import Gap, Row, Span, Stretch
 from airflow_provider_quoine.captures.spec import StreamKind
+from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
-from airflow_provider_quoine.exchange.market.sampling import execution_row
+from airflow_provider_quoine.exchange.market.sampling import OnDoubt, execution_row
 
 if TYPE_CHECKING:
+    from airflow_provider_quoine.captures.parts import PartKey
     from airflow_provider_quoine.captures.schedule import Schedule
     from airflow_provider_quoine.captures.spec import CaptureSpec
     from airflow_provider_quoine.captures.writer import CaptureWriter
+    from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.market.sampling import Sampler
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
-PERIOD_CLOSE_DELAY = 0.25
-"""Seconds after a period's end until it is written: what is due or came at its end is on its way by then."""
+CLOSE_DELAY = timedelta(seconds=0.25)
+"""From a part's end until it is written: what is due or came at its end is on its way by then."""
+
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at the clocks."""
+
+HELD_UP_AFTER = 1.5
+"""Seconds without a look at the clocks after which the process was held up, and did not listen."""
+
+BACKLOG = timedelta(seconds=1)
+"""After a process was frozen: what comes in this time may have waited in between, and is not taken."""
+
+AWAKE_AFTER, AWAKE_BEFORE = timedelta(seconds=LOOK_INTERVAL + 0.1), timedelta(seconds=0.1)
+"""A frozen process may have taken events so long after it looked at the clocks, and before it does so again."""
+
+LEAST_JUMP = 0.5
+"""Seconds by which the wall clock is set to another time; below it is noise."""
 
 LAST_WRITE_TIMEOUT = 6.0
 """Seconds that writing the unfinished part may take when the capture is stopped: Airflow kills a triggerer after 10."""
@@ -30,29 +50,47 @@ LAST_WRITE_TIMEOUT = 6.0
 DRAIN_TIMEOUT = 0.05
 """Seconds for taking the events that have come and wait when the capture is stopped."""
 
+Result = TypeVar("Result")
+
+TICK = timedelta(microseconds=1)
+
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
 STOPPED = "the capture was stopped before what was due could be taken"
+SET_FORWARD = "the wall clock was set forward by {:.1f} s, or the machine slept; nothing came in this time"
+SET_BACK = "the wall clock was set back by {:.1f} s; what came in the second pass stands right after this time"
 
 
 class CaptureRun:
     """
     Brings rows, gaps and the time that was listened from a stream to a writer.
 
-    :param since: when the stream was entered; the periods that were over then are accounted for.
+    Its time is the wall clock's, except that it never goes back: after the wall clock was set back it stands still
+    until that has caught up, and events get moments that are a microsecond apart.
+
+    :param clock: a simulation's.
     """
 
-    def __init__(self, *, spec: CaptureSpec, stream: PusherStream, writer: CaptureWriter, since: datetime) -> None:
+    def __init__(self, *, spec: CaptureSpec, stream: PusherStream, writer: CaptureWriter, clock: Clock = CLOCK) -> None:
         self._spec = spec
         self._stream = stream
         self._periods = periods = spec.periods
         self._writer = writer
-        self._since = since
-        self._period = periods.over(since)
+        self._clock = clock
+        self._since = self._now = self._last_at = max(clock.now(), periods.began_at)
+        """When this life began, its time, and the moment of its last event."""
+        writer.begin(self._since)
+        self._closed_until = self._since
+        self._looked_at = clock.now(), clock.monotonic()
+        self._marks = [(self._since, clock.monotonic())]
+        """Moments and the monotonic clock's time then; a new one when they part."""
+        self._frozen: Span | None = None
+        """The time in which the process was held up last, if no event was taken in it."""
         self._gaps: list[Gap] = []
         """Those that are not the stream's."""
         self._stated: dict[tuple[str, int], datetime] = {}
         """Up to when a gap has been stated, by where it stands."""
+        self._seq = (self._since - periods.began_at) // TICK
         self._due_at: datetime | None = None
         """The moment of the snapshot that is taken next, or now."""
         self._skipped = 0
@@ -62,17 +100,19 @@ class CaptureRun:
         """
         Go on until the end of the capture and until everything is written.
 
-        :param listen: takes what comes, and ends by itself soon after the capture's end.
+        :param listen: takes what comes.
         :raises QuoineError: if the stream or the store cannot go on; what was captured until then is written.
         """
-        tasks = [asyncio.ensure_future(work) for work in (listen(), self._close_periods(), self._writer.run())]
-        listening, closing, writing = tasks
+        tasks = [asyncio.ensure_future(work) for work in (listen(), self._keep_time(), self._writer.run())]
+        listening, timing, writing = tasks
         try:
             first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in first:
                 task.result()
-            await listening
-            await closing
+            await timing
+            if self._due_at is not None:
+                await listening
+            listening.cancel()
             await self._writer.finish(writing)
         except BaseException:
             await self._stop(tasks, writing)
@@ -84,11 +124,13 @@ class CaptureRun:
     async def take_snapshots(self, sampler: Sampler, schedule: Schedule) -> None:
         """Take what is due."""
         await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject} yet")
-        for due_at in schedule.moments(self._gaps[0].until, on_missed=self._note_missed):
+        for due_at in schedule.moments(self._gaps[0].until, on_missed=self._note_missed, clock=self._clock):
             self._due_at = due_at
             snapshot = await sampler.take(due_at)
             if snapshot is not None:
-                self._add(due_at, snapshot.as_dict())
+                number = (due_at - schedule.began_at) // schedule.interval
+                row = {"type": self._spec.stream, "seq": number, **snapshot.as_dict()}
+                self._writer.add_row(Row(due_at, line_of(row)))
             elif sampler.problem:
                 self._writer.add_gap(Gap(due_at, due_at, UNREADABLE))
             else:
@@ -100,47 +142,77 @@ class CaptureRun:
     async def take_events(self) -> None:
         """Take every event."""
         await self._wait_for(self._confirmed(), "the channels were not subscribed yet")
-        ends_at = self._periods.ends_at
-        await self._take_until(ends_at, seconds=self._seconds_until(ends_at) + PERIOD_CLOSE_DELAY)
+        while True:
+            self._take(await anext(self._stream))
 
-    async def _take_until(self, until: datetime, *, seconds: float) -> None:
-        """Take for some seconds the events that have come until a moment."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    event = await anext(self._stream)
-                    if event.received_at <= until:
-                        self._add(event.received_at, _row_of(self._spec, event))
+    def _take(self, event: StreamEvent) -> None:
+        self._look()
+        if self._frozen is not None:
+            since, until = self._frozen.since + AWAKE_AFTER, self._frozen.until - AWAKE_BEFORE
+            if since < event.received_at <= until:
+                # Only the event loop was held up: events were taken meanwhile.
+                self._frozen = None
+            elif until < event.received_at <= self._frozen.until + BACKLOG:
+                return
+        at = self._last_at = max(event.received_at, self._last_at + TICK)
+        if at > self._periods.ends_at:
+            return
+        self._seq += 1
+        row = execution_row(event) if self._spec.stream is StreamKind.EXECUTION else _raw_row(event)
+        pair = {"pair": self._spec.pair} if self._spec.pair else {}
+        placed = {"received_at": at.isoformat(), "connection": f"{self._writer.life}-{event.connection}"}
+        line = line_of({"type": self._spec.stream, "seq": self._seq, **pair, **placed, **row, **placed})
+        self._writer.add_row(Row(at, line, self._writer.life, identity(row)))
 
     async def _confirmed(self) -> None:
         while not self._stream.confirmed:
             await self._stream.news()
 
     async def _wait_for(self, ready: Awaitable[None], reason: str) -> None:
-        """Wait until there is something to see, to the end of the capture at most; until then there is a gap."""
-        self._gaps.append(Gap(self._since, self._periods.ends_at, reason))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds_until(self._periods.ends_at)):
-                await ready
-            self._gaps[0] = self._gaps[0]._replace(until=datetime.now(UTC))
+        """Wait until there is something to see; until then there is a gap."""
+        self._gaps.insert(0, Gap(self._since, self._periods.ends_at, reason))
+        await ready
+        self._gaps[0] = self._gaps[0]._replace(until=self._look())
 
-    def _add(self, at: datetime, row: dict[str, Any]) -> None:
-        self._writer.add_row(Row(at, line_of({"type": self._spec.stream, **row})))
+    async def _keep_time(self) -> None:
+        """Look at the clocks, and close each part when it is over."""
+        while (key := self._close_what_is_over()) is not None:
+            rest = (self._writer.end_of(key) + CLOSE_DELAY - self._now).total_seconds()
+            await asyncio.sleep(min(LOOK_INTERVAL, max(rest, 0.001)))
 
-    async def _close_periods(self) -> None:
-        for period in range(self._period, self._periods.count):
-            until = self._periods.span(period).until
-            await asyncio.sleep(self._seconds_until(until) + PERIOD_CLOSE_DELAY)
-            self._state_gaps(until)
-            self._writer.close(period, self._stretch(until))
-            self._period = period + 1
+    def _close_what_is_over(self) -> PartKey | None:
+        """Return the part that is not over."""
+        now = self._look()
+        while (key := self._writer.key_at(self._closed_until)) is not None:
+            until = self._writer.end_of(key)
+            if now < until + CLOSE_DELAY:
+                break
+            self._close(self._writer.close, key, until)
+        return key
+
+    def _look(self) -> datetime:
+        """Look at the clocks, note whether time was lost or the wall clock set, and return this life's time."""
+        (wall_before, before), before_at = self._looked_at, self._now
+        self._looked_at = wall, monotonic = self._clock.now(), self._clock.monotonic()
+        now = self._now = max(wall, before_at)
+        passed = monotonic - before
+        jump = (wall - wall_before).total_seconds() - passed
+        if passed > HELD_UP_AFTER:
+            self._frozen = Span(before_at, now)
+            self._gaps.append(Gap(before_at, now + BACKLOG, HELD_UP))
+        if abs(jump) > LEAST_JUMP:
+            words = (SET_BACK if jump < 0 else SET_FORWARD).format(abs(jump))
+            self._gaps.append(Gap(min(wall, before_at), now, words))
+            # Where time stands still, this is the moment when it goes on.
+            self._marks.append((now, monotonic + (now - wall).total_seconds()))
+        return now
 
     def _state_gaps(self, until: datetime) -> None:
         """
-        State what of the gaps was not stated yet.
+        State what of the gaps was not stated yet, and mark the snapshots in them that are not written.
 
         A gap can become known long after it began: a connection that died in silence is missed only when a ping is
-        not answered. So periods that are written already may get their piece of it.
+        not answered. So parts that are written already may get their piece of it.
         """
         known = [("own", number, gap) for number, gap in enumerate(self._gaps)]
         known += [
@@ -153,12 +225,34 @@ class CaptureRun:
             if since < end:
                 self._stated[of, number] = end
                 self._writer.add_gap(Gap(since, end, gap.reason))
+                if of == "stream" and self._spec.schedule is not None:
+                    self._writer.change_rows(Gap(since, end, ""), self._stale)
 
-    def _stretch(self, until: datetime) -> Stretch:
-        since = max(self._since, self._periods.span(self._periods.number_of(until)).since)
-        before = self._counted
-        self._counted = self._stream.reconnects, self._stream.dropped, self._skipped
-        return Stretch(since, until, *(now - then for now, then in zip(self._counted, before, strict=True)))
+    def _stale(self, row: Row) -> Row | None:
+        read = json.loads(row.line)
+        if read["stale"] or self._spec.on_doubt is not OnDoubt.SKIP:
+            return row._replace(line=line_of({**read, "stale": True}))
+        self._skipped += 1
+        return None
+
+    def _close(self, close: Callable[..., Result], key: PartKey, until: datetime) -> Result:
+        self._state_gaps(until)
+        stretches, self._closed_until = self._stretches(until), until
+        return close(key, stretches, until=until)
+
+    def _stretches(self, until: datetime) -> list[Stretch]:
+        """Return the time since the last part was closed, divided where the clocks parted."""
+        counted = self._stream.reconnects, self._stream.dropped, self._skipped
+        reconnects, dropped, skipped = (now - then for now, then in zip(counted, self._counted, strict=True))
+        self._counted = counted
+        ends = sorted({self._closed_until, until, *(at for at, _ in self._marks if self._closed_until < at < until)})
+        stretches = []
+        for since, end in pairwise(ends):
+            at, monotonic = max(mark for mark in self._marks if mark[0] <= since)
+            monotonic += (since - at).total_seconds()
+            stretches.append(Stretch(since, end, reconnects, dropped, skipped, self._writer.life, monotonic))
+            reconnects = dropped = skipped = 0
+        return stretches
 
     async def _stop(self, tasks: Collection[asyncio.Future[None]], writing: asyncio.Future[None]) -> None:
         """Write what there is, unless it is the store that refuses."""
@@ -166,27 +260,21 @@ class CaptureRun:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if refused or self._period >= self._periods.count:
+        if refused or (key := self._close_what_is_over()) is None:
             return
-        now = min(datetime.now(UTC), self._periods.span(self._period).until)
-        self._state_gaps(now)
+        now = min(self._now, self._writer.end_of(key))
         if self._spec.schedule is None:
-            with suppress(QuoineStreamError):
-                await self._take_until(now, seconds=DRAIN_TIMEOUT)
+            with suppress(QuoineStreamError, TimeoutError):
+                async with asyncio.timeout(DRAIN_TIMEOUT):
+                    while True:
+                        self._take(await anext(self._stream))
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):
-                await self._writer.flush(self._period, self._stretch(now))
-
-    @staticmethod
-    def _seconds_until(moment: datetime) -> float:
-        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+                await self._close(self._writer.flush, key, now)
 
 
-def _row_of(spec: CaptureSpec, event: StreamEvent) -> dict[str, Any]:
+def _raw_row(event: StreamEvent) -> dict[str, Any]:
     """Return an event as JSON-able data."""
-    if spec.stream is StreamKind.EXECUTION:
-        return {"pair": spec.pair, **execution_row(event)}
-    times = {"received_at": event.received_at.isoformat(), "connection": event.connection}
-    return {**times, "channel": event.channel, "event": event.event, "data": event.data}
+    return {"channel": event.channel, "event": event.event, "data": event.data}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow_provider_quoine.exchange.clock import CLOCK, Clock
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 SHORTEST = timedelta(milliseconds=10)
@@ -77,7 +78,11 @@ class Schedule:
         return max(1, (moment - self.began_at) // self.interval + 1)
 
     def moments(
-        self, after: datetime, *, on_missed: Callable[[datetime, datetime], None] | None = None
+        self,
+        after: datetime,
+        *,
+        on_missed: Callable[[datetime, datetime], None] | None = None,
+        clock: Clock = CLOCK,
     ) -> Iterator[datetime]:
         """
         Yield the moments after another, each when it is the next to wait for.
@@ -90,7 +95,7 @@ class Schedule:
         number = self.next_after(after)
         while self.count is None or number <= self.count:
             yield self.due_at(number)
-            passed = self.next_after(datetime.now(UTC)) - 1
+            passed = self.next_after(clock.now()) - 1
             if self.count is not None:
                 passed = min(passed, self.count)
             if on_missed is not None and passed > number:

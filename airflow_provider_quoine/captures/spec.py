@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_quoine.captures.parts import Periods
@@ -55,7 +56,7 @@ class CaptureSpec:
     A capture, as it was checked by :meth:`of`.
 
     :param stream: the kind of stream.
-    :param folder: where the files go, of this capture only: a local path or any URI of ``ObjectStoragePath``.
+    :param folder: where the files go, of this capture only: an absolute path or any URI of ``ObjectStoragePath``.
     :param periods: its time, and how it is cut into files.
     :param schedule: when snapshots are due; None where every event is captured.
     :param pair: None for ``event``.
@@ -118,6 +119,11 @@ class CaptureSpec:
         if periods.count > MAX_FILES:
             raise QuoineInputError(
                 f"part_seconds is {part_seconds:g}, which makes {periods.count} files: give more seconds."
+            )
+        if "://" not in folder and not PurePath(folder).is_absolute():
+            raise QuoineInputError(
+                f"path is {folder!r:.200}: a relative path is another folder on each host. Nothing was captured. Give "
+                "an absolute path or a URI; where several hosts run triggerers, one that all of them share."
             )
         spec = cls(
             stream=kind,

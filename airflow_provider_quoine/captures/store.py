@@ -6,12 +6,23 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_quoine.captures.entries import entry_name, entry_of, fits, part_of, read_entry, write_entry
+from airflow_provider_quoine.captures.entries import (
+    entry_name,
+    entry_of,
+    fits,
+    gaps_from,
+    part_of,
+    read_entry,
+    stretches_from,
+    write_entry,
+)
 from airflow_provider_quoine.captures.lines import (
     read_lines,
     read_packed_lines,
@@ -19,9 +30,12 @@ from airflow_provider_quoine.captures.lines import (
     write_packed_lines,
 )
 from airflow_provider_quoine.captures.parts import (
+    TOLERANCE,
     Gap,
     Part,
+    PartKey,
     Row,
+    Span,
     Stretch,
     disjoint,
     merge,
@@ -55,6 +69,9 @@ MISMATCHES = 5
 MISMATCH_DELAY = 0.2
 """Seconds between two of them."""
 
+BEFORE = "before"
+"""Key of the entry that an entry replaces."""
+
 
 class StoredPart(NamedTuple):
     """The contents of one stored part."""
@@ -84,36 +101,37 @@ class PartStore:
     """
     The files of one capture. Everything here may take long, so it belongs on a thread.
 
-    Two who capture the same at the same time write the same names. Each reads a part right before it writes it, and
-    merges, so between the two only that moment could be lost.
+    Two lives that capture the same at the same time write the same names. Each reads a part right before it writes it,
+    merges, and does so again if the other one has written it meanwhile.
 
     :raises QuoineInputError: if its format needs a library that is not installed.
     """
 
     def __init__(self, spec: CaptureSpec) -> None:
         self.folder = spec.folder
+        self.life = secrets.token_hex(4)
+        """Of no other run of the capture. It marks the temporary files, too."""
         self._periods = spec.periods
         self._stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
         self._encode, self._decode = _form(spec)
-        # Of no other writer, so that none renames what another is still writing.
-        self._token = secrets.token_hex(4)
+        self._marks: dict[PartKey, str | None] = {}
+        """Of the files as this life wrote them last, where it is the only one in them."""
 
     @property
     def pattern(self) -> str:
         """The paths of all its parts."""
         return f"{self.folder.rstrip('/')}/{self._stem}_*.{self._suffix}"
 
-    def name(self, period: int) -> str:
-        """Return the name of a period's file."""
-        return f"{self._stem}_{period:06d}.{self._suffix}"
+    def name(self, period: int, cut: int = 0) -> str:
+        """Return the name of a part's file; the order of the names is that of time."""
+        return f"{self._stem}_{period:06d}{f'_{cut:06d}' if cut else ''}.{self._suffix}"
 
-    def open(self) -> dict[int, StoredPart]:
+    def open(self) -> list[PartKey]:
         """
-        Make the folder, see that it can be written to, and read what is there of this capture.
+        Make the folder, see that it can be written to, and list what is there of this capture.
 
-        :return: by period.
-        :raises QuoineInputError: if the path is of a store that is not known here, or holds a file that is no part.
+        :raises QuoineInputError: if the path is of a store that is not known here.
         :raises OSError: if the store refuses, or cannot be reached.
         """
         try:
@@ -123,45 +141,85 @@ class PartStore:
                 f"{self.folder!r} is of a store that the triggerer cannot write to: {error}. Nothing was captured. "
                 "Install the Airflow provider of that store there, or give another path or URI."
             ) from None
-        probe = self._root / f".{self._stem}.{self._token}.probe"
+        probe = self._root / f".{self._stem}.{self.life}.probe"
         probe.write_bytes(b"")
         # While it lies there: an object store knows a folder only by what is in it.
-        found = self._found()
+        found = self._keys()
         probe.unlink()
-        return {period: self._stored(self._read(path)) for period, path in found.items()}
+        return found
 
-    def write(self, part: Part, *, until: datetime) -> StoredPart:
+    def sums(self, key: PartKey) -> StoredPart:
         """
-        Add to a period's file.
+        Return the contents of a part, without its rows if its entry is theirs.
 
-        :param until: up to then the file is to account for all time of its period.
+        :raises QuoineInputError: if what is there is no part.
+        :raises OSError: if it is not there, or the store cannot be reached.
+        """
+        path = self._path(key)
+        with self._naming(path):
+            entry = read_entry(self._beside(path).read_bytes())
+            if entry["bytes"] == path.stat().st_size:
+                return StoredPart(entry["rows"], gaps_from(entry), stretches_from(entry))
+        return self._stored(self._read(key)[0])
+
+    def write(self, part: Part, *, until: datetime) -> dict[PartKey, StoredPart]:
+        """
+        Add to the parts of a period.
+
+        :param until: up to then the parts are to account for all time of their period.
+        :return: the parts that were written.
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        name = self.name(part.period)
-        path, beside = self._root / name, self._root / entry_name(name)
-        span = self._periods.span(part.period)
+        key, found = PartKey(part.period, part.cut), self._keys()
+        keys, written = sorted({key, *found}), {}
+        spans = self._periods.spans(one for one in keys if one.period == key.period)
+        for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
+            own = part.within(span)
+            # Where a part begins anew, the one before may hold rows of its time, if another life has written it.
+            divided = at < key and key not in found and self._shared(at)
+            if own or not part or at == key or divided:
+                beside = [*keys[max(0, number - 1) : number], *keys[number + 1 : number + 2]]
+                whole, beyond = self._write(at, own, span, until=until, beside=beside)
+                part += beyond
+                written[at] = self._stored(whole)
+        return written
+
+    def _write(
+        self, key: PartKey, own: Part, span: Span, *, until: datetime, beside: list[PartKey]
+    ) -> tuple[Part, Part]:
+        """Return what is in the part now, and what is of the time of later ones."""
+        path = self._path(key)
         while True:
-            try:
-                # Not asked for first: some stores answer that from an old list of theirs.
-                there = self._read(path)
-            except FileNotFoundError:
-                there = Part(period=part.period)
-            whole = with_silence_stated(merge(there, part), span._replace(until=min(until, span.until)))
+            mark, before = self._mark(key), None
+            there = Part(period=key.period)
+            # Not asked for first: some stores answer that from an old list of theirs.
+            with suppress(FileNotFoundError):
+                there, before = self._read(key)
+            merged = merge(there, replace(own, cut=key.cut), beside=self._edges(span, beside))
+            whole = with_silence_stated(merged.within(span), span._replace(until=min(until, span.until)))
             content = self._encode(whole.rows)
-            entry = write_entry(entry_of(whole, span, name=name, content=content))
-            # The entry first, so that rows are never there without one. Whoever writes the rows last sees to it that
-            # the entry is theirs.
-            self.put(entry_name(name), entry)
-            self.put(name, content)
-            if beside.read_bytes() == entry:
-                return self._stored(whole)
+            entry = write_entry({**entry_of(whole, span, name=path.name, content=content), BEFORE: before})
+            rows = self._temporary(path.name, content)
+            if self._mark(key) != mark:
+                continue
+            # The entry first, so that rows are never there without one. It has the entry before it, whose rows stay
+            # if this writer is killed here. Whoever writes the rows last sees to it that the entry is theirs.
+            self.put(self._beside(path).name, entry)
+            rows.replace(path)
+            if self._beside(path).read_bytes() == entry:
+                alone = all(stretch.life == self.life for stretch in whole.stretches)
+                self._marks[key] = self._mark(key) if alone else None
+                return whole, merged.within(Span(span.until, self._periods.ends_at))
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file, which has its name only once it is whole."""
-        temporary = self._root / f".{name}.{self._token}.tmp"
+        self._temporary(name, content).replace(self._root / name)
+
+    def _temporary(self, name: str, content: bytes) -> ObjectStoragePath:
+        temporary = self._root / f".{name}.{self.life}.tmp"
         temporary.write_bytes(content)
-        temporary.replace(self._root / name)
+        return temporary
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
@@ -174,37 +232,71 @@ class PartStore:
 
         return ObjectStoragePath(self.folder)
 
-    def _found(self) -> dict[int, Any]:
-        stem, suffix = f"{self._stem}_", f".{self._suffix}"
-        numbered = {
-            path.name[len(stem) : -len(suffix)]: path
-            for path in self._root.iterdir()
-            if path.name.startswith(stem) and path.name.endswith(suffix)
-        }
-        return {int(number): path for number, path in sorted(numbered.items()) if number.isdigit()}
+    def _path(self, key: PartKey) -> ObjectStoragePath:
+        return self._root / self.name(*key)
 
-    def _read(self, path: Any) -> Part:
+    def _beside(self, path: ObjectStoragePath) -> ObjectStoragePath:
+        return self._root / entry_name(path.name)
+
+    def _keys(self) -> list[PartKey]:
+        """List the parts that are there, in the order of time."""
+        form = re.compile(rf"{re.escape(self._stem)}_(\d+)(?:_(\d+))?\.{re.escape(self._suffix)}")
+        root = self._root
+        root.fs.invalidate_cache(root.path)
+        names: list[str] = []
+        # An object store has no empty folder.
+        with suppress(FileNotFoundError):
+            names = [name.rpartition("/")[2] for name in root.fs.ls(root.path, detail=False)]
+        return sorted(PartKey(int(one[1]), int(one[2] or 0)) for one in map(form.fullmatch, names) if one)
+
+    def _mark(self, key: PartKey) -> str | None:
+        """Return what changes whenever a file does; None if it is not there."""
+        path = self._path(key)
+        with suppress(FileNotFoundError):
+            return str(path.fs.ukey(path.path))
+        return None
+
+    def _shared(self, key: PartKey) -> bool:
+        """Return whether another life may have rows in a part."""
+        return self._marks.get(key) != self._mark(key)
+
+    def _edges(self, span: Span, keys: Iterable[PartKey]) -> list[Row]:
+        """Return the rows near a part that stand in parts of another life."""
+        near = Span(span.since - TOLERANCE, span.until + TOLERANCE)
+        return [row for key in keys if self._shared(key) for row in self._read(key)[0].rows if near.holds(row.at)]
+
+    def _read(self, key: PartKey) -> tuple[Part, dict[str, Any]]:
+        """Return a part and its entry, or the entry before if the rows are still that one's."""
+        path = self._path(key)
         for attempt in range(MISMATCHES):
             time.sleep(MISMATCH_DELAY * bool(attempt))
             content = path.read_bytes()
-            try:
-                entry = read_entry((self._root / entry_name(path.name)).read_bytes())
-                part = part_of(entry, self._decode(content), content)
-            except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
-                raise QuoineInputError(
-                    f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move "
-                    "it away, then clear this task."
-                ) from None
+            with self._naming(path):
+                entry = read_entry(self._beside(path).read_bytes())
+                before = entry.pop(BEFORE, None)
+                rows = self._decode(content)
             if fits(entry, content):
                 break
-        return part
+        if before and not fits(entry, content) and fits(before, content):
+            entry = before
+        return part_of(entry, rows, content), entry
+
+    @contextmanager
+    def _naming(self, path: ObjectStoragePath) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+            raise QuoineInputError(
+                f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move it "
+                "away, then clear this task."
+            ) from None
 
     @staticmethod
     def _stored(part: Part) -> StoredPart:
         return StoredPart(len(part.rows), part.gaps, part.stretches)
 
 
-def totals(stored: dict[int, StoredPart]) -> dict[str, int | float]:
+def totals(stored: Mapping[PartKey, StoredPart]) -> dict[str, int | float]:
     """Sum up parts; gaps that go on from one part to the next count once."""
     gaps = disjoint(gap for part in stored.values() for gap in part.gaps)
     stretches = [stretch for part in stored.values() for stretch in part.stretches]

@@ -128,14 +128,15 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
     Waits in the triggerer and holds no worker slot. Of ``interval``, ``count`` and ``duration`` give two.
 
     :param pair: currency pair code without separator, such as ``btcjpy``.
-    :param path: folder under which each run and task gets its own: a local path or any URI that Airflow's
-        ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there.
+    :param path: folder under which each run and task gets its own: an absolute local path or any URI that
+        Airflow's ``ObjectStoragePath`` knows, such as ``s3://connection@bucket/captures``. The triggerer writes there;
+        where several hosts run triggerers, all of them must share it.
     :param interval: seconds between two rows.
     :param count: number of rows.
     :param duration: seconds.
     :param depth: rows to keep of each side, best first; all by default (the exchange sends at most 40).
     :param on_doubt: how a book is treated that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
-    :param part_seconds: of one file. It is in memory until it is written.
+    :param part_seconds: of one file. It is in memory until it is written, early if it is large.
     :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
     :param quoine_conn_id: connection that names the stream.
     :return: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``reconnects``,

@@ -21,7 +21,8 @@ class QuoineCaptureTrigger(OutcomeTrigger):
     ``skipped``, ``from``, ``until``); ``empty`` if not one snapshot was there; ``refused`` if the input is wrong;
     ``error`` if the capture could not go on. Nothing in it is secret.
 
-    Started again with the same arguments it goes on where the files end, and states the time between as a gap.
+    Started again with the same arguments it goes on where the files end, and states the time between as a gap. Two at
+    the same time write one set of files.
 
     :param quoine_conn_id: connection that names the stream.
     :param spec: the arguments of :meth:`~airflow_provider_quoine.captures.spec.CaptureSpec.of`, plain JSON.

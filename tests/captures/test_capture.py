@@ -86,7 +86,8 @@ async def test_a_raw_capture_has_every_event_as_it_came(market: SandboxServer, b
     rows = lines(spec, "event")
     assert summary["rows"] == len(rows)
     assert {row["channel"] for row in rows} == set(channels)
-    assert {tuple(row) for row in rows} == {("type", "received_at", "connection", "channel", "event", "data")}
+    assert {tuple(row) for row in rows} == {("type", "seq", "received_at", "connection", "channel", "event", "data")}
+    assert [row["seq"] for row in rows] == list(range(rows[0]["seq"], rows[0]["seq"] + len(rows)))
     assert [row["data"] for row in rows if row["channel"] == "anything-else"] == [text]
     assert [row["received_at"] for row in rows] == sorted(row["received_at"] for row in rows)
 

@@ -34,44 +34,108 @@ def gap(since: float, until: float, reason: str = "lost") -> Gap:
     return Gap(at(since), at(until), reason)
 
 
-def part_of(since: float, until: float, *, mark: str = "a", gaps: tuple[Gap, ...] = (), every: int = 1) -> Part:
-    """What somebody has who listened from one second to another, with a row each second."""
-    seconds = [second for second in range(0, WINDOW + 1, every) if since < second <= until]
-    rows = [Row(at(second), f"{mark}{second}".encode()) for second in seconds]
-    return Part(period=0, rows=rows, gaps=list(gaps), stretches=[Stretch(at(since), at(until), reconnects=1)])
+def part_of(
+    since: float, until: float, *, life: str = "a", gaps: tuple[Gap, ...] = (), every: int = 1, late: float = 0
+) -> Part:
+    """What a life has that listened from one second to another: an event each second, but none in its gaps."""
+    rows = [
+        Row(at(second + late), f"{life}{second}".encode(), life, second)
+        for second in range(0, WINDOW + 1, every)
+        if since < second + late <= until and not any(one.since <= at(second + late) <= one.until for one in gaps)
+    ]
+    stretch = Stretch(at(since), at(until), reconnects=1, life=life, monotonic=100 + since)
+    return Part(period=0, life=life, rows=rows, gaps=list(gaps), stretches=[stretch])
 
 
 def lines(part: Part) -> list[str]:
     return [row.line.decode() for row in part.rows]
 
 
-def test_of_the_time_that_both_listened_the_own_rows_count() -> None:
-    merged = merge(part_of(0, 6, mark="there"), part_of(3, 8, mark="own"))
-    assert lines(merged) == ["there1", "there2", "there3", *(f"own{second}" for second in range(4, 9))]
-    assert [(one.since, one.until) for one in merged.stretches] == [(at(0), at(3)), (at(3), at(8))]
+def listened(part: Part) -> list[tuple[str, float, float]]:
+    return [
+        (one.life, (one.since - NOON).total_seconds(), (one.until - NOON).total_seconds()) for one in part.stretches
+    ]
 
 
-def test_a_gap_of_one_is_none_where_the_other_listened() -> None:
-    there = part_of(0, 10, gaps=(gap(2, 8),))
-    assert merge(there, part_of(4, 6)).gaps == [gap(2, 4), gap(6, 8)]
+def test_events_that_both_lives_have_are_there_once_and_the_others_all() -> None:
+    merged = merge(part_of(0, 6, life="a"), part_of(3, 8, life="b", late=0.01))
+    assert lines(merged) == ["a1", "a2", "a3", "a4", "a5", "a6", "b7"]
+    assert listened(merged) == [("a", 0, 6), ("b", 3, 8)]
+    assert merged.gaps == []
+
+
+def test_time_that_a_life_was_held_up_is_not_listened_and_takes_no_row_of_the_other() -> None:
+    there = merge(Part(period=0), part_of(0, 20, life="other"))
+    frozen = part_of(0, 20, life="frozen", gaps=(gap(4, 16, "held up"),), late=-0.01)
+    merged = merge(there, frozen)
+    assert [row.event for row in merged.rows] == list(range(1, 21))
+    assert [row.life for row in merged.rows[4:15]] == 11 * ["other"]
+    assert merged.gaps == []
+    assert listened(merged) == [("frozen", 0, 4), ("other", 0, 20), ("frozen", 16, 20)]
+    # In whatever order they write, and however often.
+    assert merge(merge(Part(period=0), frozen), part_of(0, 20, life="other")).gaps == []
+    assert lines(merge(merged, frozen)) == lines(merged)
+
+
+def test_a_gap_is_only_where_nobody_listened() -> None:
+    there = merge(Part(period=0), part_of(0, 10, gaps=(gap(2, 8),)))
+    assert listened(there) == [("a", 0, 2), ("a", 8, 10)]
+    assert [one.reconnects for one in there.stretches] == [1, 0]
+    assert [one.monotonic for one in there.stretches] == [100, 108]
+    merged = merge(there, part_of(4, 6, life="b"))
+    assert merged.gaps == [gap(2, 4), gap(6, 8)]
+    assert lines(merged) == ["a1", "b5", "b6", "a9", "a10"]
 
 
 def test_gaps_and_rows_that_become_known_later_are_added_and_nothing_goes() -> None:
-    late = Part(period=0, rows=[Row(at(2.5), b"late")], gaps=[gap(4, 9)])
-    merged = merge(part_of(0, 5, gaps=(gap(3, 6),)), late)
-    assert lines(merged) == ["a1", "a2", "late", "a3", "a4", "a5"]
+    there = merge(Part(period=0), part_of(0, 10, gaps=(gap(3, 6),)))
+    late = Part(period=0, life="a", rows=[Row(at(2.5), b"late", "a", 99)], gaps=[gap(5, 9)])
+    merged = merge(there, late)
+    assert lines(merged) == ["a1", "a2", "late", "a7", "a8", "a9", "a10"]
     assert merged.gaps == [gap(3, 9)]
-    assert merged.stretches == part_of(0, 5).stretches
+    assert listened(merged) == [("a", 0, 3), ("a", 9, 10)]
+    assert merge(merged, late) == merged
+
+
+def test_equal_events_of_two_lives_are_two_where_neither_heard_the_others() -> None:
+    one = Part(period=0, rows=[Row(at(4.9), b"x", "a", 1)], stretches=[Stretch(at(0), at(5), life="a")])
+    other = Part(period=0, life="b", rows=[Row(at(5.6), b"x", "b", 1)], stretches=[Stretch(at(5.5), at(9), life="b")])
+    assert len(merge(one, other).rows) == 2
+    both = Part(period=0, rows=[Row(at(4.9), b"x", "a", 1)], stretches=[Stretch(at(0), at(9), life="a")])
+    assert len(merge(both, other).rows) == 1
+
+
+def test_of_two_snapshots_of_a_moment_the_one_that_was_listened_for_stays() -> None:
+    def snapshot(mark: str, since: float) -> Part:
+        stretch = Stretch(at(since), at(9), life=mark)
+        return Part(period=0, life=mark, rows=[Row(at(5), mark.encode())], stretches=[stretch])
+
+    assert lines(merge(snapshot("a", 0), snapshot("b", 0))) == ["a"]
+    assert lines(merge(snapshot("a", 0), snapshot("b", 6))) == ["a"]
+    assert lines(merge(snapshot("a", 6), snapshot("b", 0))) == ["b"]
+
+
+def test_a_snapshot_that_one_could_not_read_is_missing_only_if_the_other_has_none() -> None:
+    unread = Part(period=0, life="a", gaps=[gap(5, 5)], stretches=[Stretch(at(0), at(9), life="a")])
+    assert merge(Part(period=0), unread).gaps == [gap(5, 5)]
+    has_it = Part(period=0, life="b", rows=[Row(at(5), b"b")], stretches=[Stretch(at(0), at(9), life="b")])
+    assert merge(has_it, unread).gaps == merge(unread, has_it).gaps == []
+
+
+def test_what_a_life_counted_stays_where_it_listened_to_nothing() -> None:
+    merged = merge(Part(period=0), part_of(0, 5, gaps=(gap(0, 5),)))
+    assert [(one.since, one.until, one.reconnects) for one in merged.stretches] == [(at(5), at(5), 1)]
+    assert merge(merged, part_of(0, 5, gaps=(gap(0, 5),))) == merged
 
 
 def test_time_that_nobody_listened_is_stated_once() -> None:
-    part = merge(part_of(2, 5, gaps=(gap(2, 3),)), part_of(8, 9))
+    part = merge(merge(Part(period=0), part_of(2, 5, gaps=(gap(2, 3),))), part_of(8, 9, life="b"))
     stated = with_silence_stated(part, Span(at(0), at(10)))
     expected = [gap(0, 2, NOT_RUNNING), gap(2, 3), gap(5, 8, NOT_RUNNING), gap(9, 10, NOT_RUNNING)]
     assert stated.gaps == expected
     assert with_silence_stated(stated, Span(at(0), at(10))).gaps == expected
     assert stated.gap_seconds == 7
-    assert merge(stated, part_of(4, 10)).gaps == expected[:2]
+    assert merge(stated, part_of(4, 10, life="c")).gaps == expected[:2]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +161,7 @@ def test_no_row_is_doubled_or_lost_and_what_is_missing_is_stated_whoever_writes_
 ) -> None:
     stored = Part(period=0)
     for number, (since, until) in enumerate(writers):
-        stored = with_silence_stated(merge(stored, part_of(since, until, mark=f"{number}:")), Span(at(0), at(WINDOW)))
+        stored = with_silence_stated(merge(stored, part_of(since, until, life=f"{number}")), Span(at(0), at(WINDOW)))
     found = [row.at for row in stored.rows]
     listened = {second for since, until in writers for second in range(since + 1, until + 1)}
     assert found == [at(second) for second in sorted(listened)]

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
 from airflow_provider_quoine.captures.entries import INTERRUPTED, entry_name
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, Stretch
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, PartKey, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
-from airflow_provider_quoine.captures.store import PartStore, path_name, totals
+from airflow_provider_quoine.captures.store import PartStore, StoredPart, path_name, totals
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -34,12 +35,13 @@ def spec_of(folder: str, stream: str = "event", file_format: str = "jsonl") -> C
     return CaptureSpec.of(**given, began_at=NOON.isoformat(), part_seconds=60, pair="btcjpy", channels=["a"])
 
 
-PERIODS = spec_of("").periods
+PERIODS = spec_of("/captures").periods
 END = PERIODS.ends_at
 Stores = Callable[..., PartStore]
 
 LINES: dict[str, dict[str, Any]] = {
     "order_book": {
+        "seq": 30,
         "pair": "btcjpy",
         "due_at": "2026-01-02T12:00:30+00:00",
         "taken_at": "2026-01-02T12:00:30.000200+00:00",
@@ -57,6 +59,7 @@ LINES: dict[str, dict[str, Any]] = {
         "stale": True,
     },
     "product": {
+        "seq": 30,
         "pair": "btcjpy",
         "due_at": "2026-01-02T12:00:30+00:00",
         "taken_at": "2026-01-02T12:00:30+00:00",
@@ -79,9 +82,10 @@ LINES: dict[str, dict[str, Any]] = {
         "other": {"new": ["1.5", None]},
     },
     "execution": {
+        "seq": 7,
         "pair": "btcjpy",
         "received_at": "2026-01-02T12:00:30.000001+00:00",
-        "connection": 2,
+        "connection": "1234abcd-2",
         "id": "90001",
         "price": "600.5",
         "quantity": "0.1",
@@ -89,8 +93,9 @@ LINES: dict[str, dict[str, Any]] = {
         "created_at": "2026-01-02T12:00:29+00:00",
     },
     "event": {
+        "seq": 7,
         "received_at": "2026-01-02T12:00:30.000001+00:00",
-        "connection": 1,
+        "connection": "1234abcd-1",
         "channel": "executions_cash_btcjpy",
         "event": "created",
         "data": '{"id": 1}\n\u2028 "quoted" 太郎',
@@ -101,6 +106,8 @@ LINES: dict[str, dict[str, Any]] = {
 @pytest.fixture(params=["disk", "memory", "bucket"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder on a disk, in memory, or in memory without folders: an object store has only what lies in them."""
+    # As a provider of Airflow registers its own.
+    attach("memory", fs=MemoryFileSystem())
     if request.param == "bucket":
         for name in ("mkdir", "makedirs"):
             monkeypatch.setattr(MemoryFileSystem, name, lambda *args, **kwargs: None)
@@ -116,16 +123,26 @@ def store_of(folder: str) -> Stores:
     return make
 
 
-def part_of(*seconds: float, period: int = 0, since: float = 0, until: float = 60) -> Part:
+def part_of(*seconds: float, period: int = 0, since: float = 0, until: float = 60, life: str = "1234abcd") -> Part:
     """A part with a row for each second, counted from the period's beginning."""
     begin = PERIODS.span(period).since
     rows = [row_of(book_line(begin + timedelta(seconds=second))) for second in seconds]
-    stretch = Stretch(begin + timedelta(seconds=since), begin + timedelta(seconds=until), reconnects=1, dropped=2)
-    return Part(period=period, rows=rows, stretches=[stretch])
+    times = begin + timedelta(seconds=since), begin + timedelta(seconds=until)
+    stretch = Stretch(*times, reconnects=1, dropped=2, life=life, monotonic=17.25)
+    return Part(period=period, life=life, rows=rows, stretches=[stretch])
 
 
 def book_line(due_at: datetime) -> bytes:
     return line_of({"type": "order_book", **LINES["order_book"], "due_at": due_at.isoformat()})
+
+
+def stored_in(store: PartStore) -> dict[int, StoredPart]:
+    """What the parts say of themselves, by period."""
+    return {key.period: store.sums(key) for key in store.open()}
+
+
+def read_from(store: PartStore, period: int = 0, cut: int = 0) -> Part:
+    return store._read(PartKey(period, cut))[0]
 
 
 def names(folder: str) -> list[str]:
@@ -137,24 +154,28 @@ def names(folder: str) -> list[str]:
 def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream: str, file_format: str) -> None:
     row = row_of(line_of({"type": stream, **LINES[stream]}))
     gap = Gap(NOON, NOON + timedelta(seconds=5), "the connection was reset")
-    part = Part(period=0, rows=[row], gaps=[gap], stretches=[Stretch(NOON, PERIODS.span(0).until, 3, 4, 5)])
+    stretch = Stretch(gap.until, PERIODS.span(0).until, 3, 4, 5, "1234abcd", 17.25)
+    part = Part(period=0, rows=[row], gaps=[gap], stretches=[stretch])
     store = store_of(stream, file_format)
-    assert store.open() == {}
+    assert store.open() == []
     written = store.write(part, until=END)
     again = store_of(stream, file_format)
-    assert again.open() == {0: written} == {0: (1, [gap], part.stretches)}
+    assert again.open() == [PartKey(0)]
+    assert written == {PartKey(0): (1, [gap], part.stretches)}
+    assert again.sums(PartKey(0)) == written[PartKey(0)]
     # Merged with nothing new, its rows are those that were written.
     again.write(Part(period=0), until=END)
-    assert again._read(again._root / again.name(0)) == part
+    assert read_from(again) == part
 
 
 def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores) -> None:
-    told = {"pair": "btcjpy", "received_at": LINES["execution"]["received_at"], "connection": 1, "unreadable": "{"}
+    told = {name: LINES["execution"][name] for name in ("seq", "pair", "received_at", "connection")}
+    told["unreadable"] = "{"
     nothing = dict.fromkeys(("id", "price", "quantity", "taker_side", "created_at"))
     store = store_of("execution", "parquet")
     store.open()
     store.write(Part(period=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
-    (row,) = store._read(store._root / store.name(0)).rows
+    (row,) = read_from(store).rows
     assert json.loads(row.line) == {"type": "execution", **told, **nothing}
 
 
@@ -180,6 +201,7 @@ def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores,
         "reconnects": 1,
         "dropped": 2,
         "skipped": 0,
+        "before": None,
         "gaps": [
             {
                 "from": "2026-01-02T12:00:00+00:00",
@@ -192,6 +214,8 @@ def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores,
             {
                 "from": "2026-01-02T12:00:00.500000+00:00",
                 "until": "2026-01-02T12:01:00+00:00",
+                "life": "1234abcd",
+                "monotonic": 17.25,
                 "reconnects": 1,
                 "dropped": 2,
                 "skipped": 0,
@@ -201,26 +225,45 @@ def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores,
 
 
 @pytest.mark.parametrize("file_format", FileFormat)
-def test_a_writer_that_is_killed_between_entry_and_rows_leaves_a_stated_gap(
+def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
     store_of: Stores, monkeypatch: pytest.MonkeyPatch, file_format: str
 ) -> None:
     monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
     store = store_of(file_format=file_format)
     store.open()
     store.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
-    put = PartStore.put
+    there, put = store.sums(PartKey(0)), PartStore.put
+
+    def put_and_die(self: PartStore, name: str, content: bytes) -> None:
+        put(self, name, content)
+        raise ZeroDivisionError
+
     with monkeypatch.context() as killed:
-        killed.setattr(
-            PartStore, "put", lambda self, name, content: put(self, name, content) if name[0] == "_" else 1 / 0
-        )
+        killed.setattr(PartStore, "put", put_and_die)
         with pytest.raises(ZeroDivisionError):
             store.write(part_of(30, since=25), until=END)
     again = store_of(file_format=file_format)
-    assert again.open()[0] == (2, [Gap(NOON, PERIODS.span(0).until, INTERRUPTED)], [])
+    assert again.sums(PartKey(0)) == there
+    again.write(part_of(50, 60, since=45, life="5678"), until=END)
+    stored = again.sums(PartKey(0))
+    assert stored.rows == 4
+    assert stored.gaps == [Gap(NOON + timedelta(seconds=25), NOON + timedelta(seconds=45), NOT_RUNNING)]
+
+
+def test_rows_that_are_not_those_of_their_entry_are_a_stated_gap(
+    store_of: Stores, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    store = store_of()
+    store.open()
+    store.write(part_of(10, 20), until=END)
+    path = ObjectStoragePath(folder) / store.name(0)
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    assert store.sums(PartKey(0)) == (1, [Gap(*PERIODS.span(0), INTERRUPTED)], [])
     # What is listened to from now on is no gap.
-    again.write(part_of(50, 60, since=45), until=END)
-    assert again.open()[0].gaps == [Gap(NOON, NOON + timedelta(seconds=45), INTERRUPTED)]
-    assert again.open()[0].rows == 4
+    store.write(part_of(50, 60, since=45, life="5678"), until=END)
+    assert store.sums(PartKey(0)).gaps == [Gap(NOON, NOON + timedelta(seconds=45), INTERRUPTED)]
+    assert store.sums(PartKey(0)).rows == 3
 
 
 def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_a_gap(
@@ -231,22 +274,22 @@ def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_
     put, left = PartStore.put, [True]
 
     def put_late(self: PartStore, name: str, content: bytes) -> None:
-        if self is one and name[0] != "_" and left.pop():
+        put(self, name, content)
+        if self is one and left.pop():
             # The other one writes both between the entry and the rows of this one.
             left.append(False)
-            other.write(part_of(30, since=20, until=60), until=END)
-        put(self, name, content)
+            other.write(part_of(30, since=20, until=60, life="5678"), until=END)
 
     monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
     monkeypatch.setattr(PartStore, "put", put_late)
     one.write(part_of(10, until=20), until=END)
     monkeypatch.undo()
-    stored = store_of().open()[0]
+    stored = store_of().sums(PartKey(0))
     lost = Gap(NOON + timedelta(seconds=20), NOON + timedelta(seconds=60), INTERRUPTED)
     assert (stored.rows, stored.gaps) == (1, [lost])
     # The other one has it still, if it writes once more.
-    other.write(part_of(30, since=20, until=60), until=END)
-    stored = store_of().open()[0]
+    other.write(part_of(30, since=20, until=60, life="5678"), until=END)
+    stored = store_of().sums(PartKey(0))
     assert (stored.rows, stored.gaps) == (2, [])
 
 
@@ -254,13 +297,13 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
     first, second = store_of(), store_of()
     first.open()
     first.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
-    assert second.open()[0].gaps == []
-    second.write(part_of(50, 60, since=45), until=END)
-    second.write(part_of(30, period=2), until=END)
+    assert stored_in(second)[0].gaps == []
+    second.write(part_of(50, 60, since=45, life="5678"), until=END)
+    second.write(part_of(30, period=2, life="5678"), until=END)
     second.write(Part(period=1), until=END)
     made = [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
     assert names(folder) == sorted([*made, *map(entry_name, made)])
-    stored = store_of().open()
+    stored = {key: store_of().sums(key) for key in store_of().open()}
     assert [one.rows for one in stored.values()] == [4, 0, 1]
     assert totals(stored) == {
         "files": 3,
@@ -293,7 +336,7 @@ def test_a_file_that_is_no_part_is_left_as_it_is(
     store.open()
     path = ObjectStoragePath(folder) / store.name(0)
     path.write_bytes(content)
-    for strike in (store.open, lambda: store.write(part_of(1), until=END)):
+    for strike in (lambda: store.sums(PartKey(0)), lambda: store.write(part_of(1), until=END)):
         with pytest.raises(QuoineInputError, match="no part of this capture"):
             strike()
     assert path.read_bytes() == content
@@ -345,5 +388,55 @@ def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> No
     store.open()
     for number in range(2):
         store.write(Part(period=number, gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
-    stored = store_of().open()
+    stored = {key: store_of().sums(key) for key in store_of().open()}
     assert (totals(stored)["gaps"], totals(stored)["gap_seconds"]) == (1, 120.0)
+
+
+def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(store_of: Stores, folder: str) -> None:
+    one, other = store_of("event"), store_of("event")
+    one.life, other.life = "one", "other"
+    one.open()
+
+    def events_of(life: str, *seconds: int, cut: int = 0, since: float, until: float) -> Part:
+        def row(second: int) -> Row:
+            at = NOON + timedelta(seconds=second)
+            told = {"received_at": at.isoformat(), "connection": f"{life}-1", "channel": "a", "event": "e"}
+            return row_of(line_of({"type": "event", "seq": second, **told, "data": str(second)}))
+
+        stretch = Stretch(NOON + timedelta(seconds=since), NOON + timedelta(seconds=until), life=life)
+        return Part(period=0, cut=cut, life=life, rows=[row(second) for second in seconds], stretches=[stretch])
+
+    one.write(events_of("one", 5, 10, since=0, until=10), until=NOON + timedelta(seconds=10))
+    one.write(events_of("one", 11, 29, cut=10, since=10, until=30), until=NOON + timedelta(seconds=30))
+    # The other one has a time that spans both, and cuts elsewhere.
+    other.write(events_of("other", 10, 11, 12, since=8, until=20), until=NOON + timedelta(seconds=20))
+    other.write(events_of("other", 29, 40, cut=20, since=20, until=60), until=END)
+    base = "event_20260102T120000Z_000000"
+    made = [f"{base}.jsonl", f"{base}_000010.jsonl", f"{base}_000020.jsonl"]
+    assert [name for name in names(folder) if name[0] != "_"] == made
+    parts = [read_from(one, 0, cut) for cut in (0, 10, 20)]
+    assert [[json.loads(row.line)["seq"] for row in part.rows] for part in parts] == [[5, 10], [11, 12], [29, 40]]
+    assert [part.gaps for part in parts] == [[], [], []]
+
+
+def test_an_event_near_the_end_of_a_part_that_the_next_one_has_is_there_once(store_of: Stores) -> None:
+    one, other = store_of("event"), store_of("event")
+    one.life, other.life = "one", "other"
+    one.open()
+
+    def write(store: PartStore, life: str, period: int, *events: tuple[float, str]) -> None:
+        rows = []
+        for number, (second, data) in enumerate(events):
+            told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{life}-1"}
+            line = line_of({"type": "event", "seq": number, **told, "channel": "a", "event": "e", "data": data})
+            rows.append(row_of(line))
+        part = Part(period=period, life=life, rows=rows, stretches=[Stretch(*PERIODS.span(period), life=life)])
+        store.write(part, until=END)
+
+    # One life has the event before the end of the first part, and the other one after it.
+    write(one, "one", 0, (59.999, "x"), (59.9995, "y"))
+    write(one, "one", 1, (60.5, "y"))
+    write(other, "other", 0, (59.9993, "x"))
+    write(other, "other", 1, (60.0001, "y"), (60.5002, "y"))
+    found = [[json.loads(row.line)["data"] for row in read_from(one, period).rows] for period in (0, 1)]
+    assert found == [["x", "y"], ["y"]]

@@ -120,6 +120,8 @@ def test_a_retry_goes_on_with_the_same_capture_and_a_clear_after_success_begins_
         ({"part_seconds": 0}, "part_seconds"),
         ({"on_doubt": "?"}, "on_doubt"),
         ({"file_format": "csv"}, "format"),
+        ({"path": "captures"}, "relative path is another folder on each host"),
+        ({"path": "./captures"}, "relative path is another folder on each host"),
     ],
 )
 def test_wrong_input_fails_at_once_without_retry_and_begins_nothing(given: dict[str, Any], words: str) -> None:
