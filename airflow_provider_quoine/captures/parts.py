@@ -26,6 +26,8 @@ EDGE = timedelta(seconds=0.25)
 
 SECOND = timedelta(seconds=1)
 
+STALE = b'"stale":true'
+
 
 class Span(NamedTuple):
     """A stretch of time without its beginning and with its end: a snapshot belongs to the time before it."""
@@ -265,8 +267,11 @@ def _listened(stretch: Stretch, gaps: Iterable[Gap]) -> list[Stretch]:
 
 
 def _ranked(rows: Iterable[Row], stretches: Sequence[Stretch]) -> list[tuple[datetime, bool, Row]]:
-    """Place rows in time, and of two of the same moment the one that was listened for first."""
-    return [(row.at, not any(one.since < row.at <= one.until for one in stretches), row) for row in rows]
+    """Place rows in time, and of two of the same moment the one first that was listened for and is not stale."""
+    return [
+        (row.at, not any(one.since < row.at <= one.until for one in stretches) or STALE in row.line, row)
+        for row in rows
+    ]
 
 
 def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch], beside: Iterable[Row]) -> list[Row]:
@@ -285,8 +290,11 @@ def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch
     def same(row: Row, other: Row, lives: set[str]) -> bool:
         if row.at == other.at:
             return True
-        near = row.life not in lives and abs(row.at - other.at) <= TOLERANCE
-        return near and (listened(row.life, other.at) or listened(other.life, row.at))
+        if row.life in lives or abs(row.at - other.at) > TOLERANCE:
+            return False
+        # What a life has from one of its gaps, such as a time when it was held up, is no event of its own.
+        doubtful = not (listened(row.life, row.at) and listened(other.life, other.at))
+        return doubtful or listened(row.life, other.at) or listened(other.life, row.at)
 
     seen: dict[object, list[tuple[Row, set[str]]]] = {}
     for row in beside:

@@ -57,6 +57,7 @@ TICK = timedelta(microseconds=1)
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
 STOPPED = "the capture was stopped before what was due could be taken"
+NOT_PROVEN = "the capture was stopped before the connection had shown that it lived"
 SET_FORWARD = "the wall clock was set forward by {:.1f} s, or the machine slept; nothing came in this time"
 SET_BACK = "the wall clock was set back by {:.1f} s; what came in the second pass stands right after this time"
 
@@ -88,6 +89,8 @@ class CaptureRun:
         """The time in which the process was held up last, if no event was taken in it."""
         self._gaps: list[Gap] = []
         """Those that are not the stream's."""
+        self._opening_gap: Gap | None = None
+        """The first of them, until there is something to see."""
         self._stated: dict[tuple[str, int], datetime] = {}
         """Up to when a gap has been stated, by where it stands."""
         self._seq = (self._since - periods.began_at) // TICK
@@ -170,7 +173,8 @@ class CaptureRun:
 
     async def _wait_for(self, ready: Awaitable[None], reason: str) -> None:
         """Wait until there is something to see; until then there is a gap."""
-        self._gaps.insert(0, Gap(self._since, self._periods.ends_at, reason))
+        self._opening_gap = Gap(self._since, self._periods.ends_at, reason)
+        self._gaps.insert(0, self._opening_gap)
         await ready
         self._gaps[0] = self._gaps[0]._replace(until=self._look())
 
@@ -178,31 +182,51 @@ class CaptureRun:
         """Look at the clocks, and close each part when it is over."""
         while (key := self._close_what_is_over()) is not None:
             rest = (self._writer.end_of(key) + CLOSE_DELAY - self._now).total_seconds()
-            await asyncio.sleep(min(LOOK_INTERVAL, max(rest, 0.001)))
+            await asyncio.sleep(min(LOOK_INTERVAL, rest) if rest > 0 else LOOK_INTERVAL)
 
     def _close_what_is_over(self) -> PartKey | None:
         """Return the part that is not over."""
         now = self._look()
         while (key := self._writer.key_at(self._closed_until)) is not None:
             until = self._writer.end_of(key)
-            if now < until + CLOSE_DELAY:
+            # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to.
+            if now < until + CLOSE_DELAY or self._proven_until() < until:
                 break
             self._close(self._writer.close, key, until)
         return key
+
+    def _proven_until(self) -> datetime:
+        """Return up to when it is known whether anything was missed."""
+        heard = self._stream.heard
+        if heard is None or not self._stream.confirmed or self._gaps[:1] == [self._opening_gap]:
+            return self._now
+        return self._moment(heard.monotonic)
+
+    def _moment(self, monotonic: float) -> datetime:
+        """Return this life's time at a moment of the monotonic clock."""
+        latest = self._now
+        for at, mark in reversed(self._marks):
+            if mark <= monotonic:
+                return min(latest, at + timedelta(seconds=monotonic - mark))
+            latest = at
+        return latest
 
     def _look(self) -> datetime:
         """Look at the clocks, note whether time was lost or the wall clock set, and return this life's time."""
         (wall_before, before), before_at = self._looked_at, self._now
         self._looked_at = wall, monotonic = self._clock.now(), self._clock.monotonic()
-        now = self._now = max(wall, before_at)
         passed = monotonic - before
         jump = (wall - wall_before).total_seconds() - passed
+        went_on = timedelta(seconds=passed) if jump < -LEAST_JUMP else timedelta(0)
+        now = self._now = max(wall, before_at, wall_before + went_on)
         if passed > HELD_UP_AFTER:
             self._frozen = Span(before_at, now)
             self._gaps.append(Gap(before_at, now + BACKLOG, HELD_UP))
         if abs(jump) > LEAST_JUMP:
             words = (SET_BACK if jump < 0 else SET_FORWARD).format(abs(jump))
-            self._gaps.append(Gap(min(wall, before_at), now, words))
+            # It may have been set at any moment since the last look.
+            lowest = min(before_at, before_at + timedelta(seconds=jump))
+            self._gaps.append(Gap(lowest, now, words))
             # Where time stands still, this is the moment when it goes on.
             self._marks.append((now, monotonic + (now - wall).total_seconds()))
         return now
@@ -216,7 +240,7 @@ class CaptureRun:
         """
         known = [("own", number, gap) for number, gap in enumerate(self._gaps)]
         known += [
-            ("stream", number, Gap(gap.since, gap.until or until, gap.reason))
+            ("stream", number, Gap(self._moment(gap.began), self._moment(gap.ended or self._looked_at[1]), gap.reason))
             for number, gap in enumerate(self._stream.gaps)
         ]
         for of, number, gap in known:
@@ -263,6 +287,7 @@ class CaptureRun:
         if refused or (key := self._close_what_is_over()) is None:
             return
         now = min(self._now, self._writer.end_of(key))
+        self._gaps.append(Gap(self._proven_until(), now, NOT_PROVEN))
         if self._spec.schedule is None:
             with suppress(QuoineStreamError, TimeoutError):
                 async with asyncio.timeout(DRAIN_TIMEOUT):

@@ -208,8 +208,8 @@ class PartStore:
             self.put(self._beside(path).name, entry)
             rows.replace(path)
             if self._beside(path).read_bytes() == entry:
-                alone = all(stretch.life == self.life for stretch in whole.stretches)
-                self._marks[key] = self._mark(key) if alone else None
+                lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
+                self._marks[key] = self._mark(key) if lives <= {"", self.life} else None
                 return whole, merged.within(Span(span.until, self._periods.ends_at))
 
     def put(self, name: str, content: bytes) -> None:

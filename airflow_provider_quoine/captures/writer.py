@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +41,9 @@ READ_REST_TIMEOUT = 5.0
 
 ROW_OVERHEAD = 300
 """Bytes that a row takes in memory beside its text."""
+
+LOSS_EDGE = timedelta(seconds=0.1)
+"""How much longer than the rows that were not taken their gap is, at both ends."""
 
 LATE_ROWS_DELAY = 0.5
 """Seconds in which what comes late for a period that was written is gathered."""
@@ -156,7 +159,8 @@ class CaptureWriter:
         """Take a row; one of a part that was written already is added to it."""
         if self._bytes > MAX_PENDING_BYTES:
             reason = f"there was no room for more rows while the store did not take them: {self.problem or 'too slow'}"
-            self._lost = Gap(self._lost.since if self._lost else row.at, row.at, reason)
+            # A second copy may have had the first and the last of them a moment earlier or later.
+            self._lost = Gap(self._lost.since if self._lost else row.at - LOSS_EDGE, row.at + LOSS_EDGE, reason)
             return
         self._state_loss()
         period = self._periods.number_of(row.at)

@@ -8,17 +8,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.capture import CaptureResult
-from airflow_provider_quoine.captures.parts import NOT_RUNNING
+from airflow_provider_quoine.captures.entries import entry_name, entry_of, write_entry
+from airflow_provider_quoine.captures.lines import read_lines
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey, Stretch
 from airflow_provider_quoine.captures.run import HELD_UP
 from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.store import PartStore, StoredPart
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.market.sampling import QuoineDoubtfulSnapshotError, Sampler
 from airflow_provider_quoine.exchange.stream import pusher
@@ -276,6 +281,41 @@ async def test_a_silence_that_is_missed_late_is_stated_in_the_files_that_were_wr
     assert sum(gap["seconds"] for gap in found) > 1.5
     # The connection was given up for dead only when a part was written that has a piece of the gap now.
     assert len(found) >= 3
+
+
+async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_reads_no_old_row(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began_at = datetime.now(UTC) - timedelta(seconds=1000)
+    spec = begin("execution", began_at=began_at.isoformat(), duration=3600.0, part_seconds=1.0)
+    folder, store = Path(spec.folder), PartStore(spec)
+    store.open()
+    old = spec.periods.over(datetime.now(UTC)) - 3
+    for period in range(old):
+        span, name, content = spec.periods.span(period), store.name(period), b""
+        part = Part(period=period, stretches=[Stretch(*span, life="old")])
+        (folder / name).write_bytes(content)
+        (folder / entry_name(name)).write_bytes(write_entry(entry_of(part, span, name=name, content=content)))
+    gate, sums, decoded = threading.Event(), PartStore.sums, count()
+
+    def wait_and_read(self: PartStore, key: PartKey) -> StoredPart:
+        assert gate.wait(LIMIT)
+        return sums(self, key)
+
+    def decode(content: bytes) -> Any:
+        next(decoded)
+        return read_lines(content)
+
+    monkeypatch.setattr(PartStore, "sums", wait_and_read)
+    monkeypatch.setattr(capture_store, "read_lines", decode)
+    task = start(spec)
+    await until(lambda: market.control.state()["stream"]["events"] > 5)
+    gate.set()
+    await written(spec, old + 3)
+    await stop(task)
+    assert not any(entry["gaps"] for entry in lines(spec, "part")[:old])
+    # Its own, and the last one before.
+    assert next(decoded) < 30
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])

@@ -113,6 +113,7 @@ def test_of_two_snapshots_of_a_moment_the_one_that_was_listened_for_stays() -> N
     assert lines(merge(snapshot("a", 0), snapshot("b", 0))) == ["a"]
     assert lines(merge(snapshot("a", 0), snapshot("b", 6))) == ["a"]
     assert lines(merge(snapshot("a", 6), snapshot("b", 0))) == ["b"]
+    assert lines(merge(snapshot('{"stale":true}', 0), snapshot('{"stale":false}', 0))) == ['{"stale":false}']
 
 
 def test_a_snapshot_that_one_could_not_read_is_missing_only_if_the_other_has_none() -> None:

@@ -1,0 +1,510 @@
+"""
+Histories of captures in a simulated world: losses, kills, two copies, bad stores, clocks that are set, floods.
+
+Everything but stream and disk is the package's own. :func:`play` plays the history of a seed and returns what is wrong
+with the files, by an oracle that knows every event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from airflow_provider_quoine.captures import writer as capture_writer
+from airflow_provider_quoine.captures.entries import entry_name
+from airflow_provider_quoine.captures.run import CaptureRun
+from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.captures.writer import CaptureWriter, QuoineStorageError
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
+from tests.simulation.world import BEGIN, World
+
+FOLDER = "/capture"
+SLACK = 0.1
+"""Seconds by which the moment of an event here and at its receivers may differ."""
+FRESH = 0.2
+"""Seconds of age that a snapshot may have which is neither stale nor in a gap."""
+
+
+class Disk:
+    """
+    The files that all lives share, as the store sees them: one folder.
+
+    :ivar broken: whether it takes no writes now.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.versions: Counter[str] = Counter()
+        self.broken = False
+
+
+@dataclass
+class Path:
+    """
+    A file or the folder of a disk, for one life.
+
+    :param alive: raises if the life was killed; asked before every change.
+    """
+
+    disk: Disk
+    alive: Callable[[], None]
+    name: str = ""
+
+    def __truediv__(self, name: str) -> Path:
+        return Path(self.disk, self.alive, name)
+
+    @property
+    def path(self) -> str:
+        return f"{FOLDER}/{self.name}"
+
+    @property
+    def parent(self) -> Path:
+        return Path(self.disk, self.alive)
+
+    @property
+    def fs(self) -> Path:
+        return self
+
+    def mkdir(self, **given: bool) -> None:
+        self.alive()
+
+    def invalidate_cache(self, path: str) -> None:
+        """Nothing is kept."""
+
+    def ls(self, path: str, **given: bool) -> list[str]:
+        return [f"{FOLDER}/{name}" for name in self.disk.files]
+
+    def ukey(self, path: str) -> str:
+        name = path.rpartition("/")[2]
+        if name not in self.disk.files:
+            raise FileNotFoundError(path)
+        return str(self.disk.versions[name])
+
+    def stat(self) -> Any:
+        return SimpleNamespace(st_size=len(self.read_bytes()))
+
+    def read_bytes(self) -> bytes:
+        if self.name not in self.disk.files:
+            raise FileNotFoundError(self.name)
+        return self.disk.files[self.name]
+
+    def write_bytes(self, content: bytes) -> None:
+        self.alive()
+        if self.disk.broken:
+            raise OSError("No space left on device")
+        self.disk.files[self.name] = content
+        self.disk.versions[self.name] += 1
+
+    def replace(self, target: Path) -> None:
+        content = self.read_bytes()
+        self.alive()
+        del self.disk.files[self.name]
+        self.disk.files[target.name] = content
+        self.disk.versions[target.name] += 1
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        self.alive()
+        self.disk.files.pop(self.name, None)
+
+    def glob(self, pattern: str) -> Iterator[Path]:
+        yield from [self / name for name in self.disk.files if name.startswith(".") and name.endswith(".tmp")]
+
+
+class Store(PartStore):
+    """
+    A store of one life.
+
+    :ivar steps_left: how many changes of the disk it makes until it is dead; None if it lives.
+    """
+
+    def __init__(self, spec: CaptureSpec, disk: Disk, life: str) -> None:
+        super().__init__(spec)
+        self.life = life
+        self.steps_left: int | None = None
+        self.__dict__["_root"] = Path(disk, self._step)
+
+    def _step(self) -> None:
+        if self.steps_left is not None:
+            self.steps_left -= 1
+            if self.steps_left < 0:
+                raise OSError("killed")
+
+
+class Market:
+    """Numbers its events, one channel for all."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.published: list[tuple[float, float]] = []
+        """The wall clock and the monotonic clock at each event."""
+        self.streams: list[Stream] = []
+
+    def publish(self) -> None:
+        """Send the next event to everybody."""
+        self.published.append((self.world.clock.wall(), self.world.now))
+        for stream in self.streams:
+            stream.send(len(self.published))
+
+
+class Stream:
+    """What a run asks of a stream, for one life."""
+
+    def __init__(self, market: Market) -> None:
+        self.market, self.world = market, market.world
+        self.confirmed = False
+        self.reconnects = self.dropped = 0
+        self.gaps: list[StreamGap] = []
+        self.newest = self.newest_on = 0
+        self._queue: deque[StreamEvent] = deque()
+        self._woken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._reached, self._last_heard, self._connection = True, self.world.now, 1
+        self._arrives_at = 0.0
+        self.asleep = False
+        self._kernel: list[int] = []
+        """What came while the process was frozen."""
+        market.streams.append(self)
+        self.world.later(self.world.random.uniform(0.01, 0.4), self._confirm)
+        self.world.later(1.0, self._ping)
+
+    def send(self, number: int) -> None:
+        """Bring an event, in order, a moment later."""
+        self._arrives_at = max(self._arrives_at, self.world.now + self.world.random.uniform(0.001, 0.03))
+        self.world.later(self._arrives_at - self.world.now, lambda: self._deliver(number))
+
+    def _deliver(self, number: int) -> None:
+        if self.asleep:
+            self._kernel.append(number)
+        elif self._reached and self._arrives_at:
+            self.newest, self.newest_on, self._last_heard = number, self._connection, self.world.now
+            self._queue.append(StreamEvent("a", "e", str(number), self.world.clock.now(), self._connection))
+            self._wake()
+
+    def awake(self) -> None:
+        """Run again, and read what has come meanwhile."""
+        self.asleep = False
+        for number in self._kernel:
+            self._deliver(number)
+        self._kernel.clear()
+
+    def lose(self, noticed: float, back: float) -> None:
+        """Lose the connection; it is noticed, and back, so many seconds later."""
+        if not self._reached or not self.confirmed:
+            return
+        self._reached = False
+        self.world.later(noticed, self._notice)
+        self.world.later(back, self._confirm)
+
+    def _notice(self) -> None:
+        self.confirmed = False
+        silent = timedelta(seconds=self.world.now - self._last_heard)
+        self.gaps.append(StreamGap(self.world.clock.now() - silent, None, "lost", self._last_heard, None))
+        self._wake()
+
+    def _confirm(self) -> None:
+        if self.gaps and self.gaps[-1].until is None:
+            gap = self.gaps[-1]
+            seconds = self.world.now - self._last_heard
+            until = gap.since + timedelta(seconds=seconds)
+            self.gaps[-1] = StreamGap(gap.since, until, gap.reason, gap.began, self.world.now)
+            self.reconnects += 1
+            self._connection += 1
+        self.confirmed = self._reached = True
+        self._last_heard = self.world.now
+        self._wake()
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    @property
+    def current(self) -> bool:
+        """Whether the newest event came by the present connection."""
+        return self.confirmed and self.newest_on == self._connection
+
+    @property
+    def heard(self) -> Moment | None:
+        """The last sign of life."""
+        return Moment(0.0, self._last_heard) if self.confirmed else None
+
+    def _ping(self) -> None:
+        if self._reached and not self.asleep:
+            self._last_heard = self.world.now
+        if self in self.market.streams:
+            self.world.later(1.0, self._ping)
+
+    async def news(self) -> None:
+        """Wait until something has happened."""
+        self._woken.clear()
+        await self._woken.wait()
+
+    async def __anext__(self) -> StreamEvent:
+        while not self._queue:
+            await self.news()
+        return self._queue.popleft()
+
+
+class Sampler:
+    """Takes snapshots of the number of the newest event."""
+
+    subject = "book"
+    problem = ""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def pull_first(self) -> None:
+        while not self._stream.current:
+            await self._stream.news()
+
+    async def take(self, due_at: datetime) -> Any:
+        clock = self._stream.world.clock
+        while (rest := (due_at - clock.now()).total_seconds()) > 0:  # noqa: ASYNC110 - the clock may be set
+            await asyncio.sleep(rest)
+        told = {"due_at": due_at.isoformat(), "newest": self._stream.newest, "stale": not self._stream.current}
+        return SimpleNamespace(as_dict=lambda: told)
+
+
+@dataclass
+class History:
+    """
+    A seed's history.
+
+    :param faults: how many of each kind.
+    """
+
+    seed: int
+    by_time: bool = False
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.seed)
+        self.chance = self.world.random
+        self.disk, self.market = Disk(), Market(self.world)
+        self.duration = self.chance.uniform(8, 25)
+        self.copies = self.chance.choice([1, 1, 2])
+        self.spec = CaptureSpec.of(
+            stream="product" if self.by_time else "event",
+            folder=FOLDER,
+            file_format="jsonl",
+            began_at=datetime.fromtimestamp(BEGIN, UTC).isoformat(),
+            duration=self.duration,
+            interval=self.chance.choice([0.1, 0.25]) if self.by_time else None,
+            part_seconds=self.chance.choice([1.5, 2, 4, 7]),
+            pair="btcjpy" if self.by_time else None,
+            channels=["a"],
+        )
+        self.lives = 0
+        self.twice: list[tuple[float, float]] = []
+        """Times that the wall clock showed twice."""
+        self.running: list[tuple[Store, Stream, asyncio.Task[None]]] = []
+
+    async def play(self) -> None:
+        """Play it to the end."""
+        self._plan()
+        await asyncio.gather(*(self._copy(number) for number in range(self.copies)))
+        # What was killed may still lie in its last breath.
+        await asyncio.gather(*(task for _, _, task in self.running), return_exceptions=True)
+
+    def _plan(self) -> None:
+        moment = 0.0
+        rate = self.chance.choice([4, 15])
+        while moment < self.duration + 12:
+            moment += self.chance.expovariate(rate)
+            for _ in range(self.chance.choice([1] * 30 + [25])):
+                self.world.later(moment, self.market.publish)
+        kinds = ["kill", "stop", "lose", "lose", "hang", "break", "jump", "hold", "freeze"]
+        for _ in range(self.chance.randrange(6)):
+            kind = self.chance.choice(kinds)
+            if kind == "jump" and self.copies > 1:
+                # Two lives on two clocks: which of them is right is not to be known.
+                continue
+            self.faults[kind] += 1
+            moment = self.chance.uniform(0.5, self.duration)
+            self.world.later(moment, partial(self.world.loop.call_soon_threadsafe, getattr(self, kind)))
+
+    def kill(self) -> None:
+        """End a life in the middle of whatever it does."""
+        if self.running:
+            store, _, task = self.chance.choice(self.running)
+            store.steps_left = self.chance.choice([0, 0, 1, 2, 3])
+            task.cancel()
+
+    def stop(self) -> None:
+        """End a life as a triggerer does that stops."""
+        if self.running:
+            self.chance.choice(self.running)[2].cancel()
+
+    def lose(self) -> None:
+        """Lose a connection."""
+        if self.running:
+            noticed = self.chance.choice([0.0, self.chance.uniform(0, 4)])
+            self.chance.choice(self.running)[1].lose(noticed, noticed + self.chance.uniform(0.1, 3))
+
+    def hang(self) -> None:
+        """Have the store take long for a while."""
+        longest = self.chance.choice([0.3, 3.0])
+        self.world.thread_seconds = lambda: self.chance.uniform(0, longest)
+        self.world.later(self.chance.uniform(1, 6), self._mend)
+
+    def break_(self) -> None:
+        """Have the store refuse for a while."""
+        self.disk.broken = True
+        self.world.later(self.chance.uniform(0.5, 8), self._mend)
+
+    def _mend(self) -> None:
+        self.disk.broken = False
+        self.world.thread_seconds = lambda: 0.0
+
+    def jump(self) -> None:
+        """Set the wall clock, if there is somebody to notice."""
+        if self.running:
+            before = self.world.clock.wall()
+            self.world.set_clock(self.chance.choice([-3, -0.7, 2, 10]))
+            self.twice.append((self.world.clock.wall(), before))
+
+    def hold(self) -> None:
+        """Hold the event loop up, while events are taken."""
+        self.world.hold(self.chance.uniform(0.2, 4))
+
+    def freeze(self) -> None:
+        """Hold everything up; what comes waits in the kernel."""
+        streams = [stream for _, stream, _ in self.running]
+        for stream in streams:
+            stream.asleep = True
+        self.world.hold(self.chance.uniform(2, 6))
+        for stream in streams:
+            stream.awake()
+
+    async def _copy(self, number: int) -> None:
+        """Run one copy, life after life, until one of them has come to the end."""
+        await asyncio.sleep(number * self.chance.uniform(0, 3))
+        while True:
+            self.lives += 1
+            store = Store(self.spec, self.disk, f"life{self.lives}")
+            stream = Stream(self.market)
+            task = asyncio.create_task(self._live(store, stream))
+            life = store, stream, task
+            self.running.append(life)
+            await asyncio.wait({task})
+            self.running.remove(life)
+            self.market.streams.remove(stream)
+            if not task.cancelled() and not isinstance(task.exception(), QuoineStorageError):
+                task.result()
+                return
+            # The next try: another triggerer takes it up, or Airflow does after the failure.
+            await asyncio.sleep(self.chance.uniform(0.05, 4))
+
+    async def _live(self, store: Store, stream: Any) -> None:
+        writer = CaptureWriter(store=store, periods=self.spec.periods)
+        try:
+            if self.world.clock.now() >= self.spec.periods.ends_at:
+                await writer.open(patience=None)
+                writer.begin(self.spec.periods.ends_at)
+                await writer.finish(writer.run())
+                return
+            await writer.open(patience=capture_writer.OPEN_PATIENCE)
+            run = CaptureRun(spec=self.spec, stream=stream, writer=writer, clock=self.world.clock)
+            if self.spec.schedule is None:
+                await run.run(run.take_events)
+            else:
+                sampler: Any = Sampler(stream)
+                schedule = self.spec.schedule
+                await run.run(lambda: run.take_snapshots(sampler, schedule))
+        finally:
+            writer.stop()
+
+    def verdict(self) -> list[str]:
+        """Return every broken promise."""
+        names = sorted(name for name in self.disk.files if name[0] not in "._")
+        wrong = [f"{name} is left" for name in self.disk.files if name[0] == "."]
+        rows = [json.loads(line) for name in names for line in self.disk.files[name].splitlines()]
+        entries = [json.loads(self.disk.files[entry_name(name)]) for name in names]
+        gaps = [tuple(_seconds(gap[end]) for end in ("from", "until")) for entry in entries for gap in entry["gaps"]]
+        begin, end = _seconds(self.spec.periods.began_at.isoformat()), _seconds(self.spec.periods.ends_at.isoformat())
+        for entry in entries:
+            pieces = sorted(_span(one) for one in (*entry["gaps"], *entry["listened"]))
+            at = _seconds(entry["from"])
+            for since, until in pieces:
+                if since > at + 1e-5:
+                    wrong.append(f"{entry['name']} says nothing of {since - at:.3f} s from {at - BEGIN:.3f} on")
+                at = max(at, until)
+            if at < _seconds(entry["until"]) - 1e-5 and not _next_begins(entries, at):
+                wrong.append(f"{entry['name']} says nothing of its end, from {at - BEGIN:.3f} on")
+
+        def stated(moment: float) -> bool:
+            return any(since - SLACK <= moment <= until + SLACK for since, until in gaps)
+
+        placed = [_seconds(row["due_at" if self.by_time else "received_at"]) for row in rows]
+        if any(after < before for before, after in pairwise(placed)):
+            wrong.append("rows are out of order")
+        if self.by_time:
+            return wrong + self._wrong_snapshots(rows, placed, stated)
+        found = Counter(int(row["data"]) for row in rows)
+        wrong += [f"event {number} is there {count} times" for number, count in found.items() if count > 1]
+        for life in {row["connection"].partition("-")[0] for row in rows}:
+            own = [(row["seq"], int(row["data"])) for row in rows if row["connection"].startswith(f"{life}-")]
+            if own != sorted(own):
+                wrong.append(f"rows of {life} are out of order")
+        for number, (wall, _) in enumerate(self.market.published, 1):
+            # If the life that saw the clock go back is killed, and another listens in the second pass, nobody knows.
+            unknown = self.lives > 1 and any(since - SLACK <= wall <= until + SLACK for since, until in self.twice)
+            if begin < wall < end - SLACK and number not in found and not stated(wall) and not unknown:
+                wrong.append(f"event {number}, {wall - BEGIN:.3f} s after the beginning, is in no file and in no gap")
+        return wrong
+
+    def _wrong_snapshots(self, rows: list[Any], placed: list[float], stated: Callable[[float], bool]) -> list[str]:
+        assert self.spec.schedule is not None
+        schedule = self.spec.schedule
+        due = [_seconds(schedule.due_at(number).isoformat()) for number in range(1, (schedule.count or 0) + 1)]
+        wrong = [
+            f"the snapshot due at {at - BEGIN:.3f} is missing" for at in due if at not in placed and not stated(at)
+        ]
+        wrong += [f"{count} snapshots due at {at - BEGIN:.3f}" for at, count in Counter(placed).items() if count > 1]
+        if self.faults["jump"]:
+            # Which event was the newest at a moment that came twice, or never?
+            return wrong
+        for row, at in zip(rows, placed, strict=True):
+            newest = sum(wall <= at - FRESH for wall, _ in self.market.published)
+            if row["newest"] < newest and not row["stale"] and not stated(at):
+                wrong.append(f"the snapshot due at {at - BEGIN:.3f} shows event {row['newest']} of {newest} as fresh")
+        return wrong
+
+
+# A name that Python keeps for itself.
+setattr(History, "break", History.break_)
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _span(piece: dict[str, Any]) -> tuple[float, float]:
+    return _seconds(piece["from"]), _seconds(piece["until"])
+
+
+def _next_begins(entries: list[dict[str, Any]], at: float) -> bool:
+    """Whether a period was cut at a moment."""
+    return any(abs(_seconds(entry["from"]) - at) < 1e-5 for entry in entries)
+
+
+def play(seed: int) -> tuple[list[str], History]:
+    """Play the history of a seed; return every broken promise."""
+    history = History(seed, by_time=seed % 3 == 0)
+    random.seed(seed)
+    with (
+        patch.object(capture_writer, "PART_BYTES", history.chance.choice([4_000, 10**9])),
+        patch.object(capture_writer, "MAX_PENDING_BYTES", history.chance.choice([30_000, 10**9])),
+    ):
+        history.world.run(history.play())
+    return history.verdict(), history

@@ -1,0 +1,179 @@
+"""Captures in histories of one seed each: what the first version was found to do wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+
+from airflow_provider_quoine.captures import writer as capture_writer
+from airflow_provider_quoine.captures.run import HELD_UP, CaptureRun
+from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.writer import CaptureWriter
+from tests.captures.simulated import FOLDER, Disk, Market, Sampler, Store, Stream
+from tests.simulation.world import BEGIN, World
+
+
+class Scene:
+    """One life of one capture, in a world where nothing goes wrong but what a test does."""
+
+    def __init__(self, stream: str = "event", **given: Any) -> None:
+        self.world = World(1)
+        self.disk, self.market = Disk(), Market(self.world)
+        told = {"duration": 20, "part_seconds": 4, "channels": ["a"], "pair": "btcjpy", **given}
+        began_at = datetime.fromtimestamp(BEGIN, UTC).isoformat()
+        self.spec = CaptureSpec.of(stream=stream, folder=FOLDER, file_format="jsonl", began_at=began_at, **told)
+        self.most_bytes = 0
+
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something on the event loop after some seconds."""
+        self.world.later(seconds, lambda: self.world.loop.call_soon_threadsafe(act))
+
+    def play(self, *, rate: float = 10) -> None:
+        """Capture, while the market sends so many events a second."""
+        seconds = (self.spec.periods.ends_at - self.spec.periods.began_at).total_seconds()
+        for number in range(int((seconds + 5) * rate)):
+            self.world.later(number / rate, self.market.publish)
+        self.world.run(self._live())
+
+    async def _live(self) -> None:
+        self.stream = Stream(self.market)
+        writer = CaptureWriter(store=Store(self.spec, self.disk, "life"), periods=self.spec.periods)
+        await writer.open(patience=capture_writer.OPEN_PATIENCE)
+        run = CaptureRun(spec=self.spec, stream=cast(Any, self.stream), writer=writer, clock=self.world.clock)
+        add = writer.add_row
+
+        def add_and_measure(row: Any) -> None:
+            add(row)
+            self.most_bytes = max(self.most_bytes, writer._bytes)
+
+        writer.add_row = add_and_measure  # type: ignore[method-assign]  # to look on
+        schedule, sampler = self.spec.schedule, cast(Any, Sampler(self.stream))
+        await run.run(run.take_events if schedule is None else lambda: run.take_snapshots(sampler, schedule))
+        writer.stop()
+        self.market.streams.clear()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        names = sorted(name for name in self.disk.files if name[0] != "_")
+        return [json.loads(line) for name in names for line in self.disk.files[name].splitlines()]
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        return [json.loads(self.disk.files[name]) for name in sorted(self.disk.files) if name[0] == "_"]
+
+    def gaps(self, reason: str) -> list[tuple[float, float]]:
+        """The gaps of a reason, in seconds from the beginning."""
+        found = [gap for entry in self.entries for gap in entry["gaps"] if reason in gap["reason"]]
+        return [(_second(gap["from"]), _second(gap["until"])) for gap in found]
+
+    def listened(self) -> list[tuple[float, float]]:
+        return [(_second(one["from"]), _second(one["until"])) for entry in self.entries for one in entry["listened"]]
+
+
+def _second(text: str) -> float:
+    return round(datetime.fromisoformat(text).timestamp() - BEGIN, 3)
+
+
+def test_a_large_part_is_written_early_and_no_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A 200th of the real bounds, and of 2,500 events/s of 1.15 kB, for the default window.
+    monkeypatch.setattr(capture_writer, "PART_BYTES", capture_writer.PART_BYTES // 200)
+    monkeypatch.setattr(capture_writer, "MAX_PENDING_BYTES", capture_writer.MAX_PENDING_BYTES // 200)
+    scene = Scene(duration=120, part_seconds=60)
+    scene.play(rate=60)
+    assert scene.gaps("no room") == []
+    numbers = [int(row["data"]) for row in scene.rows]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) > 119 * 60
+    assert len(scene.entries) > 10
+    assert 0 < scene.most_bytes < capture_writer.MAX_PENDING_BYTES // 2
+
+
+@pytest.mark.parametrize(("jump", "words"), [(-3, "set back by 3.0 s"), (10, "set forward by 10.0 s")])
+def test_a_clock_that_is_set_costs_no_row_and_no_order_and_is_stated(jump: float, words: str) -> None:
+    scene = Scene()
+    scene.at(7.3, lambda: scene.world.set_clock(jump))
+    scene.play()
+    numbers = [int(row["data"]) for row in scene.rows]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    # Until the wall clock is at the end.
+    assert len(numbers) == pytest.approx((20 - jump) * 10, abs=8)
+    assert [row["seq"] for row in scene.rows] == list(range(scene.rows[0]["seq"], scene.rows[0]["seq"] + len(numbers)))
+    moments = [row["received_at"] for row in scene.rows]
+    assert moments == sorted(set(moments))
+    stated = scene.gaps(words)
+    assert stated[0][0] == pytest.approx(7.3 + min(jump, 0), abs=0.6)
+    assert stated[-1][1] == pytest.approx(7.3 + max(jump, 0), abs=0.6)
+
+
+def test_both_clocks_are_known_of_every_stretch() -> None:
+    scene = Scene()
+    scene.at(7.3, lambda: scene.world.set_clock(-3))
+    scene.play()
+    for entry in scene.entries:
+        for one in entry["listened"]:
+            ahead = _second(one["from"]) - one["monotonic"]
+            assert ahead == pytest.approx(0 if one["monotonic"] < 7.3 else -3, abs=0.01)
+
+
+@pytest.mark.parametrize("stream", ["event", "product"])
+def test_time_that_the_event_loop_was_held_up_is_not_listened(stream: str) -> None:
+    scene = Scene(stream, **({"interval": 0.5} if stream == "product" else {}))
+    scene.at(7, lambda: scene.world.hold(5))
+    scene.play()
+    (first, *_, last) = scene.gaps(HELD_UP)
+    assert 6.4 <= first[0] <= 7
+    assert last[1] == pytest.approx(13, abs=0.1)
+    assert not any(since < 11.9 and until > 7.1 for since, until in scene.listened())
+
+
+def test_events_that_a_frozen_process_finds_afterwards_are_not_taken() -> None:
+    scene = Scene()
+
+    def freeze() -> None:
+        scene.stream.asleep = True
+        scene.world.hold(5)
+        scene.stream.awake()
+
+    scene.at(7, freeze)
+    scene.play()
+    moments = [_second(row["received_at"]) for row in scene.rows]
+    assert not any(7 < moment < 13 for moment in moments)
+    numbers = [int(row["data"]) for row in scene.rows]
+    assert len(numbers) == len(set(numbers)) == pytest.approx(140, abs=8)
+
+
+def test_snapshots_in_a_gap_that_becomes_known_later_are_stale_where_they_are_not_written() -> None:
+    scene = Scene("product", interval=0.5)
+    scene.at(6.9, lambda: scene.stream.lose(2.4, 3.6))
+    scene.play()
+    stale = [_second(row["due_at"]) for row in scene.rows if row["stale"]]
+    # The connection was missed at 9.3 s; the part of the first of them could not be closed before.
+    assert stale[0] == 7.0
+    assert stale[-1] >= 10.0
+    ((since, _), *_) = scene.gaps("lost")
+    assert since <= 7.0
+    assert all(later - sooner == 0.5 for sooner, later in pairwise(stale))
+
+
+def test_a_connection_that_is_dead_at_the_end_is_a_gap_though_nobody_noticed_yet() -> None:
+    scene = Scene()
+    scene.at(18, lambda: scene.stream.lose(4, 5))
+    scene.play()
+    ((since, until),) = scene.gaps("lost")
+    assert since == pytest.approx(18, abs=0.2)
+    assert until == 20
+    assert scene.world.now > 22
+
+
+def test_a_folder_that_hangs_does_not_keep_the_capture_from_listening() -> None:
+    scene = Scene()
+    opened: list[float] = []
+    scene.world.thread_seconds = lambda: 0.0 if opened else 6.0
+    scene.at(6, lambda: opened.append(6))
+    scene.play()
+    assert _second(scene.rows[0]["received_at"]) < 1

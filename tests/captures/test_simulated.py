@@ -1,0 +1,69 @@
+"""Captures in seeded histories, against an oracle that knows every event."""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import Any
+
+import pytest
+
+from airflow_provider_quoine.captures import run as capture_run
+from airflow_provider_quoine.captures.run import CaptureRun
+from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.captures.writer import CaptureWriter
+from tests.captures.simulated import Stream, play
+
+
+@pytest.fixture(autouse=True)
+def _silent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "airflow_provider_quoine")
+
+
+def check(seeds: range) -> None:
+    """Play the histories of some seeds; the failure names those that went wrong, to be played again alone."""
+    wrong = {seed: problems[:3] for seed in seeds if (problems := play(seed)[0])}
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_every_event_is_in_a_file_or_in_a_stated_gap_in_some_histories(first: int) -> None:
+    check(range(first, first + 20))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(1_000, 2_000, 250))
+def test_every_event_is_in_a_file_or_in_a_stated_gap_in_a_thousand_histories(first: int) -> None:
+    check(range(first, first + 250))
+
+
+def test_the_same_seed_is_the_same_history() -> None:
+    first, second = (play(7)[1].disk.files for _ in range(2))
+    assert first
+    assert first == second
+
+
+def _notice_late(stream: Stream) -> None:
+    """Begin the gap of a lost connection when it is noticed (S2)."""
+    stream._last_heard = stream.world.now
+    notice(stream)
+
+
+notice = Stream._notice
+
+DEFECTS: dict[str, tuple[Any, str, Any]] = {
+    "a gap begins when the loss is noticed": (Stream, "_notice", _notice_late),
+    "what is written is not proven": (CaptureRun, "_proven_until", lambda self: self._now),
+    "time held up is listened": (capture_run, "HELD_UP_AFTER", inf),
+    "the wall clock is not watched": (capture_run, "LEAST_JUMP", inf),
+    "refused rows are not stated": (CaptureWriter, "_state_loss", lambda self: None),
+    "the parts beside are not looked at": (PartStore, "_edges", lambda self, span, keys: []),
+    "two write at once": (PartStore, "_mark", lambda self, key: "the same"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*DEFECTS[defect])
+    assert any(play(seed)[0] for seed in range(150))
