@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.lines import identity, line_of
 from airflow_provider_quoine.captures.parts import Gap, Row, Span, Stretch
@@ -49,8 +49,6 @@ LAST_WRITE_TIMEOUT = 6.0
 
 DRAIN_TIMEOUT = 0.05
 """Seconds for taking the events that have come and wait when the capture is stopped."""
-
-Result = TypeVar("Result")
 
 TICK = timedelta(microseconds=1)
 
@@ -192,7 +190,7 @@ class CaptureRun:
             # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to.
             if now < until + CLOSE_DELAY or self._proven_until() < until:
                 break
-            self._close(self._writer.close, key, until)
+            self._close(key, until)
         return key
 
     def _proven_until(self) -> datetime:
@@ -259,10 +257,10 @@ class CaptureRun:
         self._skipped += 1
         return None
 
-    def _close(self, close: Callable[..., Result], key: PartKey, until: datetime) -> Result:
+    def _close(self, key: PartKey, until: datetime) -> None:
         self._state_gaps(until)
         stretches, self._closed_until = self._stretches(until), until
-        return close(key, stretches, until=until)
+        self._writer.close(key, stretches, until=until)
 
     def _stretches(self, until: datetime) -> list[Stretch]:
         """Return the time since the last part was closed, divided where the clocks parted."""
@@ -284,9 +282,9 @@ class CaptureRun:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if refused or (key := self._close_what_is_over()) is None:
+        if refused:
             return
-        now = min(self._now, self._writer.end_of(key))
+        now = min(self._look(), self._periods.ends_at)
         self._gaps.append(Gap(self._proven_until(), now, NOT_PROVEN))
         if self._spec.schedule is None:
             with suppress(QuoineStreamError, TimeoutError):
@@ -295,9 +293,11 @@ class CaptureRun:
                         self._take(await anext(self._stream))
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
+        while self._closed_until < now and (key := self._writer.key_at(self._closed_until)) is not None:
+            self._close(key, min(now, self._writer.end_of(key)))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):
-                await self._close(self._writer.flush, key, now)
+                await self._writer.flush()
 
 
 def _raw_row(event: StreamEvent) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_quoine.captures.entries import (
@@ -68,6 +69,9 @@ MISMATCHES = 5
 
 MISMATCH_DELAY = 0.2
 """Seconds between two of them."""
+
+MOST_TRIES = 5
+"""How often a part is merged anew because its file has changed, before it is written all the same."""
 
 BEFORE = "before"
 """Key of the entry that an entry replaces."""
@@ -190,7 +194,7 @@ class PartStore:
     ) -> tuple[Part, Part]:
         """Return what is in the part now, and what is of the time of later ones."""
         path = self._path(key)
-        while True:
+        for tries in count():
             mark, before = self._mark(key), None
             there = Part(period=key.period)
             # Not asked for first: some stores answer that from an old list of theirs.
@@ -201,7 +205,7 @@ class PartStore:
             content = self._encode(whole.rows)
             entry = write_entry({**entry_of(whole, span, name=path.name, content=content), BEFORE: before})
             rows = self._temporary(path.name, content)
-            if self._mark(key) != mark:
+            if tries < MOST_TRIES and self._mark(key) != mark:
                 continue
             # The entry first, so that rows are never there without one. It has the entry before it, whose rows stay
             # if this writer is killed here. Whoever writes the rows last sees to it that the entry is theirs.
@@ -210,7 +214,8 @@ class PartStore:
             if self._beside(path).read_bytes() == entry:
                 lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
                 self._marks[key] = self._mark(key) if lives <= {"", self.life} else None
-                return whole, merged.within(Span(span.until, self._periods.ends_at))
+                break
+        return whole, merged.within(Span(span.until, self._periods.ends_at))
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file, which has its name only once it is whole."""

@@ -264,11 +264,11 @@ class CaptureWriter:
                 await asyncio.sleep(back_off(self._failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
         await self._on_thread(self._sweep)
 
-    async def flush(self, key: PartKey, stretches: list[Stretch], *, until: datetime) -> None:
-        """Write all there is, once, and the unfinished part with it; see :meth:`close`."""
-        self.close(key, stretches, until=until)
-        for due in sorted(self._due):
-            await self._write(due)
+    async def flush(self) -> None:
+        """Write what was closed, once, most rows first; what only states a silence is left to the next life."""
+        due = [key for key in self._pending if key in self._due]
+        for key in sorted(due, key=lambda one: self._bytes_of.get(one, 0), reverse=True):
+            await self._write(key)
             if self.problem:
                 rows = sum(len(part.rows) for part in self._pending.values())
                 log.warning("The capture ends with %d rows that could not be written: %s.", rows, self.problem)

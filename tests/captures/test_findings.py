@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -40,6 +42,10 @@ class Scene:
             self.world.later(number / rate, self.market.publish)
         self.world.run(self._live())
 
+    def stop(self) -> None:
+        """End the life as a triggerer does that stops."""
+        self.task.cancel()
+
     async def _live(self) -> None:
         self.stream = Stream(self.market)
         writer = CaptureWriter(store=Store(self.spec, self.disk, "life"), periods=self.spec.periods)
@@ -53,7 +59,9 @@ class Scene:
 
         writer.add_row = add_and_measure  # type: ignore[method-assign]  # to look on
         schedule, sampler = self.spec.schedule, cast(Any, Sampler(self.stream))
-        await run.run(run.take_events if schedule is None else lambda: run.take_snapshots(sampler, schedule))
+        listen = run.take_events if schedule is None else partial(run.take_snapshots, sampler, schedule)
+        self.task = asyncio.ensure_future(run.run(listen))
+        await asyncio.wait({self.task})
         writer.stop()
         self.market.streams.clear()
 
@@ -177,3 +185,23 @@ def test_a_folder_that_hangs_does_not_keep_the_capture_from_listening() -> None:
     scene.at(6, lambda: opened.append(6))
     scene.play()
     assert _second(scene.rows[0]["received_at"]) < 1
+
+
+def test_a_life_that_is_stopped_writes_its_rows_before_the_silence_of_others() -> None:
+    scene = Scene(duration=300)
+    # Fifty parts were over before it began.
+    scene.world.set_clock(200)
+    scene.world.thread_seconds = lambda: 0.5
+    scene.at(3, scene.stop)
+    scene.play()
+    assert len(scene.rows) == pytest.approx(28, abs=3)
+
+
+def test_a_life_that_is_stopped_states_that_nobody_knows_of_the_last_silence() -> None:
+    scene = Scene()
+    scene.at(9, lambda: scene.stream.lose(4, 5))
+    scene.at(11.5, scene.stop)
+    scene.play()
+    (since, _), *_ = scene.gaps("stopped before the connection had shown")
+    assert since == pytest.approx(9, abs=0.2)
+    assert scene.listened()[-1][1] == since
