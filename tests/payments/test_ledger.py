@@ -210,7 +210,7 @@ def test_what_people_write_cannot_steer_a_console(ledger: Ledger) -> None:
     ledger.prepare(ORDER, actor="task")
     ledger.hold(ORDER, who="ann\x1b[8m", why="not\x1b[2J\r\nthis\u202e")
     assert ledger.history(ORDER)[-1].actor == "ann?[8m"
-    assert ledger.history(ORDER)[-1].data["why"] == "not?[2J  this?"
+    assert ledger.history(ORDER)[-1].data["why"] == "not?[2J \nthis?"
 
 
 @pytest.mark.parametrize(
