@@ -121,6 +121,10 @@ def never_unsubscribe(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subscriptions, "_tell", subscribe_only)
 
 
+def end_no_gap(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(GapBook, "end", lambda _: None)
+
+
 def never_ping(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PusherSupervisor, "_due_at", lambda self, _: self._now() + 1_000.0)
 
@@ -134,6 +138,7 @@ def never_ping(patch: pytest.MonkeyPatch) -> None:
         (doubt_nothing, "said to be current"),
         (do_not_wait_before_the_next_attempt, "a storm of connections"),
         (never_unsubscribe, "handed out twice"),
+        (end_no_gap, "all was well and yet there is a gap"),
         (never_ping, "never happen|not well again|lost and in no gap|never confirmed"),
     ],
 )
