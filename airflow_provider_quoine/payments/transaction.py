@@ -233,7 +233,7 @@ def database_time(connection: Connection) -> datetime:
 
 
 def clean(text: str) -> str:
-    """Return a text that every database takes and every console shows: no lone surrogates, no control characters but line feeds."""
+    """Return a text that databases take and consoles show: no lone surrogates, no control characters but line feeds."""
     taken = text.encode(errors="replace").decode()
     return "".join(sign if sign.isprintable() or sign == "\n" else " " if sign.isspace() else "?" for sign in taken)
 
