@@ -82,13 +82,17 @@ def get_provider_info() -> dict[str, Any]:
             "authorization",
             "market_data",
             "capture",
+            "datasets",
             "reconciliation",
         ),
         "sensors": _modules("sensors", "onboarding", "withdrawals", "market_events"),
         "triggers": _modules("triggers", "polling", "market_data", "market_events", "capture"),
         # Without a handler of its own for the scheme, as Airflow wants it said.
         "asset-uris": [{"schemes": ["quoine"], "handler": None}],
-        "extra-links": [f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink"],
+        "extra-links": [
+            f"{PACKAGE}.links.withdrawals.QuoineWithdrawalLink",
+            f"{PACKAGE}.links.captures.QuoineCaptureReportLink",
+        ],
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
         "config": {
             "quoine": {

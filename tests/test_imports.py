@@ -23,6 +23,7 @@ FLOORS = (
     {"exchange/rest", "exchange/market"},
     {"hooks"},
     {"payments", "waiting", "captures"},
+    {"datasets"},
     {"links", "triggers", "failures", "assets", "api_server"},
     {"operators", "sensors", "forms"},
     {"cli"},

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUMMARY = ("files", "rows", "gaps", "gap_seconds", "completeness", "reconnects", "dropped", "skipped", "from", "until")
+"""What a summary has of the manifest."""
+
 QUEUE_SIZE = 10_000
 """Events that wait for a loop that is busy; beyond it the oldest is dropped, and counted."""
 
@@ -29,8 +32,7 @@ class CaptureResult:
     """
     The result of a capture.
 
-    :param summary: JSON-able: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``,
-        ``reconnects``, ``dropped``, ``skipped``, ``from`` and ``until``.
+    :param summary: JSON-able: ``path`` (a pattern of the files), and what :data:`SUMMARY` names of the manifest.
     :param empty: why there is nothing, in words; empty if there is something.
     """
 
@@ -71,6 +73,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         else:
             writer.begin(periods.ends_at)
             await writer.finish(writer.run())
+        manifest = await writer.seal(spec)
     except QuoineError as error:
         await writer.read_rest()
         if not writer.stored:
@@ -80,8 +83,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         raise type(error)(f"{error} {kept}") from error
     finally:
         writer.stop()
-    times = {"from": periods.began_at.isoformat(), "until": periods.ends_at.isoformat()}
-    summary = {"path": store.pattern, **writer.summary(), **times}
+    summary = {"path": store.pattern, **{name: manifest[name] for name in SUMMARY}}
     if spec.schedule is None or summary["rows"]:
         return CaptureResult(summary=summary)
     return CaptureResult(summary=summary, empty=silence or f"Not one row was captured: {store.pattern}.")

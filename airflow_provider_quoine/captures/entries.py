@@ -19,9 +19,6 @@ SCHEMA_VERSION = 1
 
 COUNTS = ("reconnects", "dropped", "skipped")
 
-INTERRUPTED = "the part was not written to its end, or was changed"
-"""Reason of the gap of a part whose rows are not those of its entry."""
-
 
 def entry_name(name: str) -> str:
     """Return the name of the file beside a part's; readers of whole folders leave out what begins like that."""
@@ -84,7 +81,8 @@ def part_of(entry: Mapping[str, Any], rows: list[Row], content: bytes) -> Part:
     """
     Put a part together.
 
-    If the rows are not the entry's, nobody knows what is missing, so all time of the part is a gap.
+    If the rows are not the entry's, nobody knows what is missing. The part then says of no time that it was listened
+    to, and who goes on states all of it as a gap.
 
     :param content: the rows, as they stand in the file.
     :raises ValueError: if the entry is none.
@@ -92,7 +90,7 @@ def part_of(entry: Mapping[str, Any], rows: list[Row], content: bytes) -> Part:
     :raises TypeError: likewise.
     """
     if not fits(entry, content):
-        return Part(period=entry["period"], rows=rows, gaps=[Gap(*_read_times(entry), INTERRUPTED)])
+        return Part(period=entry["period"], rows=rows)
     return Part(period=entry["period"], rows=rows, gaps=gaps_from(entry), stretches=stretches_from(entry))
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,17 +101,24 @@ def read_parquet(content: bytes) -> list[Row]:
     :raises ValueError: if it is no Parquet file (pyarrow's own error is one).
     :raises LookupError: if it is none of a capture.
     """
-    return [row_of(line_of(row)) for row in iterate_parquet(io.BytesIO(content))]
+    return [row_of(line_of(row)) for row in iterate_parquet(content)]
 
 
-def iterate_parquet(file: BinaryIO) -> Iterator[dict[str, Any]]:
+def iterate_parquet(content: bytes) -> Iterator[dict[str, Any]]:
     """
     Read rows as they stand in JSON Lines, some at a time.
 
     :raises ValueError: as :func:`read_parquet`.
     :raises LookupError: likewise.
     """
-    source = pq.ParquetFile(file)
+    try:
+        yield from _rows(pq.ParquetFile(io.BytesIO(content)))
+    except OSError as error:
+        # No store is asked any more.
+        raise ValueError(str(error)) from None
+
+
+def _rows(source: pq.ParquetFile) -> Iterator[dict[str, Any]]:
     stream = json.loads((source.schema_arrow.metadata or {})[METADATA])["stream"]
     stored = {f"{name}_text" if kind is NUMBER else name: (name, kind) for name, kind in FIELDS[stream].items()}
     for batch in source.iter_batches(AT_ONCE, columns=list(stored)):

@@ -116,7 +116,7 @@ class PartStore:
         self.life = secrets.token_hex(4)
         """Of no other run of the capture. It marks the temporary files, too."""
         self._periods = spec.periods
-        self._stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
+        self.stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
         self._encode, self._decode = _form(spec)
         self._marks: dict[PartKey, str | None] = {}
@@ -125,11 +125,11 @@ class PartStore:
     @property
     def pattern(self) -> str:
         """The paths of all its parts."""
-        return f"{self.folder.rstrip('/')}/{self._stem}_*.{self._suffix}"
+        return f"{self.folder.rstrip('/')}/{self.stem}_*.{self._suffix}"
 
     def name(self, period: int, cut: int = 0) -> str:
         """Return the name of a part's file; the order of the names is that of time."""
-        return f"{self._stem}_{period:06d}{f'_{cut:06d}' if cut else ''}.{self._suffix}"
+        return f"{self.stem}_{period:06d}{f'_{cut:06d}' if cut else ''}.{self._suffix}"
 
     def open(self) -> list[PartKey]:
         """
@@ -145,7 +145,7 @@ class PartStore:
                 f"{self.folder!r} is of a store that the triggerer cannot write to: {error}. Nothing was captured. "
                 "Install the Airflow provider of that store there, or give another path or URI."
             ) from None
-        probe = self._root / f".{self._stem}.{self.life}.probe"
+        probe = self._root / f".{self.stem}.{self.life}.probe"
         probe.write_bytes(b"")
         # While it lies there: an object store knows a folder only by what is in it.
         found = self._keys()
@@ -217,6 +217,23 @@ class PartStore:
                 break
         return whole, merged.within(Span(span.until, self._periods.ends_at))
 
+    def entries(self) -> list[dict[str, Any]]:
+        """
+        Read what the parts say of themselves, in their order.
+
+        :raises QuoineInputError: if what is there is no part.
+        :raises OSError: if the store refuses, or cannot be reached.
+        """
+        return [self._entry(key) for key in self._keys()]
+
+    def _entry(self, key: PartKey) -> dict[str, Any]:
+        path = self._path(key)
+        with self._naming(path):
+            entry = read_entry(self._beside(path).read_bytes())
+            if entry["bytes"] != path.stat().st_size:
+                return self._read(key)[1]
+        return {name: value for name, value in entry.items() if name != BEFORE}
+
     def put(self, name: str, content: bytes) -> None:
         """Write a file, which has its name only once it is whole."""
         self._temporary(name, content).replace(self._root / name)
@@ -228,7 +245,7 @@ class PartStore:
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
-        for path in self._root.glob(f".*{self._stem}_*.tmp"):
+        for path in self._root.glob(f".*{self.stem}_*.tmp"):
             path.unlink(missing_ok=True)
 
     @cached_property
@@ -245,7 +262,7 @@ class PartStore:
 
     def _keys(self) -> list[PartKey]:
         """List the parts that are there, in the order of time."""
-        form = re.compile(rf"{re.escape(self._stem)}_(\d+)(?:_(\d+))?\.{re.escape(self._suffix)}")
+        form = re.compile(rf"{re.escape(self.stem)}_(\d+)(?:_(\d+))?\.{re.escape(self._suffix)}")
         root = self._root
         root.fs.invalidate_cache(root.path)
         names: list[str] = []

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_quoine.captures.manifest import write_manifest
 from airflow_provider_quoine.captures.parts import SECOND, Gap, Part, PartKey, outside, within
 from airflow_provider_quoine.captures.store import totals
 from airflow_provider_quoine.exchange.back_off import back_off
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from airflow_provider_quoine.captures.parts import Periods, Row, Stretch
+    from airflow_provider_quoine.captures.spec import CaptureSpec
     from airflow_provider_quoine.captures.store import PartStore, StoredPart
 
 log = logging.getLogger(__name__)
@@ -280,6 +282,17 @@ class CaptureWriter:
             async with asyncio.timeout(READ_REST_TIMEOUT):
                 while self._found and not self.problem:
                     await self._try(self._read_newest)
+
+    async def seal(self, spec: CaptureSpec) -> dict[str, Any]:
+        """
+        Write the manifest of all that is stored, and return it.
+
+        :raises QuoineStorageError: if the store refuses.
+        """
+        try:
+            return await self._on_thread(partial(write_manifest, self._store, spec))
+        except Exception as error:
+            raise QuoineStorageError(f"The manifest of the capture could not be written: {_words(error)}.") from error
 
     def stop(self) -> None:
         """Let go of the thread; a write that hangs is left to its end."""

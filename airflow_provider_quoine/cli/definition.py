@@ -27,7 +27,8 @@ NEW = (
     Arg(("--address",), help="Bitcoin address, if no task has begun the payment yet"),
 )
 #: Name, help, and arguments.
-COMMANDS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
+Command = tuple[str, str, tuple[Arg, ...]]
+PAYMENTS: tuple[Command, ...] = (
     (
         "list",
         "List the payments that are not final",
@@ -68,15 +69,50 @@ COMMANDS: tuple[tuple[str, str, tuple[Arg, ...]], ...] = (
 )
 
 
+CAPTURE = Arg(("path",), help="A capture's folder, or the path of its summary, in any object store")
+CAPTURES: tuple[Command, ...] = (
+    (
+        "verify",
+        "Name every part that is missing, changed or doubled, every row out of order, and gaps that do not add up",
+        (Arg(("path",), help="A folder with captures in or below it, or the path of a capture's summary"),),
+    ),
+    (
+        "report",
+        "Draw coverage, gaps and spread of a capture into a picture beside it",
+        (CAPTURE, Arg(("--timezone",), default="UTC", help="Zone of the time axis, such as Asia/Tokyo (%(default)s)")),
+    ),
+    (
+        "convert",
+        "Write order books as tardis.dev's CSV book_snapshot_{depth}_{interval}",
+        (
+            CAPTURE,
+            Arg(("folder",), help="Where the CSV goes, in any object store"),
+            Arg(("--depth",), type=int, help="Levels of each side; as many as were captured, 25 at most, if left out"),
+        ),
+    ),
+)
+GROUPS: tuple[tuple[str, str, tuple[Command, ...]], ...] = (
+    ("payments", "The ledger of payments: withdrawals and new users", PAYMENTS),
+    ("captures", "Captures of market streams: verified, drawn, converted", CAPTURES),
+)
+
+
 def get_quoine_cli_commands() -> list[CLICommand]:
     """Return the commands, as Airflow's provider key ``cli`` promises."""
-    module = "airflow_provider_quoine.cli.payments"
-    payments = GroupCommand(
-        name="payments",
-        help="The ledger of payments: withdrawals and new users",
-        subcommands=[
-            ActionCommand(name=name, help=text, func=lazy_load_command(f"{module}.{name}_"), args=args)
-            for name, text, args in COMMANDS
-        ],
-    )
-    return [GroupCommand(name="quoine", help="Settle payments at the Quoine exchange", subcommands=[payments])]
+    groups = [
+        GroupCommand(
+            name=group,
+            help=about,
+            subcommands=[
+                ActionCommand(
+                    name=name,
+                    help=text,
+                    func=lazy_load_command(f"airflow_provider_quoine.cli.{group}.{name}_"),
+                    args=args,
+                )
+                for name, text, args in commands
+            ],
+        )
+        for group, about, commands in GROUPS
+    ]
+    return [GroupCommand(name="quoine", help="Payments and captures at the Quoine exchange", subcommands=groups)]

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.cli.exports import Period, export, faults_of_export, tie_of
+from airflow_provider_quoine.cli.terminal import as_server, say, store_errors
 from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
@@ -53,10 +54,10 @@ def list_(args: Namespace) -> None:
         stopped_why = ledger.check()
         payments = ledger.all() if args.all else ledger.unfinished()
     if stopped_why:
-        _say(f"Payments are stopped: {stopped_why}. See: airflow quoine payments resume")
+        say(f"Payments are stopped: {stopped_why}. See: airflow quoine payments resume")
     for payment in payments:
-        _say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}")
-    _say(f"{len(payments)} payments." if len(payments) != 1 else "1 payment.")
+        say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}")
+    say(f"{len(payments)} payments." if len(payments) != 1 else "1 payment.")
 
 
 def show_(args: Namespace) -> None:
@@ -83,10 +84,10 @@ def show_(args: Namespace) -> None:
     }
     for name, value in lines.items():
         if value:
-            _say(f"{name:15} {value}")
+            say(f"{name:15} {value}")
     for event in history:
         data = json.dumps({name: value for name, value in event.data.items() if value}, ensure_ascii=False)
-        _say(f"{event.number:>6}  {event.at.isoformat(timespec='seconds')}  {event.event}  by {event.actor}  {data}")
+        say(f"{event.number:>6}  {event.at.isoformat(timespec='seconds')}  {event.event}  by {event.actor}  {data}")
 
 
 def hold_(args: Namespace) -> None:
@@ -97,7 +98,7 @@ def hold_(args: Namespace) -> None:
     """
     with _ledger() as ledger:
         ledger.hold(_order_to_hold(ledger, args), who=_person(), why=args.why)
-    _say(
+    say(
         "Held. No task sends it. Pay it elsewhere, then record it: airflow quoine payments exists. Or give it back: "
         "airflow quoine payments release."
     )
@@ -111,7 +112,7 @@ def release_(args: Namespace) -> None:
     """
     with _ledger() as ledger:
         ledger.release(_find(ledger, args).order, who=_person(), why=args.why)
-    _say(WRITTEN)
+    say(WRITTEN)
 
 
 def exists_(args: Namespace) -> None:
@@ -126,8 +127,8 @@ def exists_(args: Namespace) -> None:
         if args.conn_id:
             order = replace(order, conn_id=args.conn_id, credentials_variable=args.credentials_variable or "")
         ledger.exists(order, exchange_id=args.identifier, who=_person(), why=args.why)
-    _say(said)
-    _say(WRITTEN)
+    say(said)
+    say(WRITTEN)
 
 
 def absent_(args: Namespace) -> None:
@@ -138,7 +139,7 @@ def absent_(args: Namespace) -> None:
     """
     with _ledger() as ledger:
         is_settled = ledger.absent(_find(ledger, args).order, who=_person(), why=args.why)
-    _say(
+    say(
         WRITTEN
         if is_settled
         else "Noted. People have approved this payment, so a second person has to give the same command."
@@ -149,14 +150,14 @@ def stop_(args: Namespace) -> None:
     """Stop all payments."""
     with _ledger() as ledger:
         ledger.stop(who=_person(), why=args.why)
-    _say("Stopped. Nothing is sent from now on. Requests that had left are not called back.")
+    say("Stopped. Nothing is sent from now on. Requests that had left are not called back.")
 
 
 def resume_(args: Namespace) -> None:
     """Let payments go on."""
     with _ledger() as ledger:
         ledger.resume(who=_person(), why=args.why)
-    _say("Payments go on. Clear the tasks that were stopped.")
+    say("Payments go on. Clear the tasks that were stopped.")
 
 
 def verify_(args: Namespace) -> None:
@@ -166,7 +167,7 @@ def verify_(args: Namespace) -> None:
     :raises SystemExit: if an event was edited, removed, added or moved.
     """
     whole = "The chain of events is whole, and every payment follows from it."
-    with _ledger() as ledger, _store(args.export):
+    with _ledger() as ledger, store_errors(args.export):
         if not args.export:
             faults = ledger.faults()
         elif not (faults := list(faults_of_export(ledger, args.export))):
@@ -176,11 +177,11 @@ def verify_(args: Namespace) -> None:
                 f"({tie.timezone})."
             )
     for fault in faults:
-        _say(fault)
+        say(fault)
     what = "export" if args.export else "ledger"
     if faults:
         raise SystemExit(f"{len(faults)} faults: the {what} was changed by other means than this provider.")
-    _say(whole)
+    say(whole)
 
 
 def export_(args: Namespace) -> None:
@@ -193,40 +194,26 @@ def export_(args: Namespace) -> None:
         period = Period.parse(args.first, args.last, args.timezone)
     except ValueError as error:
         raise SystemExit(f"This is no period: {error}. Nothing was written.") from None
-    with _ledger() as ledger, _store(args.path):
+    with _ledger() as ledger, store_errors(args.path):
         tie = export(ledger, args.path, period, who=_person())
-    _say(
+    say(
         f"{tie.count} events from {tie.since} until {tie.until} ({tie.timezone}) are in {args.path}. Beside it, "
         ".head.json ties them to the chain. Check both: airflow quoine payments verify --export"
     )
 
 
 @contextmanager
-def _store(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ImportError, ValueError) as error:
-        raise SystemExit(f"{path} cannot be used: {type(error).__name__}: {error}") from None
-
-
-@contextmanager
 def _ledger() -> Iterator[Ledger]:
-    before = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
-    # Without it, a command finds no connection and no Variable that is in Airflow's database.
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     try:
-        _wipe_typed_codes()
-        yield open_ledger(pin=ModelPin())
+        with as_server():
+            _wipe_typed_codes()
+            yield open_ledger(pin=ModelPin())
     except (PaymentError, QuoineError) as refusal:
         raise SystemExit(str(refusal)) from None
     except AirflowNotFoundException as error:
         raise SystemExit(f"{error}. Nothing was changed.") from None
     except SQLAlchemyError as error:
         raise SystemExit(f"A database cannot be used, so nothing was changed: {error}") from None
-    finally:
-        os.environ.pop("_AIRFLOW_PROCESS_CONTEXT")
-        if before is not None:
-            os.environ["_AIRFLOW_PROCESS_CONTEXT"] = before
 
 
 def _wipe_typed_codes() -> None:
@@ -234,7 +221,7 @@ def _wipe_typed_codes() -> None:
         wipe_typed_codes()
     except SQLAlchemyError as error:
         # A stop must not wait for it.
-        _say(f"Codes that were typed in vain could not be wiped from Airflow's tables: {error}")
+        say(f"Codes that were typed in vain could not be wiped from Airflow's tables: {error}")
 
 
 def _person() -> str:
@@ -329,9 +316,3 @@ def _details(order: Order) -> str:
 
 def _found_in(payment: Payment) -> str:
     return f"({payment.exchange_id or payment.reason or payment.task})"
-
-
-def _say(text: str) -> None:
-    # A terminal takes control characters for commands.
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    print(text)  # noqa: T201 - the command's answer

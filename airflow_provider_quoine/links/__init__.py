@@ -1,4 +1,4 @@
-"""Links from a task to the exchange's pages."""
+"""Links from a task to the exchange's pages and to pictures of captures."""
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["withdrawals"]
+__all__ = ["captures", "withdrawals"]

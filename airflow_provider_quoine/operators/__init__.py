@@ -5,6 +5,7 @@ __all__ = [
     "approval",
     "authorization",
     "capture",
+    "datasets",
     "findings",
     "market_data",
     "onboarding",

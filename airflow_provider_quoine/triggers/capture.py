@@ -17,9 +17,9 @@ class QuoineCaptureTrigger(OutcomeTrigger):
     Capture a stream for a time, into files that are written while it goes on.
 
     Its one event is an :class:`~airflow_provider_quoine.triggers.events.Outcome`: ``success`` with a summary (``path``,
-    which is a pattern of the files, ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``reconnects``, ``dropped``,
-    ``skipped``, ``from``, ``until``); ``empty`` if not one snapshot was there; ``refused`` if the input is wrong;
-    ``error`` if the capture could not go on. Nothing in it is secret.
+    which is a pattern of the files, ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``completeness``, ``reconnects``,
+    ``dropped``, ``skipped``, ``from``, ``until``); ``empty`` if not one snapshot was there; ``refused`` if the input is
+    wrong; ``error`` if the capture could not go on. Nothing in it is secret.
 
     Started again with the same arguments it goes on where the files end, and states the time between as a gap. Two at
     the same time write one set of files.

@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_quoine.captures.capture import CaptureResult, capture
 from airflow_provider_quoine.captures.entries import entry_name
 from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.datasets.verification import verify
 from tests.support.streams import LIMIT, until
 from tools.capture_check import check_capture
 
@@ -67,5 +68,6 @@ def lines(spec: CaptureSpec, kind: str) -> list[dict[str, Any]]:
 
 
 def check(spec: CaptureSpec, summary: dict[str, Any]) -> None:
-    """See that an order-book capture holds what it promises."""
+    """See that an order-book capture holds what it promises, and that its verification finds so too."""
     assert check_capture(Path(spec.folder), spec.as_json(), summary).wrong == []
+    assert verify(spec.folder).faults == []

@@ -17,7 +17,7 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.entries import INTERRUPTED, entry_name
+from airflow_provider_quoine.captures.entries import entry_name
 from airflow_provider_quoine.captures.lines import line_of, row_of
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, PartKey, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
@@ -259,10 +259,10 @@ def test_rows_that_are_not_those_of_their_entry_are_a_stated_gap(
     store.write(part_of(10, 20), until=END)
     path = ObjectStoragePath(folder) / store.name(0)
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
-    assert store.sums(PartKey(0)) == (1, [Gap(*PERIODS.span(0), INTERRUPTED)], [])
+    assert store.sums(PartKey(0)) == (1, [], [])
     # What is listened to from now on is no gap.
     store.write(part_of(50, 60, since=45, life="5678"), until=END)
-    assert store.sums(PartKey(0)).gaps == [Gap(NOON, NOON + timedelta(seconds=45), INTERRUPTED)]
+    assert store.sums(PartKey(0)).gaps == [Gap(NOON, NOON + timedelta(seconds=45), NOT_RUNNING)]
     assert store.sums(PartKey(0)).rows == 3
 
 
@@ -285,7 +285,7 @@ def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_
     one.write(part_of(10, until=20), until=END)
     monkeypatch.undo()
     stored = store_of().sums(PartKey(0))
-    lost = Gap(NOON + timedelta(seconds=20), NOON + timedelta(seconds=60), INTERRUPTED)
+    lost = Gap(NOON + timedelta(seconds=20), NOON + timedelta(seconds=60), NOT_RUNNING)
     assert (stored.rows, stored.gaps) == (1, [lost])
     # The other one has it still, if it writes once more.
     other.write(part_of(30, since=20, until=60, life="5678"), until=END)

@@ -1,0 +1,157 @@
+"""Finds captures in a folder and reads their rows one by one, however large they are."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_quoine.captures.manifest import SUFFIX, manifest_name, read_manifest
+from airflow_provider_quoine.captures.spec import FileFormat
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+LONGEST_LINE = 64 * 1024 * 1024
+"""Bytes; no row comes near it."""
+
+CHUNK = 1024 * 1024
+"""Bytes that are read at once."""
+
+_ROWS_FILE = re.compile(r"(?!_)(?P<stem>.+_\d{8}T\d{6}(?:\.\d+)?Z)_.*\.(?:jsonl|jsonl\.gz|parquet)")
+"""The name of a file of rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCapture:
+    """
+    A capture that is stored.
+
+    :param root: its folder.
+    :param stem: what the names of its parts begin with.
+    """
+
+    root: ObjectStoragePath
+    stem: str
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.stem}"
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """
+        The manifest.
+
+        :raises ManifestError: if it is not as a capture wrote it.
+        :raises FileNotFoundError: if there is none.
+        """
+        return read_manifest((self.root / manifest_name(self.stem)).read_bytes())
+
+    def files(self) -> Iterator[ObjectStoragePath]:
+        """Yield the files that have rows or look like it, those that the manifest does not have among them."""
+        for path in sorted(self.root.iterdir(), key=lambda path: path.name):
+            found = _ROWS_FILE.fullmatch(path.name)
+            if found and found["stem"] == self.stem:
+                yield path
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """
+        Yield all rows of all parts in the manifest.
+
+        :raises ValueError: if a part cannot be read.
+        :raises OSError: likewise.
+        """
+        for entry in self.manifest["parts"]:
+            yield from rows_of(self.root / entry["name"])
+
+
+def captures_in(path: str) -> list[StoredCapture]:
+    """
+    Find captures.
+
+    :param path: a folder, in which and below which all are meant; the ``path`` of a capture's summary, or its
+        manifest. All are paths or URIs that ``ObjectStoragePath`` knows.
+    :raises QuoineInputError: if there is no capture.
+    :raises OSError: if the store refuses, or cannot be reached.
+    """
+    from airflow.sdk import ObjectStoragePath
+
+    folder, _, name = path.rstrip("/").rpartition("/")
+    stem = name.partition("_*.")[0] if "*" in name else name.removeprefix("_").removesuffix(SUFFIX)
+    if stem != name:
+        return [StoredCapture(root=ObjectStoragePath(folder), stem=stem)]
+    found = {}
+    for file in ObjectStoragePath(path).rglob("*"):
+        rows = _ROWS_FILE.fullmatch(file.name)
+        if rows or (file.name.startswith("_") and file.name.endswith(SUFFIX)):
+            stem = rows["stem"] if rows else file.name.removeprefix("_").removesuffix(SUFFIX)
+            found[str(file.parent), stem] = StoredCapture(root=file.parent, stem=stem)
+    if not found:
+        raise QuoineInputError(f"There is no capture in {path}. Give a capture's folder, or the path of its summary.")
+    return [found[key] for key in sorted(found)]
+
+
+def one_capture(path: str) -> StoredCapture:
+    """
+    Find the one capture of a path, as :func:`captures_in`.
+
+    :raises QuoineInputError: if there is none, or there are several.
+    """
+    captures = captures_in(path)
+    if len(captures) > 1:
+        raise QuoineInputError(f"There are {len(captures)} captures in {path}. Give the path of one's summary.")
+    return captures[0]
+
+
+def digest_of(path: ObjectStoragePath) -> tuple[str, int]:
+    """
+    Return a file's SHA-256 and its bytes.
+
+    :raises OSError: if it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def rows_of(path: ObjectStoragePath) -> Iterator[dict[str, Any]]:
+    """
+    Yield the rows of a file, as they stand in JSON Lines.
+
+    :raises ValueError: if it is none, or damaged.
+    :raises OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+        try:
+            if path.name.endswith(FileFormat.PARQUET):
+                from airflow_provider_quoine.captures.parquet import iterate_parquet
+
+                yield from iterate_parquet(file.read())
+            elif path.name.endswith(FileFormat.JSONL_GZ):
+                with gzip.open(file) as lines:
+                    yield from _lines(lines)
+            else:
+                yield from _lines(file)
+        except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _lines(file: Any) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no row")
+        yield row

@@ -1,0 +1,31 @@
+"""Writes files that have their names only once they are whole."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+
+@contextmanager
+def whole_file(target: ObjectStoragePath) -> Iterator[BinaryIO]:
+    """
+    Open a file for writing, in a folder that is made if it is not there.
+
+    :raises OSError: if the store refuses, or cannot be reached.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        with temporary.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+            yield file
+        temporary.replace(target)
+    except BaseException:
+        # What has failed before may fail again.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,98 @@
+"""Captures that are made in a moment, and damage to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_quoine.captures.lines import line_of, row_of
+from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name, write_manifest
+from airflow_provider_quoine.captures.parts import Gap, Part, Row, Stretch
+from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.store import PartStore
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+STEM = "order_book_btcjpy_20260102T120000Z"
+"""What the names of its parts begin with."""
+
+
+def book(due_at: datetime, *, bid: str = "600.5", ask: str = "601", **changes: Any) -> Row:
+    """An order book of two levels on each side."""
+    row = {
+        "type": "order_book",
+        "seq": (due_at - NOON) // timedelta(seconds=1),
+        "pair": "btcjpy",
+        "due_at": due_at.isoformat(),
+        "taken_at": (due_at + timedelta(microseconds=300)).isoformat(),
+        "bids": [[bid, "0.5"], ["0.1", "9" * 40]],
+        "asks": [[ask, "0.00000001"], ["700.123456789", "2"]],
+        "bids_received_at": (due_at - timedelta(milliseconds=20)).isoformat(),
+        "asks_received_at": (due_at - timedelta(milliseconds=50)).isoformat(),
+        "bids_age": 0.02,
+        "asks_age": 0.05,
+        "best_bid": bid,
+        "best_ask": ask,
+        "mid": "600.75",
+        "spread": "0.5",
+        "crossed": False,
+        "stale": False,
+    }
+    return row_of(line_of({**row, **changes}))
+
+
+def spec_of(folder: Path | str, file_format: str = "jsonl") -> CaptureSpec:
+    """Five minutes of books, one each second, a part a minute."""
+    return CaptureSpec.of(
+        stream="order_book",
+        folder=str(folder),
+        file_format=file_format,
+        began_at=NOON.isoformat(),
+        part_seconds=60,
+        interval=1,
+        duration=300,
+        pair="btcjpy",
+        depth=2,
+    )
+
+
+def make(folder: Path | str, file_format: str = "jsonl") -> CaptureSpec:
+    """Store a whole capture, in whose third minute ten seconds are missing."""
+    spec = spec_of(folder, file_format)
+    store = PartStore(spec)
+    store.open()
+    for period in range(5):
+        since, until = spec.periods.span(period)
+        lost = [Gap(since + timedelta(seconds=20), since + timedelta(seconds=30), "cut")] if period == 2 else []
+        due = [since + timedelta(seconds=second) for second in range(1, 61)]
+        # Not two parts are the same.
+        rows = [book(at, bid=f"600.{at:%M%S}") for at in due if not any(gap.since <= at <= gap.until for gap in lost)]
+        store.write(Part(period=period, rows=rows, gaps=lost, stretches=[Stretch(since, until)]), until=until)
+    write_manifest(store, spec)
+    return spec
+
+
+def part(folder: Path, number: int) -> Path:
+    """The file of a part."""
+    (found,) = folder.glob(f"{STEM}_{number:06d}.*")
+    return found
+
+
+def manifest(folder: Path) -> Path:
+    """The manifest."""
+    return folder / manifest_name(STEM)
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    """Edit a manifest so that nobody can see it from the manifest itself."""
+    content = json.loads(manifest(folder).read_text()) | changes
+    manifest(folder).write_bytes(as_bytes({name: value for name, value in content.items() if name != "digest"}))
+
+
+def seal_anew(folder: Path, number: int) -> None:
+    """Have the manifest say that a part is as it was written, whatever it is now."""
+    parts, content = json.loads(manifest(folder).read_text())["parts"], part(folder, number).read_bytes()
+    parts[number] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    edit_manifest(folder, parts=parts, bytes=sum(each["bytes"] for each in parts))
