@@ -1,5 +1,5 @@
 """
-Assets whose events say what became of withdrawals, users and payments; and how a task takes each event once.
+Assets whose events say what became of withdrawals, users, payments and captures; and how a task takes each event once.
 
 A task that sees it adds an event, in ``extra``: see the documentation's page on asset events. Tasks have an *alias* as
 their outlet, because Airflow makes an event of every other outlet whenever the task succeeds, even if nothing happened.
@@ -22,6 +22,8 @@ WITHDRAWALS = Asset(name="quoine_withdrawals", uri="quoine://withdrawals")
 USERS = Asset(name="quoine_users", uri="quoine://users")
 #: What reconciliation has found.
 FINDINGS = Asset(name="quoine_payment_findings", uri="quoine://payment-findings")
+#: Captures of market streams that have ended, with their manifest.
+CAPTURES = Asset(name="quoine_captures", uri="quoine://captures")
 
 
 def may_add_events(task: BaseOperator, asset: Asset) -> None:

@@ -9,6 +9,7 @@ import pendulum
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.assets import CAPTURES, add_event, may_add_events
 from airflow_provider_quoine.captures.spec import CaptureSpec, StreamKind
 from airflow_provider_quoine.captures.store import path_name
 from airflow_provider_quoine.failures import without_retry
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 STATE_KEY = "quoine_capture"
 """Key in the task state store under which a capture that has not succeeded yet keeps when it began."""
 
+TOLD = ("path", "rows", "gap_seconds", "completeness", "from", "until")
+"""What the asset event of a capture has of its summary."""
+
+PAST = (
+    "The time of this capture, {0.duration} s from {0.began_at} on, is over, and no file was written in it. "
+    "The stream has no past, so it cannot be captured any more. Delete this run, or keep it to show what is missing."
+)
+
 
 class CaptureOperator(BaseOperator):
     """
@@ -29,7 +38,7 @@ class CaptureOperator(BaseOperator):
     Its arguments are described at :class:`QuoineCaptureOrderBookOperator`.
     """
 
-    template_fields: Sequence[str] = ("quoine_conn_id", "path", "duration", "part_seconds", "file_format")
+    template_fields: Sequence[str] = ("quoine_conn_id", "path", "duration", "part_seconds", "file_format", "began_at")
     ui_color = "#dcfce7"
     stream: StreamKind
     numbers: Sequence[str] = ("duration", "part_seconds")
@@ -44,15 +53,18 @@ class CaptureOperator(BaseOperator):
         duration: float | str | None,
         part_seconds: float | str = 60,
         file_format: str = "jsonl",
+        began_at: str | None = None,
         quoine_conn_id: str = "quoine_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
+        self.began_at = began_at
         self.duration = duration
         self.part_seconds = part_seconds
         self.file_format = file_format
         self.quoine_conn_id = quoine_conn_id
+        may_add_events(self, CAPTURES)
 
     def execute(self, context: Context) -> None:
         """
@@ -61,7 +73,8 @@ class CaptureOperator(BaseOperator):
         :raises AirflowFailException: on wrong input, which no retry can correct.
         """
         store: Any = context["task_state_store"]
-        state: dict[str, str] = store.get(STATE_KEY) or {"began_at": pendulum.now("UTC").start_of("second").isoformat()}
+        began_at = self.began_at or pendulum.now("UTC").start_of("second").isoformat()
+        state: dict[str, str] = store.get(STATE_KEY) or {"began_at": began_at}
         with without_retry():
             spec = CaptureSpec.of(
                 stream=self.stream,
@@ -95,7 +108,13 @@ class CaptureOperator(BaseOperator):
             context["task_state_store"].delete(STATE_KEY)
         if outcome.status is Status.REFUSED:
             raise AirflowFailException(outcome.message)
-        return outcome.success()
+        if outcome.status is Status.EMPTY and self.began_at:
+            # The same time is over at the next try, too.
+            raise AirflowFailException(outcome.message if outcome.result else PAST.format(self))
+        summary = outcome.success()
+        told = {name: str(summary[name]) for name in TOLD}
+        add_event(context, CAPTURES, f"capture/{summary['path']}", stream=str(self.stream), **told)
+        return summary
 
 
 class SnapshotCaptureOperator(CaptureOperator):
@@ -138,9 +157,11 @@ class QuoineCaptureOrderBookOperator(SnapshotCaptureOperator):
     :param on_doubt: how a book is treated that is stale or crossed: ``mark`` (it says so), ``skip``, ``fail``.
     :param part_seconds: of one file. It is in memory until it is written, early if it is large.
     :param file_format: ``jsonl``, ``jsonl.gz`` or ``parquet``.
+    :param began_at: the moment from which the time counts, ISO 8601 with an offset; by default when the task first
+        starts. What was over before that start is a gap, and a time that is over as a whole fails without a retry.
     :param quoine_conn_id: connection that names the stream.
-    :return: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``reconnects``,
-        ``dropped``, ``skipped``, ``from``, ``until``.
+    :return: ``path`` (a pattern of the files), ``files``, ``rows``, ``gaps``, ``gap_seconds``, ``completeness``,
+        ``reconnects``, ``dropped``, ``skipped``, ``from``, ``until``.
     """
 
     stream = StreamKind.ORDER_BOOK

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
+from airflow_provider_quoine.assets import CAPTURES
 from airflow_provider_quoine.operators.capture import (
     CaptureOperator,
     QuoineCaptureEventsOperator,
@@ -20,7 +23,15 @@ from airflow_provider_quoine.triggers.events import QuoineForeignEventError
 from tests.support.events import event_of
 from tests.support.pairs import counted_pair_checks
 
-SUMMARY = {"path": "/x/*.jsonl", "files": 1, "rows": 2}
+SUMMARY = {
+    "path": "/x/*.jsonl",
+    "files": 1,
+    "rows": 2,
+    "gap_seconds": 0.5,
+    "completeness": 0.99,
+    "from": "2026-01-02T03:04:05+00:00",
+    "until": "2026-01-02T03:05:05+00:00",
+}
 
 
 class Store(dict[str, Any]):
@@ -37,7 +48,14 @@ class Store(dict[str, Any]):
 
 def context_of(store: Store | None = None, *, map_index: int = -1) -> Any:
     run = {"dag_id": "books", "run_id": "manual__2026-01-02T03:04:05+00:00", "task_id": "group.capture"}
-    return {"ti": SimpleNamespace(**run, map_index=map_index), "task_state_store": Store() if store is None else store}
+    told: list[dict[str, str]] = []
+    outlet = SimpleNamespace(add=lambda _, extra: told.append(extra))
+    return {
+        "ti": SimpleNamespace(**run, map_index=map_index),
+        "task_state_store": Store() if store is None else store,
+        "outlet_events": defaultdict(lambda: outlet),
+        "told": told,
+    }
 
 
 def book_of(**given: Any) -> CaptureOperator:
@@ -108,9 +126,43 @@ def test_a_retry_goes_on_with_the_same_capture_and_a_clear_after_success_begins_
     assert deferred_arguments(book_of(), context)["began_at"] > "2026-01-02T03:04:05+00:00"
 
 
+def test_a_capture_that_has_ended_is_an_event_of_an_asset_that_airflow_knows() -> None:
+    operator, context = book_of(), context_of()
+    assert operator.execute_complete(context, event_of("success", result=SUMMARY)) == SUMMARY
+    assert context["told"] == [
+        {
+            "event_id": "capture//x/*.jsonl",
+            "stream": "order_book",
+            "path": "/x/*.jsonl",
+            "rows": "2",
+            "gap_seconds": "0.5",
+            "completeness": "0.99",
+            "from": "2026-01-02T03:04:05+00:00",
+            "until": "2026-01-02T03:05:05+00:00",
+        }
+    ]
+    assert CAPTURES in operator.inlets
+    assert AssetAlias(CAPTURES.name) in operator.outlets
+
+
+def test_a_fixed_time_is_captured_from_its_beginning_whenever_the_task_starts() -> None:
+    context = context_of()
+    told = deferred_arguments(book_of(began_at="2026-01-02T00:00:00+09:00", duration="86400"), context)
+    assert (told["began_at"], told["duration"]) == ("2026-01-01T15:00:00+00:00", 86400.0)
+
+
+def test_a_time_that_is_over_is_refused_in_words_without_a_retry() -> None:
+    past = book_of(began_at="2026-01-02T00:00:00+09:00", duration="86400")
+    with pytest.raises(AirflowFailException, match=r"86400 s from 2026-01-02T00:00:00\+09:00 on, is over.*has no past"):
+        past.execute_complete(context_of(), event_of("empty", message="over"))
+    with pytest.raises(AirflowFailException, match="Not one row"):
+        past.execute_complete(context_of(), event_of("empty", result=SUMMARY, message="Not one row was captured"))
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ({"began_at": "yesterday"}, "ISO 8601"),
         ({"pair": "BTC/JPY"}, "no currency pair"),
         ({"depth": 0}, "depth"),
         ({"interval": None}, "interval"),
