@@ -50,15 +50,15 @@ def convert_(args: Namespace) -> None:
 
     :raises SystemExit: if they cannot be read, or the store refuses.
     """
-    with _reading(args.path), store_errors(args.folder):
+    with _reading(f"{args.path} or {args.folder}"):
         target, rows, left_out = convert(one_capture(args.path), ObjectStoragePath(args.folder), depth=args.depth)
     say(f"{rows} books are in {target}. {left_out} stale ones were left out.")
 
 
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
-    try:
-        with as_server(), store_errors(path):
+    with as_server(), store_errors(path):
+        try:
             yield
-    except QuoineInputError as error:
-        raise SystemExit(str(error)) from None
+        except QuoineInputError as error:
+            raise SystemExit(str(error)) from None

@@ -128,15 +128,14 @@ def rows_of(path: ObjectStoragePath) -> Iterator[dict[str, Any]]:
     """
     Yield the rows of a file, as they stand in JSON Lines.
 
+    :raises QuoineInputError: if its format needs a library that is not installed.
     :raises ValueError: if it is none, or damaged.
     :raises OSError: if it cannot be read.
     """
     with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
         try:
             if path.name.endswith(FileFormat.PARQUET):
-                from airflow_provider_quoine.captures.parquet import iterate_parquet
-
-                yield from iterate_parquet(file.read())
+                yield from _parquet_rows(file.read())
             elif path.name.endswith(FileFormat.JSONL_GZ):
                 with gzip.open(file) as lines:
                     yield from _lines(lines)
@@ -144,6 +143,16 @@ def rows_of(path: ObjectStoragePath) -> Iterator[dict[str, Any]]:
                 yield from _lines(file)
         except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _parquet_rows(content: bytes) -> Iterator[dict[str, Any]]:
+    try:
+        from airflow_provider_quoine.captures.parquet import iterate_parquet
+    except ImportError as error:
+        raise QuoineInputError(
+            f"Parquet needs pyarrow, which cannot be loaded here ({error}). Install airflow-provider-quoine[parquet]."
+        ) from None
+    yield from iterate_parquet(content)
 
 
 def _lines(file: Any) -> Iterator[dict[str, Any]]:

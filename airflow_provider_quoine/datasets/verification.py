@@ -25,6 +25,7 @@ from airflow_provider_quoine.captures.manifest import (
 )
 from airflow_provider_quoine.captures.parts import TOLERANCE, Gap, Span, outside
 from airflow_provider_quoine.datasets.reading import captures_in, digest_of, rows_of
+from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -195,6 +196,8 @@ def _faults_of_part(
                 out_of_order += 1
                 if out_of_order <= MOST_ROWS:
                     yield Fault(kind=FaultKind.ORDER, file=path.name, what=what)
+    except QuoineInputError:
+        raise
     except (ValueError, LookupError, TypeError) as error:
         damage.append(f"it cannot be read after row {order.rows}: {error}")
     if out_of_order > MOST_ROWS:

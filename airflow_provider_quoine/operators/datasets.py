@@ -88,7 +88,7 @@ class QuoineCaptureReportOperator(BaseOperator):
 
         with without_retry():
             capture = one_capture(self.path)
-        picture = write_report(capture, timezone=self.timezone)
+            picture = write_report(capture, timezone=self.timezone)
         self.log.info("%s", facts_of(capture.manifest))
         self.log.info("The picture is %s", picture)
         return str(picture)

@@ -15,6 +15,7 @@ from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.captures.writer import QuoineStorageError
+from airflow_provider_quoine.datasets.verification import verify
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.captures.capturing import check, files, lines, run, start, summary_of, written
 from tests.support.streams import LIMIT, until
@@ -124,3 +125,21 @@ async def test_a_store_that_does_not_answer_ends_the_capture_after_a_last_patien
     with pytest.raises(QuoineStorageError, match="does not answer"):
         await run(spec)
     gate.set()
+
+
+async def test_a_manifest_that_cannot_be_written_fails_the_capture_and_a_retry_writes_it(
+    market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, put = begin(duration=1.0), PartStore.put
+
+    def refuse(self: PartStore, name: str, content: bytes) -> None:
+        if name.endswith(".manifest.json"):
+            raise PermissionError("Access denied")
+        put(self, name, content)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(PartStore, "put", refuse)
+        with pytest.raises(QuoineStorageError, match=r"manifest of the capture could not be written.* were kept"):
+            await run(spec)
+    assert verify(spec.folder).faults[0].kind == "manifest"
+    check(spec, (await run(spec)).summary)

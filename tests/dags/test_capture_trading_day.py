@@ -106,6 +106,8 @@ def test_a_day_is_captured_verified_drawn_and_an_event(
     assert (results["verify"]["rows"], results["verify"]["faults"]) == (told["rows"], 0)
     assert results["report"] == str(manifest).replace(".manifest.json", ".report.svg")
     assert TOKYO in Path(results["report"]).read_text()
+    shown = api().get(f"/api/v2/dags/{DAG_ID}/dagRuns/{done.run_id}/taskInstances/report/links").json()
+    assert shown["extra_links"] == {"Picture of the capture": Path(results["report"]).as_uri()}
     (event,) = asset_events(CAPTURES, run_id=done.run_id)
     assert (event["path"], event["stream"], event["rows"]) == (
         results["capture"]["path"],

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import sys
 import tracemalloc
 import uuid
 from collections.abc import Callable
@@ -69,6 +70,14 @@ def test_captures_are_found_by_folder_summary_or_manifest_and_in_any_store(tmp_p
         assert verify(path).as_dict()["rows"] == 289
     assert (verify(folder).captures, verify(folder).faults) == (2, [])
     with pytest.raises(QuoineInputError, match="no capture in"):
+        verify(str(tmp_path))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.captures.parquet", raising=False)
+    with pytest.raises(QuoineInputError, match=r"airflow-provider-quoine\[parquet\]"):
         verify(str(tmp_path))
 
 
