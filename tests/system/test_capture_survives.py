@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_quoine.datasets.verification import verify
 from tools.capture_check import check_capture
 from tools.capture_faults import CUTS, capture_under_faults
 
@@ -35,6 +36,7 @@ def test_every_snapshot_outside_the_stated_gaps_is_there_after_two_kills_and_all
     )
     check = check_capture(tmp_path / "capture", arguments, summary)
     assert check.wrong == []
+    assert verify(str(tmp_path / "capture")).faults == []
     # It was made hard, and still there is much to be right about.
     assert cuts > len(CUTS)
     assert summary["reconnects"] > 3
