@@ -38,14 +38,14 @@ def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, 
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "period": part.period,
-        **_times(span),
+        **times_of(span),
         "rows": len(part.rows),
         "gap_seconds": part.gap_seconds,
         **{count: sum(getattr(stretch, count) for stretch in part.stretches) for count in COUNTS},
-        "gaps": [{**_times(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in part.gaps],
+        "gaps": [{**times_of(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in part.gaps],
         "listened": [
             {
-                **_times(stretch),
+                **times_of(stretch),
                 "life": stretch.life,
                 "monotonic": round(stretch.monotonic, 6),
                 **{count: getattr(stretch, count) for count in COUNTS},
@@ -112,7 +112,8 @@ def span_from(entry: Mapping[str, Any]) -> Span:
     return Span(*_read_times(entry))
 
 
-def _times(piece: Span | Gap | Stretch) -> dict[str, str]:
+def times_of(piece: Span | Gap | Stretch) -> dict[str, str]:
+    """Return begin and end as JSON-able data."""
     return {"from": piece.since.isoformat(), "until": piece.until.isoformat()}
 
 

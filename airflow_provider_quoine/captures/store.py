@@ -22,6 +22,7 @@ from airflow_provider_quoine.captures.entries import (
     part_of,
     read_entry,
     stretches_from,
+    times_of,
     write_entry,
 )
 from airflow_provider_quoine.captures.lines import (
@@ -224,7 +225,9 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        return [self._entry(key) for key in self._keys()]
+        # A part that was written before the next one of its period began does not know its end.
+        spans = self._periods.spans(self._keys())
+        return [{**self._entry(key), **times_of(span)} for key, span in spans.items()]
 
     def _entry(self, key: PartKey) -> dict[str, Any]:
         path = self._path(key)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.verification import verify
@@ -44,3 +45,14 @@ async def test_two_copies_one_of_which_is_stopped_and_goes_on(
     assert done.rows == len(list(one_capture(spec.folder).rows())) == max(each["rows"] for each in summaries) > 0
     lives = {one["life"] for part in one_capture(spec.folder).manifest["parts"] for one in part["listened"]}
     assert len(lives) == 3
+
+
+async def test_a_period_in_several_parts(market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_writer, "PART_BYTES", 10_000)
+    await asyncio.to_thread(market.control.set_market_rate, 100)
+    spec = begin("event", channels=CHANNELS, duration=5.0, part_seconds=5.0)
+    summary = await summary_of(start(spec))
+    done = verify(spec.folder)
+    assert done.faults == []
+    assert done.parts == summary["files"] > 2
+    assert (done.rows, done.gap_seconds) == (summary["rows"], summary["gap_seconds"])
