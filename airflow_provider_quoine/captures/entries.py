@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,9 +40,8 @@ def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, 
         "period": part.period,
         **times_of(span),
         "rows": len(part.rows),
-        "gap_seconds": part.gap_seconds,
         **{count: sum(getattr(stretch, count) for stretch in part.stretches) for count in COUNTS},
-        "gaps": [{**times_of(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in part.gaps],
+        **gaps_of(part.gaps),
         "listened": [
             {
                 **times_of(stretch),
@@ -110,6 +109,12 @@ def stretches_from(entry: Mapping[str, Any]) -> list[Stretch]:
 def span_from(entry: Mapping[str, Any]) -> Span:
     """Read the period of an entry."""
     return Span(*_read_times(entry))
+
+
+def gaps_of(gaps: Iterable[Gap]) -> dict[str, Any]:
+    """Return gaps and their sum as JSON-able data."""
+    told = [{**times_of(gap), "seconds": gap.seconds, "reason": gap.reason} for gap in gaps]
+    return {"gap_seconds": sum(gap["seconds"] for gap in told), "gaps": told}
 
 
 def times_of(piece: Span | Gap | Stretch) -> dict[str, str]:

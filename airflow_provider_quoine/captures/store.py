@@ -19,6 +19,7 @@ from airflow_provider_quoine.captures.entries import (
     entry_of,
     fits,
     gaps_from,
+    gaps_of,
     part_of,
     read_entry,
     stretches_from,
@@ -42,6 +43,7 @@ from airflow_provider_quoine.captures.parts import (
     disjoint,
     merge,
     with_silence_stated,
+    within,
 )
 from airflow_provider_quoine.captures.spec import FileFormat
 from airflow_provider_quoine.exchange.errors import QuoineInputError
@@ -225,17 +227,17 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        # A part that was written before the next one of its period began does not know its end.
-        spans = self._periods.spans(self._keys())
-        return [{**self._entry(key), **times_of(span)} for key, span in spans.items()]
+        return [self._entry(key, span) for key, span in self._periods.spans(self._keys()).items()]
 
-    def _entry(self, key: PartKey) -> dict[str, Any]:
+    def _entry(self, key: PartKey, span: Span) -> dict[str, Any]:
         path = self._path(key)
         with self._naming(path):
             entry = read_entry(self._beside(path).read_bytes())
             if entry["bytes"] != path.stat().st_size:
-                return self._read(key)[1]
-        return {name: value for name, value in entry.items() if name != BEFORE}
+                entry = self._read(key)[1]
+        # A part that was written before the next one of its period began does not know its end.
+        told = {**entry, **times_of(span), **gaps_of(within(gaps_from(entry), span))}
+        return {name: value for name, value in told.items() if name != BEFORE}
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file, which has its name only once it is whole."""

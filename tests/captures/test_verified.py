@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_quoine.captures import writer as capture_writer
+from airflow_provider_quoine.captures.manifest import write_manifest
 from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.verification import verify
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.captures.capturing import start, stop, summary_of, written
-
-# A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
-pytestmark = pytest.mark.paced
+from tests.captures.simulated import play
 
 Begin = Callable[..., CaptureSpec]
 CHANNELS = ["executions_cash_btcjpy", "price_ladders_cash_btcjpy_buy"]
 
 
+# A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
+@pytest.mark.paced
 @pytest.mark.parametrize(
     ("stream", "file_format"),
     [("event", "jsonl"), ("event", "parquet"), ("execution", "jsonl.gz"), ("product", "jsonl")],
@@ -47,6 +50,7 @@ async def test_two_copies_one_of_which_is_stopped_and_goes_on(
     assert len(lives) == 3
 
 
+@pytest.mark.paced
 async def test_a_period_in_several_parts(market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture_writer, "PART_BYTES", 10_000)
     await asyncio.to_thread(market.control.set_market_rate, 100)
@@ -56,3 +60,17 @@ async def test_a_period_in_several_parts(market: SandboxServer, begin: Begin, mo
     assert done.faults == []
     assert done.parts == summary["files"] > 2
     assert (done.rows, done.gap_seconds) == (summary["rows"], summary["gap_seconds"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seeds", [range(40), (373, 383)], ids=["many", "part cut after it was written"])
+def test_what_simulated_lives_leave_on_their_disk(tmp_path: Path, seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        _, history = play(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for name, content in history.disk.files.items():
+            (folder / name).write_bytes(content)
+        spec = CaptureSpec.of(**history.spec.as_json() | {"folder": str(folder)})
+        write_manifest(PartStore(spec), spec)
+    assert [(fault.file, fault.what) for fault in verify(str(tmp_path)).faults] == []
