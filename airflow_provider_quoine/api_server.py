@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from airflow.sdk import conf
 from airflow.sdk.crypto import get_fernet
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_quoine.exchange.errors import QuoineError
 
@@ -32,12 +33,17 @@ def wipe_typed_codes() -> int:
     """
     import requests
 
-    if not get_fernet().is_encrypted:
+    try:
+        fernet = get_fernet()
+    except AirflowException as error:
+        raise QuoineApiServerError(f"Airflow's Fernet key cannot be used: {error}") from error
+    if not fernet.is_encrypted:
         raise QuoineApiServerError("Airflow has no Fernet key here, so the API server would not know who asks.")
+    token = fernet.encrypt(WIPE.encode()).decode()
     problems = []
     for base in _bases():
         try:
-            return _post(f"{base}{PREFIX}{WIPE}")
+            return _post(f"{base}{PREFIX}{WIPE}", token)
         except (requests.RequestException, ValueError, KeyError, TypeError) as error:
             problems.append(f"{type(error).__name__}: {error}")
     raise QuoineApiServerError(f"Airflow's API server did not answer as the provider's plugin does: {problems}.")
@@ -50,10 +56,9 @@ def _bases() -> list[str]:
     return [base for base in dict.fromkeys((for_people, for_tasks)) if base.startswith("http")]
 
 
-def _post(url: str) -> int:
+def _post(url: str, token: str) -> int:
     import requests
 
-    token = get_fernet().encrypt(WIPE.encode()).decode()
     answer = requests.post(url, headers={"X-Quoine-Token": token}, timeout=TIMEOUT, allow_redirects=False)
     answer.raise_for_status()
     return int(answer.json()["wiped"])
