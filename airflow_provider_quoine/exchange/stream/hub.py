@@ -44,7 +44,6 @@ class StreamHub:
         self.supervisor = PusherSupervisor(endpoint, self._network, self._subscriptions)
         self._prepared = self._network.prepare()
         self._running = loop.create_task(self._run(), name="quoine-stream")
-        self._closing: asyncio.Task[None] | None = None
         _JOINABLE[key] = self
         _OPEN.add(self)
 
@@ -75,16 +74,15 @@ class StreamHub:
         listener.fail(QuoineStreamError("The stream was closed by its own user."))
         if not self._listeners:
             self._retire()
-            # A task of its own: closing goes on even if this one is cancelled.
-            self._closing = asyncio.create_task(self._close(), name="quoine-stream-close")
-            await asyncio.wait({self._closing})
+            # It closes all, and goes on even if this task is cancelled.
+            self._running.cancel()
+            await asyncio.wait({self._running})
 
     async def _run(self) -> None:
-        await asyncio.wait({self._prepared})
-        if self._prepared.exception():
-            return
         try:
-            await self.supervisor.run()
+            await asyncio.wait({self._prepared})
+            if not self._prepared.exception():
+                await self.supervisor.run()
         except QuoineStreamError as error:
             self._fail(error)
         except Exception as error:
@@ -92,14 +90,17 @@ class StreamHub:
             failure = QuoineStreamError(f"The stream failed by a defect of this package: {error!r}.")
             failure.__cause__ = error
             self._fail(failure)
+        finally:
+            # Here, because the end of the event loop cancels this task and no listener may have left.
+            await self._close()
 
     async def _close(self) -> None:
+        self._retire()
         try:
-            self._running.cancel()
-            await asyncio.wait({self._running, self._prepared})
+            await asyncio.wait({self._prepared})
             await self.supervisor.close()
-            self._network.close()
         finally:
+            self._network.close()
             _OPEN.discard(self)
 
     def _retire(self) -> None:

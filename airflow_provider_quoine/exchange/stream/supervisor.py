@@ -112,8 +112,11 @@ class PusherSupervisor:
 
     async def close(self) -> None:
         """Wait, after :meth:`run` has ended, until nothing of the last connection is left."""
-        if self._ending is not None:
+        if self._session is not None and self._ending is not None:
             await asyncio.wait({self._ending})
+            if self._ending.cancelled():
+                # By the end of the event loop, perhaps before it began.
+                await self._session.link.end(politely=False)
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
