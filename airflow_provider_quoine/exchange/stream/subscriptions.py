@@ -84,7 +84,6 @@ class Subscriptions:
     def begin(self, send: Callable[[str, str], None]) -> None:
         """Subscribe to every channel on a new connection, by what sends an event about a channel without waiting."""
         self._send = send
-        self._unanswered.clear()
         for channel in self._channels.values():
             channel.timeout = self._timing.subscribe_timeout
             self._subscribe(channel)
@@ -92,11 +91,14 @@ class Subscriptions:
     def end(self) -> None:
         """Note that the connection is gone."""
         self._send = None
+        self._unanswered.clear()
         for channel in self._channels.values():
             channel.confirmed, channel.overdue_at, channel.problem = False, inf, ""
 
     def confirm(self, name: str) -> None:
-        """Note a ``subscription_succeeded``."""
+        """Note a ``subscription_succeeded``; one that nothing asked for, or a second one, says nothing."""
+        if not self._unanswered[name]:
+            return
         self._unanswered[name] -= 1
         channel = self._channels.get(name)
         # More answers are due: this one is for an earlier subscription, ended and made again meanwhile.

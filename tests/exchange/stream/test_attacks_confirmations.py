@@ -1,0 +1,67 @@
+"""A server that confirms what nobody asked for, twice, or before it greets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from websockets.asyncio.server import ServerConnection
+
+from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, websocket_server
+from tests.support.streams import next_event, open_stream, ready, until
+
+
+async def test_a_channel_confirmed_twice_is_not_ready_too_early_later() -> None:
+    asked = 0
+
+    async def script(connection: ServerConnection) -> None:
+        nonlocal asked
+        await connection.send(GREETING)
+        async for text in connection:
+            frame = json.loads(text)
+            if frame["event"] == "pusher:ping" and asked == 3:
+                await confirm(connection, "fickle")
+                await send_event(connection, "fickle", "first of the third subscription")
+            elif frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
+                await confirm(connection, "steady")
+            elif frame["event"] == "pusher:subscribe":
+                asked += 1
+                if asked == 1:
+                    await confirm(connection, "fickle")
+                    await confirm(connection, "fickle")
+                    await send_event(connection, "fickle", "confirmed twice")
+                if asked == 3:
+                    await confirm(connection, "fickle")
+                    await send_event(connection, "steady", "the second subscription is confirmed")
+
+    async with websocket_server(script) as endpoint, open_stream(endpoint, "steady", activity_timeout=0.3) as steady:
+        await ready(steady)
+        async with open_stream(endpoint, "fickle", activity_timeout=0.3) as fickle:
+            assert (await next_event(fickle)).data == "confirmed twice"
+            for _ in range(10):
+                # Turns in which both confirmations are acted on: each takes one.
+                await asyncio.sleep(0)
+        async with open_stream(endpoint, "fickle", activity_timeout=0.3):
+            pass
+        async with open_stream(endpoint, "fickle", activity_timeout=0.3) as fickle:
+            assert (await next_event(steady)).data == "the second subscription is confirmed"
+            assert not fickle.confirmed, "the third one is not"
+            assert (await next_event(fickle)).data == "first of the third subscription"
+            await until(lambda: fickle.confirmed)
+
+
+async def test_what_is_confirmed_before_the_greeting_was_not_asked_for_yet() -> None:
+    async def script(connection: ServerConnection) -> None:
+        await confirm(connection, "updates")
+        await connection.send(GREETING)
+        async for text in connection:
+            frame = json.loads(text)
+            if frame["event"] == "pusher:subscribe":
+                await send_event(connection, "updates", "asked")
+            if frame["event"] == "pusher:ping":
+                await confirm(connection, "updates")
+
+    async with websocket_server(script) as endpoint, open_stream(endpoint, activity_timeout=0.2) as stream:
+        assert (await next_event(stream)).data == "asked"
+        assert not stream.confirmed
+        await ready(stream)
