@@ -34,9 +34,9 @@ class StreamEvent:
     :param event: the event's name.
     :param data: the event's data as it was sent: a string, not yet parsed (pusher, Protocol 7).
     :param received_at: when its last byte arrived here, UTC, by a clock that may be set back.
-    :param connection: id of the connection that it came on. They count up from the microsecond, by the wall clock, in
-        which the process began to listen: the ids of a later process, or of one beside it, are others. Pusher has no
-        history, so an event of an earlier connection may be out of date.
+    :param connection: id of the connection that it came on. The ids of a process count up, over all its streams, from
+        the microsecond in which it began, by the wall clock: those of a later process, or of one beside it, are others.
+        Pusher has no history, so an event of an earlier connection may be out of date.
     :param monotonic: ``time.monotonic()`` when it arrived. Where ``received_at - monotonic`` of two events differs, the
         wall clock was set in between.
     """

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
+from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 LEAST_ACTIVITY_TIMEOUT = 1.0
 """Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
+
+_ids = itertools.count(int(CLOCK.wall() * 1_000_000))
+"""Of the connections of this process, on all its event loops."""
 
 _Signal = Message | ConnectionLostError | None
 """One of the protocol's own events; how the connection ended; or None, when something may be due earlier now."""
@@ -85,7 +89,6 @@ class PusherSupervisor:
         self.established = False
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
-        self._ids = itertools.count(int(endpoint.clock.wall() * 1_000_000))
         self._network = network
         self._subscriptions = subscriptions
         self._now = endpoint.clock.monotonic
@@ -120,7 +123,7 @@ class PusherSupervisor:
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
-        session = self._session = _Session(next(self._ids), self.endpoint, self._network, self._subscriptions.inboxes)
+        session = self._session = _Session(next(_ids), self.endpoint, self._network, self._subscriptions.inboxes)
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
