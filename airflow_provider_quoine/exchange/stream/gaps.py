@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from enum import StrEnum
+from math import inf
 
 from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap
@@ -61,6 +62,10 @@ class GapBook:
 
     @property
     def seconds(self) -> float:
-        """Seconds of all of them, those of an open one up to now included."""
+        """Seconds that lie in at least one of them, those of an open one up to now included."""
         now = self._clock.monotonic()
-        return sum((now if gap.ended is None else gap.ended) - gap.began for gap in tuple(self._gaps))
+        counted_to, seconds = -inf, 0.0
+        for began, ended in sorted((gap.began, now if gap.ended is None else gap.ended) for gap in tuple(self._gaps)):
+            seconds += max(0.0, ended - max(began, counted_to))
+            counted_to = max(counted_to, ended)
+        return seconds

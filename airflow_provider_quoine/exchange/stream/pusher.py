@@ -113,7 +113,7 @@ class PusherStream:
 
     @property
     def gap_seconds(self) -> float:
-        """Seconds of all gaps together, those of an open one up to now included."""
+        """Seconds that lie in at least one gap, those of an open one up to now included."""
         return self._listener.gaps.seconds
 
     @property
@@ -158,8 +158,8 @@ class PusherStream:
         Return the newest event of a channel, whichever connection it came on; None if none came.
 
         It may have come before this stream joined, if another stream had the channel then. Two calls return the same
-        object if no event came between them. If the newest message cannot be read, it is the event before it, which is
-        not current then.
+        object if no event came between them. If the newest message cannot be read, it is the last event of that name
+        that was returned before, which is not current then; None if none was.
 
         :param channel: one of this stream's.
         :param event: name of the event; by default any. An event of another name hides the one that is wanted.
