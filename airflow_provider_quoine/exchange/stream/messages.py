@@ -60,8 +60,9 @@ def object_of(data: Any) -> dict[str, Any]:
 
 
 def redacted(reason: str, key: str) -> str:
-    """Return a server's words without the application key, which some quote, and not too many of them."""
-    return reason.replace(key, "***")[:_LONGEST_REASON]
+    """Return a server's words on one line, without the application key, which some quote, and not too many of them."""
+    words = reason.replace(key, "***")[:_LONGEST_REASON]
+    return "".join(character if character.isprintable() else " " for character in words)
 
 
 def reason_in(data: Any, key: str) -> str:
