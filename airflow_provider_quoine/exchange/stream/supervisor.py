@@ -132,6 +132,8 @@ class PusherSupervisor:
                 self._subscriptions.check()
                 if self._subscriptions.settled:
                     self._note_up()
+                # A queue that is not empty does not wait: a flood of the protocol's own events would hold the loop.
+                await asyncio.sleep(0)
         except ConnectionLostError as lost:
             self._note_loss(session, lost)
             return self._wait_after(lost, session)
