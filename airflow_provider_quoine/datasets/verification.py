@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.entries import gaps_from, span_from, stretches_from
@@ -166,7 +166,8 @@ def _faults_of_files(capture: StoredCapture, manifest: Mapping[str, Any], done: 
     # A part without rows is like any other without.
     known = {entry["sha256"]: entry["name"] for entry in manifest["parts"] if entry["rows"]}
     order = _Order(manifest)
-    for entry in manifest["parts"]:
+    parts = manifest["parts"]
+    for entry, after in zip_longest(parts, parts[1:]):
         done.parts += 1
         path = files.pop(entry["name"], None)
         if path is None:
@@ -176,6 +177,7 @@ def _faults_of_files(capture: StoredCapture, manifest: Mapping[str, Any], done: 
         if digest != entry["sha256"] and digest in known:
             yield Fault(kind=FaultKind.DOUBLED, file=entry["name"], what=f"it has the rows of {known[digest]}")
             continue
+        order.begin(entry, after)
         yield from _faults_of_part(path, entry, order, is_changed=digest != entry["sha256"])
         done.rows += order.rows
     for name, path in files.items():
@@ -188,7 +190,6 @@ def _faults_of_part(
     path: ObjectStoragePath, entry: Mapping[str, Any], order: _Order, *, is_changed: bool
 ) -> Iterator[Fault]:
     damage = ["its SHA-256 is not the manifest's"] if is_changed else []
-    order.begin(entry)
     out_of_order = 0
     try:
         for row in rows_of(path):
@@ -222,11 +223,12 @@ class _Order:
         """The newest sequence number of each life."""
         self.rows = 0
 
-    def begin(self, entry: Mapping[str, Any]) -> None:
-        """Begin a part."""
+    def begin(self, entry: Mapping[str, Any], after: Mapping[str, Any] | None) -> None:
+        """Begin a part; its last moment may be in a gap that stands in the part after it."""
         self.rows = self._left_out = 0
         self._entry = entry
-        self._span, self._gaps = span_from(entry), gaps_from(entry)
+        self._span = span_from(entry)
+        self._gaps = gaps_from(entry) + (gaps_from(after) if after else [])
         self._is_of_one_life = len({stretch.life for stretch in stretches_from(entry)}) == 1
         self._missing: list[datetime] = []
         self._accounted = self._span.since

@@ -63,7 +63,7 @@ async def test_a_period_in_several_parts(market: SandboxServer, begin: Begin, mo
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seeds", [range(40), (373, 383)], ids=["many", "part cut after it was written"])
+@pytest.mark.parametrize("seeds", [range(40), (373, 383), (5397, 5775)], ids=["many", "cut later", "gap at an end"])
 def test_what_simulated_lives_leave_on_their_disk(tmp_path: Path, seeds: Iterable[int]) -> None:
     for seed in seeds:
         _, history = play(seed)
