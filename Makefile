@@ -93,7 +93,7 @@ build: $(READY) ## Make wheel and sdist in dist/
 	rm -rf build dist
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
-bench: $(BENCH_VENV)/.ready ## Measure beside other ways, two hours on a quiet machine (needs redis-server and PostgreSQL)
+bench: $(BENCH_VENV)/.ready ## Measure beside other ways, over an hour on a quiet machine (needs redis-server and PostgreSQL)
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.budget
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.poller
 	$(BENCH_VENV)/bin/python -W ignore -m benchmarks.captures --minutes 60

@@ -1,4 +1,4 @@
-"""One event loop with many order-book triggers, ours or each with a pysher of its own."""
+"""One event loop with many order-book triggers: ours, all over one pysher, or each with a pysher of its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.poller import _resident_kib, watch_the_loop
 
 PAIRS = [f"aaa{number:02d}" for number in range(40)]
-SETTLE = 5.0
+SETTLE = 4.0
 """Seconds in which all get connected; what comes in them is not counted."""
 
 
@@ -70,9 +71,7 @@ async def _run(
     return {
         "snapshots/s": len(delays) / took,
         "processor, %": 100 * cpu / took,
-        "processor per trigger, %": 100 * cpu / took / triggers,
         "memory, MiB": (_resident_kib() - memory) / 1024,
-        "memory per trigger, KiB": (_resident_kib() - memory) / triggers,
         "more threads": float(len(names) - threads_before),
         "longest hold of the event loop, ms": max(holds)[0],
         "longest by this process' work, ms": max(map(min, holds)),
@@ -95,43 +94,78 @@ async def ours(port: int, pair: str, interval: float, begin_at: datetime, note: 
         note(datetime.fromisoformat(event.payload["result"]["due_at"]))
 
 
-async def pysher_each(
-    port: int, pair: str, interval: float, begin_at: datetime, note: Callable[[datetime], None]
-) -> None:
-    """Do the same with a pysher as it is, as one would write it."""
+def _pysher(port: int, channels: Iterable[str], keep: Callable[[Any], None]) -> None:
+    """Receive channels by a pysher as it is, as one would write it; each event is kept on its thread."""
     import pysher
 
-    from airflow_provider_quoine.exchange.market.order_book import OrderBook
-    from airflow_provider_quoine.exchange.market.pairs import Pair
     from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
 
-    book, newest = OrderBook(pair=Pair(pair)), {}
     client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
 
-    def keep(channel: str) -> Callable[[str], None]:
-        def callback(data: str) -> None:
-            newest[channel] = StreamEvent(channel, "updated", data, datetime.now(UTC), 1)
-
-        return callback
+    def callback(channel: str, data: str) -> None:
+        keep(StreamEvent(channel, "updated", data, datetime.now(UTC), 1))
 
     def subscribe(_: str) -> None:
-        for channel in book.channels:
-            client.subscribe(channel).bind("updated", keep(channel))
+        for channel in channels:
+            client.subscribe(channel).bind("updated", partial(callback, channel))
 
     client.connection.bind("pusher:connection_established", subscribe)
     client.connect()
-    due_at = begin_at
+
+
+def _books() -> list[Any]:
+    from airflow_provider_quoine.exchange.market.order_book import OrderBook
+    from airflow_provider_quoine.exchange.market.pairs import Pair
+
+    return [OrderBook(pair=Pair(pair)) for pair in PAIRS]
+
+
+@cache
+def _shared_by_pysher(port: int) -> dict[str, Any]:
+    """Keep the newest of all channels by one pysher."""
+    newest: dict[str, Any] = {}
+    channels = [channel for book in _books() for channel in book.channels]
+    _pysher(port, channels, lambda event: newest.__setitem__(event.channel, event))
+    return newest
+
+
+async def pysher_shared(
+    port: int, pair: str, interval: float, begin_at: datetime, note: Callable[[datetime], None]
+) -> None:
+    """Do the same over one pysher as it is, which all triggers share."""
+    await _snapshots(_shared_by_pysher(port), pair, interval, begin_at, note)
+
+
+async def pysher_each(
+    port: int, pair: str, interval: float, begin_at: datetime, note: Callable[[datetime], None]
+) -> None:
+    """Do the same with a pysher of this trigger's own, as it is."""
+    newest: dict[str, Any] = {}
+    _pysher(port, _books()[PAIRS.index(pair)].channels, lambda event: newest.__setitem__(event.channel, event))
+    await _snapshots(newest, pair, interval, begin_at, note)
+
+
+async def _snapshots(
+    newest: dict[str, Any], pair: str, interval: float, due_at: datetime, note: Callable[[datetime], None]
+) -> None:
+    book = _books()[PAIRS.index(pair)]
     while True:
         await asyncio.sleep((due_at - datetime.now(UTC)).total_seconds())
-        if len(newest) == len(book.channels):
-            for event in tuple(newest.values()):
+        events = [newest[channel] for channel in book.channels if channel in newest]
+        if len(events) == len(book.channels):
+            for event in events:
                 book.update(event)
             book.snapshot(datetime.now(UTC), due_at=due_at, stale=False).as_dict()
             note(due_at)
         due_at += timedelta(seconds=interval)
 
 
-WAYS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {"ours": ours, "pysher each": pysher_each}
+EACH = "a pysher each"
+WAYS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "ours": ours,
+    "one pysher for all": pysher_shared,
+    EACH: pysher_each,
+}
 
 
 def probe(pipe: Connection, way: str, port: int) -> None:
@@ -160,12 +194,10 @@ def _note(book: Any, delays: list[tuple[float, float]], arrived: datetime) -> No
 
 
 async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
-    from airflow_provider_quoine.exchange.market.order_book import OrderBook
-    from airflow_provider_quoine.exchange.market.pairs import Pair
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
-    books = [OrderBook(pair=Pair(pair)) for pair in PAIRS]
+    books = _books()
     others = [channel for book in books[1:] for channel in book.channels]
     book, end = books[0], time.monotonic() + PROBE_SECONDS
     async with (
@@ -184,32 +216,16 @@ async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
 
 
 async def _probe_pysher(port: int, delays: list[tuple[float, float]]) -> None:
-    import pysher
+    loop, came, newest = asyncio.get_running_loop(), asyncio.Event(), {}
+    books = _books()
+    book = books[0]
 
-    from airflow_provider_quoine.exchange.market.order_book import OrderBook
-    from airflow_provider_quoine.exchange.market.pairs import Pair
-    from airflow_provider_quoine.exchange.stream.pusher import StreamEvent
+    def keep(event: Any) -> None:
+        newest[event.channel] = event
+        if event.channel in book.channels:
+            loop.call_soon_threadsafe(came.set)
 
-    loop, came = asyncio.get_running_loop(), asyncio.Event()
-    books = [OrderBook(pair=Pair(pair)) for pair in PAIRS]
-    book, newest = books[0], {}
-    client = pysher.Pusher("key", secure=False, custom_host="127.0.0.1", port=port)
-
-    def keep(channel: str) -> Callable[[str], None]:
-        def callback(data: str) -> None:
-            newest[channel] = StreamEvent(channel, "updated", data, datetime.now(UTC), 1)
-            if channel in book.channels:
-                loop.call_soon_threadsafe(came.set)
-
-        return callback
-
-    def subscribe(_: str) -> None:
-        for each in books:
-            for channel in each.channels:
-                client.subscribe(channel).bind("updated", keep(channel))
-
-    client.connection.bind("pusher:connection_established", subscribe)
-    client.connect()
+    _pysher(port, [channel for each in books for channel in each.channels], keep)
     end = time.monotonic() + PROBE_SECONDS
     while time.monotonic() < end:
         await came.wait()
@@ -221,8 +237,8 @@ async def _probe_pysher(port: int, delays: list[tuple[float, float]]) -> None:
             _note(book, delays, max(event.received_at for event in events))
 
 
-PROBE_SECONDS = 10.0
+PROBE_SECONDS = 6.0
 PROBES: dict[str, Callable[[int, list[tuple[float, float]]], Coroutine[Any, Any, None]]] = {
     "ours": _probe_ours,
-    "pysher": _probe_pysher,
+    "one pysher as it is": _probe_pysher,
 }
