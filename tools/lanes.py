@@ -21,12 +21,11 @@ from threading import Event
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-#: test-captures spends its ten minutes waiting and leaves the processors to the lane beside it. The tests that need a
-#: quiet machine, and those on another Airflow, come last, when nothing else runs.
+#: The tests that need a quiet machine, and those on another Airflow, come last, when nothing else runs.
 STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("lint",), ("docs", "build"), ("unit",)),
-    (("test-captures",), ("test-system", "test-airflow", "test-clients", "test-cluster", "demo")),
-    (("test-alone",),),
+    (("test-system", "test-airflow", "test-clients", "test-cluster", "demo"),),
+    (("test-alone", "test-captures"),),
     (("test-next",),),
 )
 #: Branch coverage is measured over three targets, one after another, and printed at the end of the last.
@@ -35,6 +34,7 @@ SETTINGS = {
     "test-airflow": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report="},
     "test-alone": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report=term:skip-covered"},
     "demo": {"ONCE": "1"},
+    "test-captures": {"MINUTES": "3"},
 }
 LAST_LINES = 40
 #: Exit code of a check that could not be started, as a shell has it.
