@@ -55,7 +55,7 @@ TICK = timedelta(microseconds=1)
 HELD_UP = "the triggerer was held up"
 UNREADABLE = "what was there could not be read"
 STOPPED = "the capture was stopped before what was due could be taken"
-NOT_PROVEN = "the capture was stopped before the connection had shown that it lived"
+NOT_PROVEN = "the capture was stopped before it was known whether anything was missed"
 SET_FORWARD = "the wall clock was set forward by {:.1f} s, or the machine slept; nothing came in this time"
 SET_BACK = "the wall clock was set back by {:.1f} s; what came in the second pass stands right after this time"
 
@@ -187,18 +187,20 @@ class CaptureRun:
         now = self._look()
         while (key := self._writer.key_at(self._closed_until)) is not None:
             until = self._writer.end_of(key)
-            # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to.
+            # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to;
+            # and what waits would be lost with this process.
             if now < until + CLOSE_DELAY or self._proven_until() < until:
                 break
             self._close(key, until)
         return key
 
     def _proven_until(self) -> datetime:
-        """Return up to when it is known whether anything was missed."""
-        heard = self._stream.heard
-        if heard is None or not self._stream.confirmed or self._gaps[:1] == [self._opening_gap]:
+        """Return up to when it is known whether anything was missed, and all that came is taken."""
+        if self._gaps[:1] == [self._opening_gap]:
             return self._now
-        return self._moment(heard.monotonic)
+        heard, waiting = self._stream.heard, self._stream.waiting_since
+        known = self._moment(heard.monotonic) if heard and self._stream.confirmed else self._now
+        return min(known, self._moment(waiting.monotonic)) if waiting else known
 
     def _moment(self, monotonic: float) -> datetime:
         """Return this life's time at a moment of the monotonic clock."""
@@ -285,12 +287,12 @@ class CaptureRun:
         if refused:
             return
         now = min(self._look(), self._periods.ends_at)
-        self._gaps.append(Gap(self._proven_until(), now, NOT_PROVEN))
         if self._spec.schedule is None:
             with suppress(QuoineStreamError, TimeoutError):
                 async with asyncio.timeout(DRAIN_TIMEOUT):
                     while True:
                         self._take(await anext(self._stream))
+        self._gaps.append(Gap(self._proven_until(), now, NOT_PROVEN))
         if self._due_at is not None and self._due_at <= now:
             self._writer.add_gap(Gap(self._due_at, now, STOPPED))
         while self._closed_until < now and (key := self._writer.key_at(self._closed_until)) is not None:

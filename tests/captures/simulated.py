@@ -171,7 +171,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._reached, self._last_heard, self._connection = True, self.world.now, 1
         self._arrives_at = 0.0
-        self.asleep = False
+        self.asleep = self.stalled = self._iterated = False
         self._kernel: list[int] = []
         """What came while the process was frozen."""
         market.streams.append(self)
@@ -188,7 +188,8 @@ class Stream:
             self._kernel.append(number)
         elif self._reached and self._arrives_at:
             self.newest, self.newest_on, self._last_heard = number, self._connection, self.world.now
-            self._queue.append(StreamEvent("a", "e", str(number), self.world.clock.now(), self._connection))
+            came = self.world.clock.now(), self._connection, self.world.now
+            self._queue.append(StreamEvent("a", "e", str(number), *came))
             self._wake()
 
     def awake(self) -> None:
@@ -237,6 +238,11 @@ class Stream:
         """The last sign of life."""
         return Moment(0.0, self._last_heard) if self.confirmed else None
 
+    @property
+    def waiting_since(self) -> Moment | None:
+        """When the oldest event came that waits."""
+        return Moment(0.0, self._queue[0].monotonic) if self._iterated and self._queue else None
+
     def _ping(self) -> None:
         if self._reached and not self.asleep:
             self._last_heard = self.world.now
@@ -249,7 +255,8 @@ class Stream:
         await self._woken.wait()
 
     async def __anext__(self) -> StreamEvent:
-        while not self._queue:
+        self._iterated = True
+        while not self._queue or self.stalled:
             await self.news()
         return self._queue.popleft()
 

@@ -101,6 +101,24 @@ def test_a_large_part_is_written_early_and_no_row_is_refused(monkeypatch: pytest
     assert 0 < scene.most_bytes < capture_writer.MAX_PENDING_BYTES // 2
 
 
+def test_a_part_is_not_written_before_what_came_in_it_is_taken() -> None:
+    """A process that is killed then loses what waits, and the files must not say that it was listened to."""
+    scene = Scene()
+    listened: list[tuple[float, float]] = []
+
+    def stall(stalled: bool) -> None:
+        scene.stream.stalled = stalled
+
+    scene.at(3.5, lambda: stall(True))
+    scene.at(6, lambda: listened.extend(scene.listened()))
+    scene.at(7, lambda: stall(False))
+    scene.play()
+    numbers = [int(row["data"]) for row in scene.rows]
+    assert listened == []
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert scene.listened()[0][1] == 4
+
+
 @pytest.mark.parametrize(("jump", "words"), [(-3, "set back by 3.0 s"), (10, "set forward by 10.0 s")])
 def test_a_clock_that_is_set_costs_no_row_and_no_order_and_is_stated(jump: float, words: str) -> None:
     scene = Scene()
@@ -202,6 +220,6 @@ def test_a_life_that_is_stopped_states_that_nobody_knows_of_the_last_silence() -
     scene.at(9, lambda: scene.stream.lose(4, 5))
     scene.at(11.5, scene.stop)
     scene.play()
-    (since, _), *_ = scene.gaps("stopped before the connection had shown")
+    (since, _), *_ = scene.gaps("stopped before it was known")
     assert since == pytest.approx(9, abs=0.2)
     assert scene.listened()[-1][1] == since

@@ -68,6 +68,12 @@ class MessageQueue:
         if dropped is not None:
             self._gaps.miss(Missed.DROPPED, dropped.at)
 
+    @property
+    def waiting_since(self) -> Moment | None:
+        """When the oldest message came; None if there is none."""
+        with self._lock:
+            return self._messages[0].at if self._messages else None
+
     def take(self) -> RawMessage | None:
         """Remove and return the oldest message, or None if there is none."""
         with self._lock:

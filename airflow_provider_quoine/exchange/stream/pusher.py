@@ -84,6 +84,11 @@ class PusherStream:
         return self._state[2]
 
     @property
+    def waiting_since(self) -> Moment | None:
+        """When the oldest of the events came that wait in the queue; None if none waits."""
+        return self._listener.queue.waiting_since if self._listener.queue is not None else None
+
+    @property
     def _state(self) -> tuple[int, int, Moment | None]:
         if self._hub is None:
             return self._left
