@@ -1,4 +1,8 @@
-"""What analysts read captures with: nothing needs a cast, and no digit is lost."""
+"""
+What analysts read captures with: nothing needs a cast, and no digit is lost.
+
+The readers are imported where they are used: each process of `make unit` imports all test modules.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
-import pandas
-import polars
 import pyarrow as pa
 import pyarrow.dataset
 import pytest
@@ -28,6 +29,8 @@ def files(tmp_path: Path) -> str:
 
 
 def test_pandas_reads_numbers_and_times(files: str) -> None:
+    import pandas
+
     books = pandas.concat(map(pandas.read_parquet, sorted(glob.glob(files))), ignore_index=True)
     assert len(books) == 289
     kinds = books.dtypes.astype(str)
@@ -41,6 +44,8 @@ def test_pandas_reads_numbers_and_times(files: str) -> None:
 
 
 def test_duckdb_reads_numbers_and_times(files: str) -> None:
+    import duckdb
+
     first = duckdb.sql(f"""
         SELECT due_at, "bids[0].price", best_bid, best_bid_decimal, best_bid_text, bids[2].quantity, "bids[1].amount"
         FROM read_parquet('{files}') ORDER BY due_at LIMIT 1
@@ -61,6 +66,8 @@ def test_duckdb_reads_numbers_and_times(files: str) -> None:
 
 
 def test_polars_reads_numbers_and_times(files: str) -> None:
+    import polars
+
     books = polars.scan_parquet(files).filter(~polars.col("stale")).collect()
     schema = books.schema
     assert {schema["bids[0].price"], schema["best_ask"]} == {polars.Float64()}
@@ -86,6 +93,8 @@ def test_a_folder_read_as_a_whole_has_the_rows_only(files: str) -> None:
 
 @pytest.mark.parametrize("file_format", ["jsonl", "jsonl.gz"])
 def test_pandas_reads_json_lines_without_a_sparse_column(tmp_path: Path, file_format: str) -> None:
+    import pandas
+
     files = PartStore(make(tmp_path, file_format)).pattern
     books = pandas.concat(pandas.read_json(path, lines=True, dtype=False) for path in sorted(glob.glob(files)))
     assert len(books) == 289

@@ -317,6 +317,7 @@ def test_a_manifest_is_written_anew_if_a_part_changes_meanwhile(
     assert named(tmp_path) == []
 
 
+@pytest.mark.long
 def test_a_part_of_any_size_is_verified_in_bounded_memory(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "jsonl.gz")
     make(tmp_path, "jsonl.gz")

@@ -17,7 +17,7 @@ def history(seed: int, **given: Any) -> History:
     return played
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])
 @pytest.mark.parametrize("triggerers", [1, 2])
 def test_each_edge_is_told_once_or_is_in_a_time_that_is_said_to_be_unknown(seed: int, triggerers: int) -> None:
     played = history(seed, triggerers=triggerers, direction=("up", "down")[seed % 2])
@@ -39,7 +39,7 @@ def test_1000_edges_and_200_kills_with_two_triggerers(seed: int) -> None:
     assert played.writes / played.seconds * 60 < 40
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_without_a_store_nothing_untrue_is_told_either(seed: int) -> None:
     played = history(seed, with_store=False)
     assert (played.untrue(), played.writes) == ([], 0)
@@ -67,6 +67,7 @@ def _do_not_take_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edge_detector.EdgeDetector, "take_back", lambda self, event, is_known: None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("defect", "wrong"),
     [
