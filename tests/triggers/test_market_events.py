@@ -86,7 +86,7 @@ async def test_a_pair_is_checked_once_for_a_watcher_not_for_its_events(market: S
     watcher = large_trade()
     with counted_pair_checks() as checked:
         async with watching(watcher) as watched:
-            await trades(market, *[trade(quantity="9")] * 10)
+            await trades(market, *(trade(quantity="9") for _ in range(10)))
             await until(lambda: len(watched.events[0]) == 10)
     # The triggerer makes the watcher from its stored arguments, and once more to open the shared stream.
     assert checked == ["btcjpy"] * 2
