@@ -36,8 +36,9 @@ def row_of(line: bytes) -> Row:
 
 
 def identity(row: Mapping[str, Any]) -> int:
-    """Return what is equal in two rows of the same event."""
-    return hash(tuple(row.get(name) for name in ("id", "unreadable", "channel", "event", "data")))
+    """Return what is equal in two rows of the same event, in whatever format they were stored."""
+    texts = (row.get(name) or "" for name in ("id", "unreadable", "channel", "event", "data"))
+    return hash(tuple(text.encode(errors="backslashreplace") for text in texts))
 
 
 def write_lines(rows: Iterable[Row]) -> bytes:

@@ -168,7 +168,10 @@ def _decimal(text: str) -> Decimal | None:
 def _to_cell(value: Any, kind: pa.DataType) -> Any:
     if kind is TIME and value is not None:
         return datetime.fromisoformat(value)
-    return json.dumps(value) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return json.dumps(value)
+    # JSON can say half of a surrogate pair, which is no character: a text of Parquet has its escape instead.
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _from_cell(value: Any, kind: Any) -> Any:

@@ -342,6 +342,18 @@ def test_a_file_that_is_no_part_is_left_as_it_is(
     assert path.read_bytes() == content
 
 
+def test_half_a_character_in_an_event_keeps_no_part_from_being_written_and_doubles_nothing(store_of: Stores) -> None:
+    store = store_of("event", "parquet")
+    store.open()
+    # JSON can say it: "\\ud800".
+    row = row_of(line_of({"type": "event", **LINES["event"], "data": "a \ud800 b"}))
+    part = Part(period=0, life="1234abcd", rows=[row], stretches=[Stretch(*PERIODS.span(0), life="1234abcd")])
+    copy = row_of(row.line.replace(b"1234abcd", b"copycopy").replace(b"000001+", b"100001+"))
+    for one in (part, part, Part(period=0, life="copycopy", rows=[copy], stretches=part.stretches)):
+        store.write(one, until=END)
+    assert [json.loads(row.line)["data"] for row in read_from(store).rows] == ["a \\ud800 b"]
+
+
 def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
