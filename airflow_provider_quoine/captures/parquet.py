@@ -98,10 +98,15 @@ def read_parquet(content: bytes) -> list[Row]:
     """
     Read what :func:`write_parquet` wrote.
 
-    :raises ValueError: if it is no Parquet file (pyarrow's own error is one).
+    :raises ValueError: if it is no Parquet file, or a damaged one (pyarrow's own error is one).
     :raises LookupError: if it is none of a capture.
+    :raises TypeError: if it is a damaged one.
     """
-    return [row_of(line_of(row)) for row in iterate_parquet(content)]
+    try:
+        return [row_of(line_of(row)) for row in iterate_parquet(content)]
+    # Nothing but the content can be wrong: it is in memory.
+    except (OSError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def iterate_parquet(content: bytes) -> Iterator[dict[str, Any]]:

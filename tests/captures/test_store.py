@@ -354,6 +354,18 @@ def test_half_a_character_in_an_event_keeps_no_part_from_being_written_and_doubl
     assert [json.loads(row.line)["data"] for row in read_from(store).rows] == ["a \\ud800 b"]
 
 
+def test_a_damaged_parquet_file_is_named_and_is_no_failure_of_the_store(store_of: Stores, folder: str) -> None:
+    store = store_of(file_format="parquet")
+    store.open()
+    store.write(part_of(1), until=END)
+    path = ObjectStoragePath(folder) / store.name(0)
+    # pyarrow says of it what it says of a disk that cannot be read: OSError.
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + bytes(16) + content[20:])
+    with pytest.raises(QuoineInputError, match="no part of this capture"):
+        store.write(part_of(2), until=END)
+
+
 def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
