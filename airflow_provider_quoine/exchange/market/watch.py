@@ -96,9 +96,12 @@ class Watch:
             return
         told_by_other = {event["event_id"]: event for _, event in other.told}
         self._pending = [event for event in self._pending if not self._was_seen(event, other)]
+        unmatched = {id_: one for id_, one in told_by_other.items() if id_ not in self._ids}
         for event in self._pending:
-            same = (id_ for id_, one in told_by_other.items() if id_ not in self._ids and _same(one, event))
+            # Each of the other's is one event here: a price that flaps has several within a second.
+            same = (id_ for id_, one in unmatched.items() if _same(one, event))
             event["event_id"] = next(same, event["event_id"])
+            unmatched.pop(event["event_id"], None)
         known = {*self._ids, *(event["event_id"] for event in self._pending)}
         self._pending += [event for id_, event in told_by_other.items() if id_ not in known]
         self.detector.adopt(other)

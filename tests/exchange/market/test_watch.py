@@ -161,6 +161,18 @@ def test_two_watchers_of_the_same_book_tell_the_same_id() -> None:
     assert [event["event_id"] for event in other.release()] == [event["event_id"] for _, event in stored(one).told]
 
 
+def test_a_price_that_flaps_within_a_second_has_an_id_for_each_event_in_two_watchers() -> None:
+    either = PriceReaches.of(level="600", direction="either", price="best_bid")
+    flaps = [book("599" if step % 2 else "601", "700", 1 + step / 10) for step in range(6)]
+    one, other = watch(either), watch(either, life="b")
+    other.observe(flaps[:3])
+    one.observe(flaps)
+    one.merge(stored(other))
+    ids = [event["event_id"] for event in one.release()]
+    assert len(set(ids)) == 5
+    assert ids[:2] == [event["event_id"] for _, event in stored(other).told]
+
+
 def test_a_watcher_goes_on_from_another_s_newer_memory() -> None:
     one = watch()
     assert tell(one, trade("599", 1)) == []
