@@ -97,11 +97,14 @@ class Watch:
         told_by_other = {event["event_id"]: event for _, event in other.told}
         self._pending = [event for event in self._pending if not self._was_seen(event, other)]
         unmatched = {id_: one for id_, one in told_by_other.items() if id_ not in self._ids}
+        last = self.detector.memory.last
         for event in self._pending:
             # Each of the other's is one event here: a price that flaps has several within a second.
             same = (id_ for id_, one in unmatched.items() if _same(one, event))
-            event["event_id"] = next(same, event["event_id"])
+            own, event["event_id"] = event["event_id"], next(same, event["event_id"])
             unmatched.pop(event["event_id"], None)
+            # The next event counts on from this id.
+            last |= {way: (at, event["event_id"]) for way, (at, id_) in last.items() if id_ == own}
         known = {*self._ids, *(event["event_id"] for event in self._pending)}
         self._pending += [event for id_, event in told_by_other.items() if id_ not in known]
         self.detector.adopt(other)

@@ -161,6 +161,14 @@ def test_two_watchers_of_the_same_book_tell_the_same_id() -> None:
     assert [event["event_id"] for event in other.release()] == [event["event_id"] for _, event in stored(one).told]
 
 
+def test_an_event_after_one_that_took_another_watcher_s_id_is_told() -> None:
+    spread = SpreadAbove.of(bound="5")
+    one, other = watch(spread), watch(spread, life="b")
+    other.observe([book("599", "600", 1), book("600", "609", 10.05)])
+    assert tell(one, book("599", "600", 1), book("600", "609", 9.95), book("600", "608", 10.1), other=stored(other))
+    assert tell(one, book("599", "600", 12), book("600", "609", 13)) == ["2026-01-02T12:00:10+00:00#2"]
+
+
 def test_a_price_that_flaps_within_a_second_has_an_id_for_each_event_in_two_watchers() -> None:
     either = PriceReaches.of(level="600", direction="either", price="best_bid")
     flaps = [book("599" if step % 2 else "601", "700", 1 + step / 10) for step in range(6)]
