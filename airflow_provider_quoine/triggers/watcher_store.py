@@ -46,14 +46,23 @@ class WatcherStore:
 
         :param within: seconds that Airflow has to answer.
         """
+        stored = None
         if self._store is not None and self.usable:
             try:
                 async with asyncio.timeout(within):
                     stored = await self._store.aget(self._key)
-                return WatcherMemory.of(stored) if stored else WatcherMemory()
             except Exception as error:  # noqa: BLE001 - whatever Airflow's store does, the watcher goes on
                 self._note(error)
-        return WatcherMemory()
+        try:
+            return WatcherMemory.of(stored) if stored else WatcherMemory()
+        except ValueError as error:
+            log.warning(
+                "Under %s Airflow's asset state store has what this watcher cannot read: %s. It knows nothing of what "
+                "happened before, and writes its own there.",
+                self._key,
+                error,
+            )
+            return WatcherMemory()
 
     async def write(self, memory: WatcherMemory) -> None:
         """Store a memory."""

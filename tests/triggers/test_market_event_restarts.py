@@ -140,17 +140,25 @@ async def test_a_watcher_of_several_assets_has_no_memory(
 
 
 @pytest.mark.parametrize("foreign", ["text", {"version": 99}])
-async def test_a_memory_of_another_version_is_left_aside(
+async def test_a_memory_of_another_version_is_left_aside_and_replaced(
     market: SandboxServer, caplog: pytest.LogCaptureFixture, foreign: Any
 ) -> None:
     class Foreign:
         """A store with what somebody else has left."""
 
+        content = foreign
+
         async def aget(self, key: str) -> Any:
             """Return it."""
-            return json.loads(json.dumps(foreign))
+            return self.content
 
-    async with life(rise(), Foreign()) as events:
+        async def aset(self, key: str, value: Any) -> None:
+            """Replace it."""
+            self.content = json.loads(json.dumps(value))
+
+    store = Foreign()
+    async with life(rise(), store) as events:
         await prices(market, "599", "601")
         await until(lambda: events)
-    assert "cannot be kept" in caplog.text
+    assert "what this watcher cannot read" in caplog.text
+    assert store.content["position"] == "true"
