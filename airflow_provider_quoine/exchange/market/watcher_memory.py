@@ -70,12 +70,12 @@ class WatcherMemory:
                 position=Position(given["position"]) if given["position"] else None,
                 as_of=_moment(given["as_of"]),
                 seen_since=_moment(given["seen_since"]),
-                last={str(way): (datetime.fromisoformat(at), str(id_)) for way, (at, id_) in given["last"].items()},
+                last={str(way): (_known(at), str(id_)) for way, (at, id_) in given["last"].items()},
                 suppressed=int(given["suppressed"]),
                 missed_trades=int(given["missed_trades"]),
                 unknown_since=_moment(given["unknown_since"]),
                 unknown_until=_moment(given["unknown_until"]),
-                told=[(datetime.fromisoformat(at), dict(event)) for at, event in given["told"]],
+                told=[(_known(at), _event(event)) for at, event in given["told"]],
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"it is no memory of a watcher: {error!r}") from error
@@ -96,5 +96,26 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def _known(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(f"{value} has no offset")
+    return moment
+
+
 def _moment(value: Any) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
+    return None if value is None else _known(value)
+
+
+def _event(value: Any) -> Event:
+    """See that an event has what a watcher reads in it."""
+    event = dict(value)
+    _known(event["at"])
+    for name in ("gap_since", "unknown_since", "unknown_until"):
+        _moment(event[name])
+    if not all(type(event[name]) is kind for name, kind in _TYPES.items()):
+        raise ValueError("an event in it is none")
+    return event
+
+
+_TYPES = {"event": str, "event_id": str, "seen_after_gap": bool, "suppressed": int, "missed_trades": int}

@@ -202,3 +202,19 @@ def test_a_watch_that_saw_nothing_has_nothing_to_do() -> None:
     assert not one.due()
     with pytest.raises(AssertionError, match="nothing was observed"):
         one.release()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"told": [["2026-01-02T12:00:00+00:00", {}]]},
+        {"told": [["2026-01-02T12:00:00+00:00", {"event_id": "1", "at": "2026-01-02T12:00:00+00:00"}]]},
+        {"last": {"up": ["2026-01-02T12:00:00", "1"]}},
+        {"as_of": "2026-01-02T12:00:00"},
+    ],
+)
+def test_a_stored_memory_that_somebody_has_changed_is_refused_before_a_watcher_fails_by_it(change: Event) -> None:
+    one = watch()
+    one.observe([trade("599", 1), trade("601", 2)])
+    with pytest.raises(ValueError, match=r"memory|offset"):
+        WatcherMemory.of({**one.memory().as_json(), **change})
