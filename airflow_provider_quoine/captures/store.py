@@ -163,9 +163,10 @@ class PartStore:
         :raises OSError: if it is not there, or the store cannot be reached.
         """
         path = self._path(key)
+        size = path.stat().st_size
         with self._naming(path):
             entry = read_entry(self._beside(path).read_bytes())
-            if entry["bytes"] == path.stat().st_size:
+            if entry["bytes"] == size:
                 return StoredPart(entry["rows"], gaps_from(entry), stretches_from(entry))
         return self._stored(self._read(key)[0])
 

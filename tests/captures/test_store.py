@@ -366,6 +366,18 @@ def test_a_damaged_parquet_file_is_named_and_is_no_failure_of_the_store(store_of
         store.write(part_of(2), until=END)
 
 
+def test_a_part_that_was_moved_away_since_it_was_listed_is_not_there_and_no_foreign_file(
+    store_of: Stores, folder: str
+) -> None:
+    store = store_of()
+    store.open()
+    store.write(part_of(1), until=END)
+    for name in names(folder):
+        (ObjectStoragePath(folder) / name).unlink()
+    with pytest.raises(FileNotFoundError):
+        store.sums(PartKey(0))
+
+
 def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
