@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 CLOSE_DELAY = timedelta(seconds=0.25)
 """From a part's end until it is written: what is due or came at its end is on its way by then."""
 
-LOOK_INTERVAL = 0.5
+LOOK_INTERVAL = 0.25
 """Seconds between two looks at the clocks."""
 
-HELD_UP_AFTER = 1.5
-"""Seconds without a look at the clocks after which the process was held up, and did not listen."""
+HELD_UP_AFTER = 1.0
+"""
+Seconds without a look at the clocks after which the process was held up, and did not listen.
+
+Not more than :data:`~airflow_provider_quoine.captures.parts.TOLERANCE`: what a frozen process takes so much later than
+another copy would else be another event.
+"""
 
 BACKLOG = timedelta(seconds=1)
 """After a process was frozen: what comes in this time may have waited in between, and is not taken."""
