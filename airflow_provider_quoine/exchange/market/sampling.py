@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at the wall clock while a snapshot is not due."""
+
 
 class OnDoubt(StrEnum):
     """The treatment of a snapshot that is stale or crossed: said in it, left out, or a failure."""
@@ -97,9 +100,9 @@ class Sampler:
         :raises QuoineStreamError: when the stream cannot go on.
         :raises QuoineDoubtfulSnapshotError: as :meth:`parse`.
         """
-        # In a loop, because the event loop's clock and the wall clock differ by microseconds.
+        # The wall clock is looked at again: it may be set, and differs from the event loop's by microseconds anyway.
         while (rest := (due_at - datetime.now(UTC)).total_seconds()) > 0:  # noqa: ASYNC110 - nothing sets an event
-            await asyncio.sleep(rest)
+            await asyncio.sleep(min(rest, LOOK_INTERVAL))
         if not self.stream.confirmed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0):
