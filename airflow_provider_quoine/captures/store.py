@@ -303,11 +303,12 @@ class PartStore:
                 entry = read_entry(self._beside(path).read_bytes())
                 before = entry.pop(BEFORE, None)
                 rows = self._decode(content)
-            if fits(entry, content):
-                break
-        if before and not fits(entry, content) and fits(before, content):
-            entry = before
-        return part_of(entry, rows, content), entry
+                if fits(entry, content):
+                    break
+        with self._naming(path):
+            if before and not fits(entry, content) and fits(before, content):
+                entry = before
+            return part_of(entry, rows, content), entry
 
     @contextmanager
     def _naming(self, path: ObjectStoragePath) -> Iterator[None]:

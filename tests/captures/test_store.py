@@ -378,6 +378,20 @@ def test_a_part_that_was_moved_away_since_it_was_listed_is_not_there_and_no_fore
         store.sums(PartKey(0))
 
 
+@pytest.mark.parametrize("without", ["sha256", "gaps", "listened"])
+def test_an_entry_that_is_none_is_named_and_is_no_failure_of_the_store(
+    store_of: Stores, folder: str, without: str
+) -> None:
+    store = store_of()
+    store.open()
+    store.write(part_of(1), until=END)
+    beside = ObjectStoragePath(folder) / entry_name(store.name(0))
+    entry = json.loads(beside.read_bytes())
+    beside.write_bytes(json.dumps({name: value for name, value in entry.items() if name != without}).encode())
+    with pytest.raises(QuoineInputError, match="no part of this capture"):
+        store.write(part_of(2), until=END)
+
+
 def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
