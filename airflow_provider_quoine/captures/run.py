@@ -152,7 +152,8 @@ class CaptureRun:
             self._take(await anext(self._stream))
 
     def _take(self, event: StreamEvent) -> None:
-        self._look()
+        if self._look() <= self._periods.began_at:
+            return
         if self._frozen is not None:
             since, until = self._frozen.since + AWAKE_AFTER, self._frozen.until - AWAKE_BEFORE
             if since < event.received_at <= until:

@@ -136,6 +136,15 @@ def test_a_clock_that_is_set_costs_no_row_and_no_order_and_is_stated(jump: float
     assert stated[-1][1] == pytest.approx(7.3 + max(jump, 0), abs=0.6)
 
 
+def test_what_comes_before_a_capture_begins_is_not_taken() -> None:
+    scene = Scene()
+    scene.world.set_clock(-5)
+    scene.play()
+    assert int(scene.rows[0]["data"]) == pytest.approx(50, abs=3)
+    assert scene.listened()[0][0] == 0
+    assert [gap for entry in scene.entries for gap in entry["gaps"]] == []
+
+
 def test_both_clocks_are_known_of_every_stretch() -> None:
     scene = Scene()
     scene.at(7.3, lambda: scene.world.set_clock(-3))
