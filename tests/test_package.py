@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+#: Each starts a process or more.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "airflow_provider_quoine"
 

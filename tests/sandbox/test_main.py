@@ -19,6 +19,9 @@ from pusher import Pusher
 
 from airflow_provider_quoine.sandbox.control import SandboxControl
 
+#: Each starts a process or more.
+pytestmark = pytest.mark.long
+
 PROGRAM = [sys.executable, "-W", "error", "-m", "airflow_provider_quoine.sandbox"]
 SECRET = "a secret of at least thirty-two bytes"
 
