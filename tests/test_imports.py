@@ -132,12 +132,14 @@ def heavy_imports(modules: list[str], home: Path) -> list[list[str]]:
     return found
 
 
+@pytest.mark.long
 def test_dag_facing_modules_and_dags_import_no_heavy_client(tmp_path: Path) -> None:
     modules = [module_name(source) for folder in DAG_FACING for source in sources(f"{PACKAGE}/{folder}")]
     modules += [f"{PACKAGE}.get_provider_info", *(module_name(source) for source in sources("dags"))]
     assert heavy_imports(modules, tmp_path) == []
 
 
+@pytest.mark.long
 def test_the_recorder_sees_a_heavy_import(tmp_path: Path) -> None:
     found = heavy_imports([f"{PACKAGE}.exchange.rest.client", f"{PACKAGE}.sandbox.server"], tmp_path)
     assert {name.partition(".")[0] for _, name in found} >= {"requests", "fastapi"}

@@ -191,6 +191,7 @@ def test_one_changed_character_is_always_found(case: tuple[Network, str], data: 
         check_address(decode_address(text[:place] + character + text[place + 1 :]), network=network)
 
 
+@pytest.mark.long
 def test_no_change_of_one_address_character_at_any_place_gets_through() -> None:
     for text in (SAMPLE, "3BZECeAH8gSKkjrTx8PwMrNQBLG18yHpvf", *(text for text, _ in SEGWIT_ADDRESSES)):
         for place in range(len(text)):

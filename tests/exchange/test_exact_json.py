@@ -89,6 +89,7 @@ NESTS = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.lists(NESTS, max_size=40), st.integers(0, 40))
 def test_the_depth_is_that_of_a_walk_through_the_value(value: list[Any], more: int) -> None:
     def depth(one: Any) -> int:

@@ -368,7 +368,7 @@ def test_what_cannot_be_looked_up_is_said_to_be_that_and_not_missing(
     assert report.silent == {}
 
 
-@pytest.mark.parametrize("users", [1, 12])
+@pytest.mark.parametrize("users", [1, pytest.param(12, marks=pytest.mark.long)])
 def test_an_exchange_that_does_not_answer_is_not_asked_for_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: int
 ) -> None:

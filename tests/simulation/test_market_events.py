@@ -18,7 +18,7 @@ def history(seed: int, **given: Any) -> History:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])
-@pytest.mark.parametrize("triggerers", [1, 2])
+@pytest.mark.parametrize("triggerers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_each_edge_is_told_once_or_is_in_a_time_that_is_said_to_be_unknown(seed: int, triggerers: int) -> None:
     played = history(seed, triggerers=triggerers, direction=("up", "down")[seed % 2])
     assert (played.untrue(), played.doubled(), played.lost()) == ([], [], [])
@@ -39,7 +39,8 @@ def test_1000_edges_and_200_kills_with_two_triggerers(seed: int) -> None:
     assert played.writes / played.seconds * 60 < 40
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
 def test_without_a_store_nothing_untrue_is_told_either(seed: int) -> None:
     played = history(seed, with_store=False)
     assert (played.untrue(), played.writes) == ([], 0)

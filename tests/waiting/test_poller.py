@@ -138,6 +138,7 @@ async def test_one_poller_tells_each_its_own_end(three: Waiting) -> None:
     assert (failed.status, failed.result["state"]) == (Status.FAILED, "declined")
 
 
+@pytest.mark.long
 async def test_everybody_is_visited_in_turn_and_no_more_often_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with waiting(monkeypatch, 20) as made:
         tasks = [made.wait(one, poke_interval=0.5) for one in made.ids]

@@ -102,6 +102,7 @@ def test_a_process_killed_at_any_moment_leaves_a_book_that_can_be_read(tmp_path:
     assert 0 <= store.transact(lambda book, _: len(book.times)) - taken <= 10
 
 
+@pytest.mark.long
 def test_a_deleted_book_is_made_anew_from_what_is_remembered(where: str, request: pytest.FixtureRequest) -> None:
     takers = [Taker(where, RULES) for _ in range(3)]
 

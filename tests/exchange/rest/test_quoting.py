@@ -47,6 +47,7 @@ def cpu_seconds(body: str) -> float:
     return time.thread_time() - began
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), max_size=3), st.lists(st.sampled_from(PARTS), min_size=1, max_size=4))
 @example([], ["<"])
