@@ -29,6 +29,9 @@ from tests.payments.memory import Memory
 from tests.payments.processes import payment
 from tests.support.one_task import OneTask, payments_cli
 
+#: The ledger that they share takes seconds to fill.
+pytestmark = pytest.mark.long
+
 #: 600 payments on 30 days, two events each.
 DAYS = [date(2026, 11, day) for day in range(1, 31)]
 MIDDLE = Period(first=DAYS[9], last=DAYS[19], timezone="UTC")
@@ -138,7 +141,6 @@ def test_it_is_written_to_any_object_store(ledger: Ledger) -> None:
     assert len(ObjectStoragePath(path).read_bytes().splitlines()) == 440
 
 
-@pytest.mark.long
 def test_every_edit_of_one_byte_is_named(ledger: Ledger, path: Path) -> None:
     chance = random.Random(1)
     whole = path.read_bytes()
@@ -150,7 +152,6 @@ def test_every_edit_of_one_byte_is_named(ledger: Ledger, path: Path) -> None:
         assert f"Event {361 + line} " in words or f"Line {line + 1} " in words
 
 
-@pytest.mark.long
 def test_every_removal_and_swap_is_named(ledger: Ledger, path: Path) -> None:
     chance = random.Random(2)
     lines = path.read_bytes().splitlines(keepends=True)
