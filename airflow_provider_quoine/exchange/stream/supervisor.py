@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 LEAST_ACTIVITY_TIMEOUT = 1.0
 """Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
 
+MOST_SIGNALS = 10_000
+"""Events of the protocol's own that wait to be acted on; no server that means well sends so many."""
+
 _ids = itertools.count(int(CLOCK.wall() * 1_000_000))
 """Of the connections of this process, on all its event loops."""
 
@@ -129,6 +132,8 @@ class PusherSupervisor:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._due_at(session) - self._now()):
                         self._act(session, await session.signals.get())
+                if session.signals.qsize() > MOST_SIGNALS:
+                    raise ConnectionLostError("the server sends more of the protocol's own events than can be acted on")
                 self._subscriptions.check()
                 if self._subscriptions.settled:
                     self._note_up()
