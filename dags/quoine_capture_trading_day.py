@@ -30,7 +30,7 @@ TOKYO = pendulum.timezone("Asia/Tokyo")
 
 
 def trading_day(moment: datetime) -> pendulum.DateTime:
-    """Return when the day in Tokyo began: its midnight is 15:00 in London, on the day before."""
+    """Return when the day in Tokyo began: its midnight is 15:00 UTC on the day before."""
     return pendulum.instance(moment).in_timezone(TOKYO).start_of("day")
 
 
