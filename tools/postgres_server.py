@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -75,7 +76,9 @@ class PostgresServer:
             children = psutil.Process(self._process.pid).children()
             self._process.kill()
             for child in children:
-                child.send_signal(signal.SIGKILL)
+                # One may have ended by itself since.
+                with suppress(psutil.NoSuchProcess):
+                    child.send_signal(signal.SIGKILL)
             self._process.wait()
             psutil.wait_procs(children, timeout=10)
             self._process = None
