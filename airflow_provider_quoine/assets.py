@@ -32,10 +32,10 @@ def may_add_events(task: BaseOperator, asset: Asset) -> None:
 
     :param task: whose constructor is at its end.
     """
-    # A new list: the author may have given one list to several tasks.
-    task.outlets = [*task.outlets, AssetAlias(asset.name)]
-    # Airflow then has the asset from when it reads the DAG. Of two tasks that bring it their first event at the same
-    # time, it would fail one.
+    # Of two tasks that bring an asset, or an alias, its first event at the same time, Airflow fails one. So it has the
+    # asset as an inlet from when it reads the DAG, and each DAG an alias of its own.
+    # New lists: the author may have given one list to several tasks.
+    task.outlets = [*task.outlets, AssetAlias(f"{asset.name}/{task.dag_id}")]
     task.inlets = [*task.inlets, asset]
 
 
@@ -46,7 +46,9 @@ def add_event(context: Context, asset: Asset, event_id: str, **extra: str) -> No
     :param event_id: the same for all who see the same thing.
     :param extra: nothing secret and nothing personal: Airflow shows it to every viewer.
     """
-    context["outlet_events"][AssetAlias(asset.name)].add(asset, extra={"event_id": event_id, **extra})
+    aliases = (outlet for outlet in context["task"].outlets if isinstance(outlet, AssetAlias))
+    alias = next(each for each in aliases if each.name.partition("/")[0] == asset.name)
+    context["outlet_events"][alias].add(asset, extra={"event_id": event_id, **extra})
 
 
 def add_withdrawal_event(

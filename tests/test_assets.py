@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_quoine import assets
@@ -66,7 +66,8 @@ class Outlet:
         self.added: list[dict[str, Any]] = []
         outlet = SimpleNamespace(add=lambda _, extra: self.added.append(extra))
         dag = SimpleNamespace(task_ids=["reconcile"])
-        self.context: Any = {"outlet_events": defaultdict(lambda: outlet), "dag": dag}
+        task = SimpleNamespace(outlets=[AssetAlias(f"{each.name}/a_dag") for each in (FINDINGS, WITHDRAWALS)])
+        self.context: Any = {"outlet_events": defaultdict(lambda: outlet), "dag": dag, "task": task}
 
 
 @pytest.fixture

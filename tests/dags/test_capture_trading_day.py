@@ -115,7 +115,7 @@ def test_a_day_is_captured_verified_drawn_and_an_event(
         str(told["rows"]),
     )
     # What Airflow's page shows from the first event on.
-    assert (f"asset-alias:{CAPTURES.name}", f"asset:{CAPTURES.name}") in asset_graph()
+    assert (f"asset-alias:{CAPTURES.name}/{DAG_ID}", f"asset:{CAPTURES.name}") in asset_graph()
     with create_session() as session:
         assert session.query(AssetDagRunQueue).filter_by(target_dag_id="on_finished_capture").count() == 1
         session.query(AssetDagRunQueue).delete()
@@ -139,5 +139,5 @@ def test_the_asset_graph_leads_from_who_makes_captures_users_and_payments(dag: A
         ("quoine_withdraw_bitcoin", WITHDRAWALS),
         ("quoine_reconcile_payments", FINDINGS),
     ):
-        assert (f"dag:{producer}", f"asset-alias:{asset.name}") in edges
+        assert (f"dag:{producer}", f"asset-alias:{asset.name}/{producer}") in edges
     assert (f"asset:{CAPTURES.name}", "dag:on_finished_capture") in edges

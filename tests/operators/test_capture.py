@@ -54,6 +54,7 @@ def context_of(store: Store | None = None, *, map_index: int = -1) -> Any:
         "ti": SimpleNamespace(**run, map_index=map_index),
         "task_state_store": Store() if store is None else store,
         "outlet_events": defaultdict(lambda: outlet),
+        "task": SimpleNamespace(outlets=[AssetAlias(f"{CAPTURES.name}/books")]),
         "told": told,
     }
 
@@ -142,7 +143,7 @@ def test_a_capture_that_has_ended_is_an_event_of_an_asset_that_airflow_knows() -
         }
     ]
     assert CAPTURES in operator.inlets
-    assert AssetAlias(CAPTURES.name) in operator.outlets
+    assert AssetAlias(f"{CAPTURES.name}/{operator.dag_id}") in operator.outlets
 
 
 def test_a_fixed_time_is_captured_from_its_beginning_whenever_the_task_starts() -> None:
