@@ -8,18 +8,16 @@ export has in it is an event of the chain too, so nobody can shorten it, or say 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 import pendulum
 from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_quoine.datasets.writing import whole_file
 from airflow_provider_quoine.payments.chain import FIRST_HASH, HASHED, faults, hash_of
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import start_of_day
@@ -162,7 +160,7 @@ def export(ledger: Ledger, path: str, period: Period, *, who: str) -> Tie:
     head, first, last = ledger.span(since=period.since, until=period.until)
     count, before = 0, _place(ledger, first - 1)
     place = before
-    with _written(target) as file:
+    with whole_file(target, private=True) as file:
         for event in ledger.events(first, last):
             file.write(_line(event))
             count, place = count + 1, Place(number=event["number"], hash=event["hash"])
@@ -178,7 +176,7 @@ def export(ledger: Ledger, path: str, period: Period, *, who: str) -> Tie:
         )
         exported = ledger.exported(who=who, **tie.said)
     tie = replace(tie, head=Place(number=exported.number, hash=exported.hash))
-    with _written(_beside(target)) as file:
+    with whole_file(_beside(target), private=True) as file:
         file.write(tie.as_bytes())
     return tie
 
@@ -293,20 +291,3 @@ def _place(ledger: Ledger, number: int) -> Place:
 
 def _beside(target: ObjectStoragePath) -> ObjectStoragePath:
     return target.parent / f"{target.name}.head.json"
-
-
-@contextmanager
-def _written(target: ObjectStoragePath) -> Iterator[BinaryIO]:
-    """Open a file that has its name only once it is whole; on a local disk it is for its owner, as the ledger is."""
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        if target.protocol in ("", "file"):
-            os.close(os.open(temporary.path, os.O_CREAT | os.O_EXCL, 0o600))
-        with temporary.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's
-            yield file
-        temporary.replace(target)
-    except BaseException:
-        # What has failed before may fail again.
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

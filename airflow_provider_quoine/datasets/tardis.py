@@ -60,6 +60,7 @@ def convert(
     began_at, _ = period_of(capture.manifest)
     kind, symbol = f"book_snapshot_{depth}_{_interval(told['interval'])}", told["pair"].upper()
     target = folder / f"{EXCHANGE}_{kind}_{began_at:%Y-%m-%d}_{symbol}.csv.gz"
+    folder.mkdir(parents=True, exist_ok=True)
     written = left_out = 0
     with (
         whole_file(target) as file,

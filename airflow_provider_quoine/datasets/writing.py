@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(target: ObjectStoragePath) -> Iterator[BinaryIO]:
+def whole_file(target: ObjectStoragePath, *, private: bool = False) -> Iterator[BinaryIO]:
     """
-    Open a file for writing, in a folder that is made if it is not there.
+    Open a file for writing, in a folder that is there.
 
+    :param private: on a local disk nobody but its owner may read it.
     :raises OSError: if the store refuses, or cannot be reached.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
+        if private and target.protocol in ("", "file"):
+            os.close(os.open(temporary.path, os.O_CREAT | os.O_EXCL, 0o600))
         with temporary.open("wb") as file:  # type: ignore[no-untyped-call]  # Airflow's
             yield file
         temporary.replace(target)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from airflow_provider_quoine.payments.chain import FIRST_HASH
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError
@@ -104,18 +104,19 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None
     # An event whose text was damaged is read, so that it can be named.
     connection.text_factory = lambda data: data.decode(errors="replace")
-    # A file that comes from a dump is not in WAL, and SQLite does not wait for a writer before it changes that.
-    for attempt in Retrying(
-        retry=retry_if_exception(_is_busy), wait=wait_fixed(0.05), stop=stop_after_delay(BUSY_SECONDS), reraise=True
-    ):
-        with attempt:
-            connection.execute("PRAGMA journal_mode=WAL").close()
+    _switch_to_wal(connection)
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _is_busy(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+
+
+@retry(retry=retry_if_exception(_is_busy), wait=wait_fixed(0.05), stop=stop_after_delay(BUSY_SECONDS), reraise=True)
+def _switch_to_wal(connection: Any) -> None:
+    # A file that comes from a dump is not in WAL, and SQLite does not wait for a writer before it changes that.
+    connection.execute("PRAGMA journal_mode=WAL").close()
 
 
 def _begin_at_once(connection: Connection) -> None:
