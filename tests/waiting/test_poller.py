@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -145,8 +144,8 @@ async def test_everybody_is_visited_in_turn_and_no_more_often_than_asked_for(mon
         await until(lambda: len(visits := made.visits()) == 20 and min(map(len, visits.values())) >= 5)
         await leave(*tasks)
         visits = made.visits()
-    # A request may be on its way for longer than the next one.
-    assert min(after - before for times in visits.values() for before, after in pairwise(times)) > 0.45
+    # A request may be on its way for longer than the next one, so the pace is that of all visits, less one such delay.
+    assert min((times[-1] - times[0] + 0.25) / (len(times) - 1) for times in visits.values()) > 0.5
     assert max(map(len, visits.values())) - min(map(len, visits.values())) <= 2
 
 
