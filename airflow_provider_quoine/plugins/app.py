@@ -1,29 +1,25 @@
-"""The provider's routes in Airflow's API server."""
+"""The provider's pages and routes in Airflow's API server."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
 
-from fastapi import FastAPI, Header, HTTPException
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
-from airflow_provider_quoine.api_server import WIPE, is_from_this_airflow
-from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
+from airflow_provider_quoine.plugins import home, typed_codes
+from airflow_provider_quoine.plugins.pages import add_error_pages
+from airflow_provider_quoine.plugins.protection import Protection
+
+STATIC = Path(__file__).parent / "static"
 
 
 def make_app() -> FastAPI:
     """Make the app; it has no pages of its own documentation."""
     app = FastAPI(title="Quoine", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route(WIPE, wipe, methods=["POST"])
+    app.add_middleware(Protection)
+    add_error_pages(app)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for module in (home, typed_codes):
+        app.include_router(module.router)
     return app
-
-
-def wipe(x_quoine_token: Annotated[str, Header(max_length=500)]) -> dict[str, int]:
-    """
-    Wipe codes that people have typed for tasks which could not take them.
-
-    :param x_quoine_token: shows that a process of this Airflow asks.
-    :raises HTTPException: 403 for everybody else.
-    """
-    if not is_from_this_airflow(x_quoine_token, WIPE):
-        raise HTTPException(403, "Only a task of this Airflow may ask for this.")
-    return {"wiped": wipe_typed_codes()}

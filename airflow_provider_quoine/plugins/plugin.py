@@ -10,9 +10,18 @@ from airflow_provider_quoine.api_server import PREFIX
 
 
 class QuoinePlugin(AirflowPlugin):
-    """Adds the provider's routes to Airflow's API server."""
+    """Adds the desk's pages, and the provider's routes, to Airflow's API server."""
 
     name = "quoine"
+    #: Where Airflow's page shows ours, in frames; an address without a slash in front is below ``[api] base_url``.
+    external_views: list[Any] = [  # Airflow's class declares it so
+        {
+            "name": "Quoine",
+            "href": f"{PREFIX.lstrip('/')}/payments",
+            "destination": "nav",
+            "url_route": "quoine",
+        },
+    ]
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the API server asks, so only it imports

@@ -301,14 +301,14 @@ def api() -> Any:
     return client
 
 
-def token_of(person: str) -> str:
-    """Log a user in."""
+def token_of(person: str, role: str = "ADMIN") -> str:
+    """Log a user in, with a role of Airflow's simple auth manager."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
     # Its auth manager is the server's.
     api()
-    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=person, role="ADMIN")))
+    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=person, role=role)))
 
 
 def set_connection(monkeypatch: Any, **fields: Any) -> None:

@@ -1,0 +1,63 @@
+"""
+Who may do what on the provider's pages: Airflow's own rights, whatever auth manager checks them.
+
+Each route names one of these as a dependency; tests/plugins/test_access.py holds every route to it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import Depends, HTTPException
+
+
+def may_see_payments(user: BaseUser) -> bool:
+    """Whether a person may see the runs of all DAGs, and so what they pay."""
+    return bool(get_auth_manager().is_authorized_dag(method="GET", access_entity=DagAccessEntity.RUN, user=user))
+
+
+def may_settle(user: BaseUser) -> bool:
+    """Whether a person may change connections: who may do that decides on the policy of payments too."""
+    return may_see_payments(user) and bool(get_auth_manager().is_authorized_connection(method="PUT", user=user))
+
+
+def may_start(user: BaseUser, dag_id: str) -> bool:
+    """Whether a person may start runs of a DAG."""
+    return bool(
+        get_auth_manager().is_authorized_dag(
+            method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=dag_id), user=user
+        )
+    )
+
+
+def may_see_tasks(user: BaseUser, dag_id: str) -> bool:
+    """Whether a person may see what the tasks of a DAG have made."""
+    return bool(
+        get_auth_manager().is_authorized_dag(
+            method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
+        )
+    )
+
+
+def _payments_reader(user: GetUserDep) -> BaseUser:
+    if not may_see_payments(user):
+        raise HTTPException(403, "You may not see the runs of all DAGs, so you may not see payments.")
+    return user
+
+
+def _settler(user: GetUserDep) -> BaseUser:
+    if not may_settle(user):
+        raise HTTPException(403, "You may not change connections, so you may not settle, stop or resume payments.")
+    return user
+
+
+AnyUser = GetUserDep
+"""Anybody who is logged in."""
+PaymentsReader = Annotated[BaseUser, Depends(_payments_reader)]
+"""A person who may see payments."""
+Settler = Annotated[BaseUser, Depends(_settler)]
+"""A person who may settle, stop and resume payments."""

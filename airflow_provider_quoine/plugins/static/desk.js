@@ -1,0 +1,26 @@
+// What the pages do in the browser. They work without it, but for the colours and for links into Airflow's page.
+"use strict";
+
+// Airflow keeps the chosen colours here; "system" and nothing mean those of the machine.
+const colours = localStorage.getItem("theme");
+if (colours === "light" || colours === "dark") document.documentElement.dataset.colours = colours;
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-airflow]");
+  if (!link || window.parent === window || event.ctrlKey || event.metaKey) return;
+  // Airflow's frame lets no link leave it, so Airflow's own page is asked to go there.
+  event.preventDefault();
+  window.parent.history.pushState(null, "", link.getAttribute("href"));
+  window.parent.dispatchEvent(new PopStateEvent("popstate", { state: null }));
+});
+
+// A form is sent once, however often its button is pressed; a question is asked first where it cannot be taken back.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) return event.preventDefault();
+  if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) return event.preventDefault();
+  form.dataset.sent = "yes";
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.forms) delete form.dataset.sent;
+});

@@ -1,0 +1,74 @@
+"""Who may use which route of the pages: each route has a line here, and is asked for by real users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.routing import APIRoute
+
+from airflow_provider_quoine.api_server import PREFIX, WIPE
+from airflow_provider_quoine.plugins.app import make_app
+from airflow_provider_quoine.plugins.protection import HEADERS, MOST_BYTES
+from tests.plugins.browser import PEOPLE, Person
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+ALL = tuple(PEOPLE)
+#: Per route: who gets something else than "log in" and "you may not". Nobody's word counts where a task's token does.
+ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("GET", "/"): ALL,
+    ("POST", WIPE): (),
+}
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """The routes of the app, but for the files of style and script, which are the same for everybody."""
+    for route in make_app().routes:
+        if isinstance(route, APIRoute):
+            for method in route.methods:
+                yield method, route.path
+
+
+def test_every_route_is_in_the_table() -> None:
+    assert {*routes()} == {*ROUTES}
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_each_lets_in_whom_the_table_says(method: str, path: str) -> None:
+    allowed = ROUTES[method, path]
+    where = path.format(**dict.fromkeys(("exchange", "kind", "reference", "dag_id", "run_id", "task_id"), "nothing"))
+    seen = {name: Person(name).request(method, where).status_code for name in ALL}
+    assert {name for name, status in seen.items() if status not in (401, 403)} == {*allowed} | (
+        {*ALL} if path == WIPE else set()
+    )
+    assert Person(None).request(method, where).status_code == (422 if path == WIPE else 401)
+
+
+def test_every_answer_has_the_headers_that_protect_it() -> None:
+    for person, path in ((Person("admin"), "/"), (Person(None), "/"), (Person("admin"), "/nothing")):
+        headers = person.get(path).headers
+        assert {name: headers.get(name) for name in HEADERS} == HEADERS
+        assert headers["cache-control"] == "no-store"
+
+
+def test_style_and_script_are_for_everybody() -> None:
+    for name in ("desk.css", "desk.js"):
+        assert Person(None).get(f"/static/{name}").status_code == 200
+    assert Person(None).get("/static/../app.py").status_code == 404
+
+
+def test_a_body_that_is_too_large_is_refused_unread() -> None:
+    answer = Person("admin").request("POST", WIPE, content=b"x" * (MOST_BYTES + 1))
+    assert (answer.status_code, "larger than 64 KiB" in answer.text) == (413, True)
+
+
+def test_a_browser_is_answered_with_a_page() -> None:
+    answer = Person(None).get("/", headers={"Accept": "text/html"})
+    assert answer.status_code == 401
+    assert "Log in to Airflow" in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_base_of_all_links_is_where_airflow_is_mounted() -> None:
+    assert Person("viewer").get("/", follow_redirects=False).headers["location"] == f"{PREFIX}/payments"
