@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -49,16 +50,29 @@ class Standalone:
     :param home: AIRFLOW_HOME; must not exist yet, so that nothing of an earlier run is left in it
     :param dags: the DAGs folder
     :param port: port of Airflow's page; 0 takes a free one
+    :param path: of Airflow's page, as behind a proxy: ``/airflow``
+    :param people: names of people and their roles, who log in with their name as password; without them, everybody is
+        an admin
     :param settings: further environment variables, such as ``AIRFLOW_CONN_...`` or ``AIRFLOW__SECTION__KEY``
     """
 
-    def __init__(self, *, home: Path, dags: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        home: Path,
+        dags: Path,
+        port: int = 0,
+        path: str = "",
+        people: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.logs = home / "logs"
         self.console = home / "console.log"
         self.database = home / "airflow.db"
         port = free_port(port)
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}{path}"
+        self.people = dict(people or {})
         self.api = AirflowApi(self.url)
         self.env = self._environment(dags, port) | dict(settings or {})
         self._process: SupervisedProcess | None = None
@@ -78,7 +92,11 @@ class Standalone:
                 # SQLite's default is 5 s, but Airflow's first requests were seen to hold the lock for 8 s.
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
                 "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
-                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": not self.people,
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+                    f"{name}:{role}" for name, role in self.people.items()
+                ),
+                "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": self.home / "passwords.json",
                 "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
                 # Without these two, every task fails with a ConnectError on any port but 8080.
                 "AIRFLOW__API__BASE_URL": self.url,
@@ -118,10 +136,11 @@ class Standalone:
         :raises RuntimeError: naming the log, if Airflow ends or is not healthy in time
         """
         self.home.mkdir(parents=True)
+        (self.home / "passwords.json").write_text(json.dumps({name: name for name in self.people}))
         self._process = SupervisedProcess(["airflow", "standalone"], env=self.env, cwd=self.home, console=self.console)
         try:
             wait_for("Airflow", self._healthy, timeout=SECONDS_TO_HEALTH)
-            self.api.login()
+            self.api.login(next(iter(self.people), None))
         except TimeoutError as error:
             self.stop()
             raise RuntimeError(f"{error}; its output is in {self.console}") from None
