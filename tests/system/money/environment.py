@@ -47,6 +47,8 @@ SETTINGS = {
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "100",
+    # From 3.4 on a worker that has to end its task waits as long as this, even if the task has ended; before, 5 s.
+    "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "5",
     # The DAGs import the operators under test from here.
     "PYTHONPATH": str(ROOT),
 }

@@ -6,11 +6,13 @@ import http.client
 import os
 import signal
 import socket
+import time
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.sandbox.control import SandboxControl
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -72,17 +74,24 @@ def interrupt_ledger(moment: Moment, name: str) -> None:
     Ledger.finish = finish_and_interrupt  # type: ignore[method-assign]  # as above
 
 
-def interrupt_answer(name: str) -> None:
+def interrupt_answer(name: str, amount: str) -> None:
     """
     Have the wait for the exchange's answer interrupt this process.
 
+    The exchange drops a request whose connection ends before it has read the whole of it. So it is asked first: it has
+    read the request when the fault that was injected for the request is not pending any more.
+
     :param name: name of the signal
+    :param amount: amount of the withdrawal; it names the fault
     """
     # Nothing else in this process speaks HTTP before the withdrawal is sent.
     wait = http.client.HTTPConnection.getresponse
 
     def interrupt_and_wait(self: http.client.HTTPConnection) -> http.client.HTTPResponse:
         http.client.HTTPConnection.getresponse = wait  # type: ignore[method-assign]  # as it was
+        exchange = SandboxControl(f"http://{self.host}:{self.port}")
+        while any(fault["request_contains"] == amount for fault in exchange.state(requests=1)["faults"]):
+            time.sleep(0.05)
         send_signal(name)
         return wait(self)
 
@@ -113,7 +122,7 @@ def interrupt_first_try(context: Context) -> Context:
     if params["moment"] and context["ti"].try_number == 1:
         moment = Moment(params["moment"])
         if moment == Moment.DURING_POST:
-            interrupt_answer(params["signal"])
+            interrupt_answer(params["signal"], params["amount"])
         if moment == Moment.IN_POST:
             interrupt_sending(params["signal"])
         interrupt_ledger(moment, params["signal"])
