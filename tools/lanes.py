@@ -4,17 +4,24 @@ Runs the checks of the Makefile in lanes, side by side, for ``.ci/run``.
 A lane is a list of targets that run one after another; the lanes of a stage run at the same time, and a stage begins
 when the one before it has passed. The cheap checks come first. What a check prints goes to a file of its own: it is
 shown whole if the check fails, and else by its last lines. A table of all checks comes last.
+
+A test that fails beside others may have failed because the machine was busy. So the failed tests of a check are run
+again once, one by one, when all lanes of the stage have ended. If they pass alone, the check has passed, and the table
+names them.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import signal
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -29,15 +36,25 @@ STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("test-next",),),
 )
 #: Branch coverage is measured over three targets, one after another, and printed at the end of the last.
+COVERAGE = {
+    "unit": "--cov --cov-report=",
+    "test-airflow": "--cov --cov-append --cov-report=",
+    "test-alone": "--cov --cov-append --cov-report=term:skip-covered",
+}
 SETTINGS = {
-    "unit": {"PYTEST_ADDOPTS": "--cov --cov-report="},
-    "test-airflow": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report="},
-    "test-alone": {"PYTEST_ADDOPTS": "--cov --cov-append --cov-report=term:skip-covered"},
     "demo": {"ONCE": "1"},
     "test-captures": {"MINUTES": "3"},
     # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
     "test-next": {"PAYMENTS": "tests/payments tests/operators tests/cli tests/plugins tests/dags/test_example_dags.py"},
 }
+#: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before.
+AGAIN = ("unit", "test-system", "test-airflow", "test-clients", "test-cluster")
+#: Runs the tests that follow one by one, whatever they need.
+ALONE = (sys.executable, "-m", "pytest", "-m", "", "-p", "no:cacheprovider")
+#: Tests of payments get no second chance: a payment that is made twice, once in a hundred runs, is what they look for.
+ONLY_ONCE = ("tests/payments/", "tests/operators/", "tests/system/money/", "tests/cli/")
+#: If more tests than these fail in one check, the machine is not the reason, and none is run again.
+MOST_AGAIN = 5
 LAST_LINES = 40
 #: Exit code of a check that could not be started, as a shell has it.
 NOT_STARTED = 127
@@ -51,14 +68,17 @@ class Result:
     :param target: of the Makefile
     :param code: exit code of ``make``
     :param seconds: how long it took
+    :param passed_alone: ids of the tests that failed beside others, and passed when they were run again alone
     """
 
     target: str
     code: int
     seconds: float
+    passed_alone: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.target:16}{self.seconds:6.0f} s  {f'FAILED ({self.code})' if self.code else 'passed'}"
+        line = f"{self.target:16}{self.seconds:6.0f} s  {f'FAILED ({self.code})' if self.code else 'passed'}"
+        return "\n".join([line, *(f"    failed beside others, passed alone: {test}" for test in self.passed_alone)])
 
 
 @dataclass
@@ -80,7 +100,7 @@ class Lanes:
         return not any(result.code for result in self.results)
 
     def run(self, stage: tuple[tuple[str, ...], ...]) -> None:
-        """Run the lanes of a stage side by side, and wait until all have ended."""
+        """Run the lanes of a stage side by side, wait until all have ended, and run again what failed."""
         with ThreadPoolExecutor(len(stage)) as threads:
             try:
                 for done in [threads.submit(self._run_lane, lane) for lane in stage]:
@@ -88,6 +108,7 @@ class Lanes:
             except BaseException:
                 self.stop()
                 raise
+        self.results = [self._run_again(result) if result.code else result for result in self.results]
 
     def stop(self) -> None:
         """End every check that runs, and begin no other."""
@@ -101,30 +122,58 @@ class Lanes:
                 self._run_check(target)
 
     def _run_check(self, target: str) -> None:
+        options = f"{COVERAGE.get(target, '')} -o {shlex.quote(f'cache_dir={self._cache(target)}')}"
+        env = {"PYTEST_ADDOPTS": options, **SETTINGS.get(target, {})}
         began = time.monotonic()
-        try:
-            code, lines = self._make(target)
-        except OSError as error:
-            code, lines = NOT_STARTED, [f"It could not be started: {error}"]
+        code, lines = self._run(["make", target], env, self.logs / target)
         if self._stopped.is_set():
             return
         result = Result(target=target, code=code, seconds=time.monotonic() - began)
         self.results.append(result)
-        shown = lines if code else lines[-LAST_LINES:]
-        # One write, so that lanes that end at the same time do not mix their lines.
-        print("\n".join([f"\n===== {result} =====", *shown]), flush=True)
+        show(str(result), lines if code else lines[-LAST_LINES:])
 
-    def _make(self, target: str) -> tuple[int, list[str]]:
-        """Run a check; return its exit code, and the lines that it printed."""
-        log = self.logs / target
-        env = os.environ | SETTINGS.get(target, {})
-        with SupervisedProcess(["make", target], env=env, cwd=ROOT, console=log) as process:
-            self._running.add(process)
-            if self._stopped.is_set():
-                process.stop()
-            code = process.wait()
-            self._running.discard(process)
+    def _run_again(self, result: Result) -> Result:
+        """Run the failed tests of a check alone, if they may be; return the result that counts."""
+        tests = self._tests_to_repeat(result.target)
+        if not tests:
+            return result
+        log = self.logs / f"{result.target} again"
+        code, lines = self._run([*ALONE, *tests], SETTINGS.get(result.target, {}), log)
+        show(f"{result.target}, what failed, alone: {f'FAILED ({code})' if code else 'passed'}", lines)
+        return result if code else replace(result, code=0, passed_alone=tests)
+
+    def _tests_to_repeat(self, target: str) -> tuple[str, ...]:
+        """List the tests of a check that failed; none if they may not be run again, or if some have not run at all."""
+        failed = self._cache(target) / "v" / "cache" / "lastfailed"
+        if target not in AGAIN or not failed.exists():
+            return ()
+        # With 1, and with no other exit code, pytest says that all tests have run.
+        if not re.search(r"^make: .* Error 1$", (self.logs / target).read_text(errors="replace"), re.MULTILINE):
+            return ()
+        # pytest-xdist adds the group's name.
+        tests = tuple(re.sub(r"@\w+$", "", test) for test in json.loads(failed.read_text()))
+        return () if len(tests) > MOST_AGAIN or any(test.startswith(ONLY_ONCE) for test in tests) else tests
+
+    def _cache(self, target: str) -> Path:
+        return self.logs / f"{target}.cache"
+
+    def _run(self, command: list[str], env: dict[str, str], log: Path) -> tuple[int, list[str]]:
+        """Run a command; return its exit code, and the lines that it printed."""
+        try:
+            with SupervisedProcess(command, env=os.environ | env, cwd=ROOT, console=log) as process:
+                self._running.add(process)
+                if self._stopped.is_set():
+                    process.stop()
+                code = process.wait()
+                self._running.discard(process)
+        except OSError as error:
+            return NOT_STARTED, [f"It could not be started: {error}"]
         return code, log.read_text(errors="replace").splitlines()
+
+
+def show(title: str, lines: list[str]) -> None:
+    """Print lines under a title: at once, so that lanes that end at the same time do not mix theirs."""
+    print("\n".join([f"\n===== {title} =====", *lines]), flush=True)
 
 
 def main() -> int:
