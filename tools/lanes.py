@@ -42,6 +42,7 @@ COVERAGE = {
     "test-alone": "--cov --cov-append --cov-report=term:skip-covered",
 }
 SETTINGS = {
+    "test-airflow": {"QUOINE_HISTORIES": "1000"},
     "demo": {"ONCE": "1"},
     "test-captures": {"MINUTES": "3"},
     # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.

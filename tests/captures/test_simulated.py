@@ -13,6 +13,7 @@ from airflow_provider_quoine.captures.run import CaptureRun
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.captures.writer import CaptureWriter
 from tests.captures.simulated import Stream, play
+from tests.support.histories import HISTORIES
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +33,9 @@ def test_every_event_is_in_a_file_or_in_a_stated_gap_in_some_histories(first: in
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(1_000, 2_000, 250))
-def test_every_event_is_in_a_file_or_in_a_stated_gap_in_a_thousand_histories(first: int) -> None:
-    check(range(first, first + 250))
+@pytest.mark.parametrize("first", range(0, HISTORIES, 50))
+def test_every_event_is_in_a_file_or_in_a_stated_gap_in_many_histories(first: int) -> None:
+    check(range(1_000 + first, 1_000 + min(first + 50, HISTORIES)))
 
 
 def test_the_same_seed_is_the_same_history() -> None:

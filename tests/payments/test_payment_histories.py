@@ -2,13 +2,12 @@
 The real code of the ledger against every kind of history: tries, freezes, kills, settling, payments by hand, restores.
 
 The protocol is explored completely as a model elsewhere; this is the code. A frozen attempt is one that is not
-scheduled. ``QUOINE_HISTORIES=10000`` makes the long run.
+scheduled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,8 +28,8 @@ from airflow_provider_quoine.payments.records import Order
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from tests.payments.memory import Memory
+from tests.support.histories import HISTORIES
 
-HISTORIES = int(os.environ.get("QUOINE_HISTORIES", "1000"))
 IN_FLIGHT = 60.0
 ORDER = Order(
     exchange="https://exchange",

@@ -29,8 +29,9 @@ from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 from tests.simulation.history import CHANNELS, History
 from tests.simulation.network import UPDATED, SimulatedLink, SimulatedServer
 from tests.simulation.world import World
+from tests.support.histories import HISTORIES
 
-HISTORIES, IN_UNIT = 1_000, 30
+IN_UNIT = 30
 SEEDS = [pytest.param(seed, marks=pytest.mark.long) if seed >= IN_UNIT else seed for seed in range(HISTORIES)]
 
 
@@ -50,7 +51,8 @@ def test_nothing_is_lost_in_silence(seed: int) -> None:
     except Exception as error:
         raise AssertionError(
             f"{error}\nWhat happened, and when: {'; '.join(history.told)}.\nTo play it again: "
-            f"python -m pytest 'tests/exchange/stream/test_histories.py::test_nothing_is_lost_in_silence[{seed}]'"
+            f"QUOINE_HISTORIES={seed + 1} python -m pytest "
+            f"'tests/exchange/stream/test_histories.py::test_nothing_is_lost_in_silence[{seed}]'"
         ) from error
 
 
