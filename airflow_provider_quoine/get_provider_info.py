@@ -106,9 +106,15 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-name": "Quoine",
                 "hook-class-name": f"{PACKAGE}.hooks.quoine.QuoineHook",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["port", "schema", "extra"],
-                    "relabeling": {"host": "Base URL", "login": "API id", "password": "API secret"},
-                    "placeholders": {"host": PRODUCTION_URL},
+                    # Not the port: Airflow 3.3 tests no connection without one (decisions, Connection test).
+                    "hidden-fields": ["schema", "extra"],
+                    "relabeling": {
+                        "host": "Base URL",
+                        "login": "API id",
+                        "password": "API secret",
+                        "port": "Port (Test needs one)",
+                    },
+                    "placeholders": {"host": PRODUCTION_URL, "port": "Type 443, or 0 if the base URL has its own"},
                 },
                 "conn-fields": connection_form(),
             }

@@ -19,54 +19,35 @@ if TYPE_CHECKING:
 PRODUCTION_URL = "https://api.quoine.com"
 #: Pusher's hosted service answers at this name for a cluster (Channels documentation, "Clusters").
 HOSTED_PUSHER = "ws-{cluster}.pusher.com"
+#: The explicit choice of no bound.
+UNLIMITED = "unlimited"
+COUNT = "[0-9]{1,9}"
 #: Plain digits: an amount is never a JSON number, which would be a float on its way.
-BOUND_PATTERN = r"^([0-9]+(\.[0-9]{1,8})?|unlimited)$"
-COUNT_PATTERN = r"^([0-9]{1,9}|unlimited)$"
+BOUND_PATTERN = rf"^([0-9]+(\.[0-9]{{1,8}})?|{UNLIMITED})$"
+COUNT_PATTERN = f"^({COUNT}|{UNLIMITED})$"
 #: Under a bound that must be stated, with an example.
 STATED = "A number such as {}, or unlimited. Nothing may be withdrawn when empty."
+
+#: The first field of each group of the form, and the group's name.
+SECTIONS = {
+    "withdrawal_addresses": "Withdrawal policy",
+    "pusher_key": "Market stream",
+    "signing_scheme": "Requests",
+    "withdrawal_link": "Links and documents",
+}
+DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class ConnectionExtras(BaseModel):
     """
-    The named extra fields of a connection. Airflow's page makes its form of their titles, descriptions and bounds.
+    The named extra fields of a connection, in the order of the form, which Airflow's page makes of their titles,
+    descriptions and bounds.
 
     An unknown name is refused: a misspelt ``pusher_keey`` would have no effect otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    signing_scheme: Literal["apiauth", "jwt"] = Field(
-        default="apiauth",
-        title="Signing scheme",
-        description="How requests are signed: apiauth (the default) or jwt (X-Quoine-Auth).",
-    )
-    connect_timeout: float = Field(
-        default=10,
-        gt=0,
-        le=300,
-        title="Connect time-out (s)",
-        description="Seconds to wait for a connection to the exchange.",
-    )
-    read_timeout: float = Field(
-        default=30,
-        gt=0,
-        le=600,
-        title="Read time-out (s)",
-        description="Seconds to wait for the exchange's response once the request is sent.",
-    )
-    ca_path: str | None = Field(
-        default=None,
-        title="CA bundle",
-        description="Path of a PEM file with the authorities to trust instead of the system's. "
-        "TLS certificates are always verified.",
-    )
-    max_document_mb: float = Field(
-        default=10,
-        gt=0,
-        le=100,
-        title="Largest document (MB)",
-        description="An onboarding document above this size is refused before anything is sent.",
-    )
     withdrawal_addresses: str = Field(
         default="",
         title="Withdrawal addresses",
@@ -128,38 +109,16 @@ class ConnectionExtras(BaseModel):
         title="Bitcoin network",
         description="The network that withdrawal addresses must belong to.",
     )
-    withdrawal_link: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^\s{}]+\{id\}[^\s{}]*$",
-        title="Withdrawal page",
-        description="Address of a withdrawal's page at the exchange with {id} in it, for the link on the task.",
-    )
-    request_limit: int | None = Field(
-        default=None,
-        ge=1,
-        le=HIGHEST_LIMIT,
-        title="Request limit",
-        description="Requests per window that all connections to this base URL make together. "
-        f"When empty, Airflow's configuration says, by default {LIMIT}.",
-    )
-    request_window: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        title="Request window (s)",
-        description="Length of the window that the request limit is for. "
-        f"When empty, Airflow's configuration says, by default {WINDOW:g}.",
-    )
-    budget_redis_conn_id: str | None = Field(
-        default=None,
-        title="Budget's Redis",
-        description="Connection of type redis where several hosts share the request budget. "
-        "When empty, Airflow's configuration says, by default a file on this host.",
-    )
     pusher_key: str | None = Field(
         default=None,
         title="Pusher key",
         description="Application key of the market streams; the exchange hands it out on contact.",
+    )
+    pusher_cluster: str = Field(
+        default="mt1",
+        pattern=r"^[a-z0-9-]+$",
+        title="Pusher cluster",
+        description="Cluster of Pusher's hosted service; without effect when a host is given.",
     )
     pusher_host: str | None = Field(
         default=None,
@@ -177,12 +136,6 @@ class ConnectionExtras(BaseModel):
         default=True,
         title="Pusher TLS",
         description="Encrypt the stream. Off only for a sandbox on this machine.",
-    )
-    pusher_cluster: str = Field(
-        default="mt1",
-        pattern=r"^[a-z0-9-]+$",
-        title="Pusher cluster",
-        description="Cluster of Pusher's hosted service; without effect when a host is given.",
     )
     pusher_heartbeat: float = Field(
         default=30,
@@ -206,6 +159,67 @@ class ConnectionExtras(BaseModel):
         le=64,
         title="Largest stream message (MiB)",
         description="A message above this size ends the stream's connection, which is then made again.",
+    )
+
+    signing_scheme: Literal["apiauth", "jwt"] = Field(
+        default="apiauth",
+        title="Signing scheme",
+        description="How requests are signed: apiauth (the default) or jwt (X-Quoine-Auth).",
+    )
+    ca_path: str | None = Field(
+        default=None,
+        title="CA bundle",
+        description="Path of a PEM file with the authorities to trust instead of the system's. "
+        "TLS certificates are always verified.",
+    )
+    connect_timeout: float = Field(
+        default=10,
+        gt=0,
+        le=300,
+        title="Connect time-out (s)",
+        description="Seconds to wait for a connection to the exchange.",
+    )
+    read_timeout: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        title="Read time-out (s)",
+        description="Seconds to wait for the exchange's response once the request is sent.",
+    )
+    request_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=HIGHEST_LIMIT,
+        title="Request limit",
+        description="Requests per window that all connections to this base URL make together. "
+        f"When empty, Airflow's configuration says, by default {LIMIT}.",
+    )
+    request_window: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        title="Request window (s)",
+        description="Length of the window that the request limit is for. "
+        f"When empty, Airflow's configuration says, by default {WINDOW:g}.",
+    )
+    budget_redis_conn_id: str | None = Field(
+        default=None,
+        title="Budget's Redis",
+        description="Connection of type redis where several hosts share the request budget. "
+        "When empty, Airflow's configuration says, by default a file on this host.",
+    )
+    withdrawal_link: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s{}]+\{id\}[^\s{}]*$",
+        title="Withdrawal page",
+        description="Address of a withdrawal's page at the exchange with {id} in it, for the link on the task.",
+    )
+    max_document_mb: float = Field(
+        default=10,
+        gt=0,
+        le=100,
+        title="Largest document (MB)",
+        description="An onboarding document above this size is refused before anything is sent.",
     )
 
     @field_validator("pusher_patience")
@@ -282,13 +296,32 @@ class ConnectionSettings:
 
 
 def _base_url(connection: Connection) -> str:
-    """Make one URL of host and port. The host may be a URL, a bare name, or empty for production."""
+    """
+    Make one URL of host and port. The host may be a URL, a bare name, or empty for production.
+
+    The port of the scheme is left out, and 0 means none: Airflow 3.3 tests only connections that have one
+    (decisions, Connection test).
+    """
+    from airflow_provider_quoine.exchange.errors import QuoineInputError
+
     host = (connection.host or PRODUCTION_URL).strip().rstrip("/")
     url = host if "://" in host else f"https://{host}"
-    if connection.port and urlsplit(url).port is None:
-        url = f"{url}:{connection.port}"
     _refuse_unclear_url(url, conn_id=connection.conn_id or "")
-    return url
+    parts = urlsplit(url)
+    try:
+        stated = parts.port
+    except ValueError:
+        # The client says what is wrong with it.
+        return url
+    if stated and connection.port and stated != connection.port:
+        raise QuoineInputError(
+            f"Connection {connection.conn_id!r} has port {stated} in its base URL and {connection.port} in the field "
+            "'Port'. Nothing was sent. Write the same in both, or 0 into the field."
+        )
+    port = stated or connection.port
+    name = parts.netloc.removesuffix(f":{stated}") if stated else parts.netloc.removesuffix(":")
+    shown = f"{name}:{port}" if port and port != DEFAULT_PORTS.get(parts.scheme) else name
+    return parts._replace(netloc=shown).geturl()
 
 
 def _refuse_unclear_url(url: str, *, conn_id: str) -> None:
@@ -325,10 +358,14 @@ def _name(location: tuple[int | str, ...]) -> str:
 def connection_form() -> dict[str, Any]:
     """Return the fields of :class:`ConnectionExtras` as Airflow's ``conn-fields``: JSON schemas for its page."""
     schema = ConnectionExtras.model_json_schema()["properties"]
-    return {name: _form_field(properties) for name, properties in schema.items()}
+    form, section = {}, ""
+    for name, properties in schema.items():
+        section = SECTIONS.get(name, section)
+        form[name] = _form_field(properties, section)
+    return form
 
 
-def _form_field(properties: dict[str, Any]) -> dict[str, Any]:
+def _form_field(properties: dict[str, Any], section: str) -> dict[str, Any]:
     # pydantic writes an optional field as anyOf [T, null]; Airflow's form wants one schema with a list of types.
     main = properties["anyOf"][0] if "anyOf" in properties else properties
     optional = {"type": [main["type"], "null"]}
@@ -337,5 +374,5 @@ def _form_field(properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "label": properties["title"],
         "description": properties["description"],
-        "schema": {**optional, **rules},
+        "schema": {**optional, **rules, "section": section},
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, Variable
 from airflow.sdk.log import mask_secret
@@ -15,7 +16,7 @@ from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputErro
 from airflow_provider_quoine.exchange.models import UserCredentials
 from airflow_provider_quoine.hooks.budget import RequestMetrics, budget_of
 from airflow_provider_quoine.hooks.connection import ConnectionSettings
-from airflow_provider_quoine.hooks.diagnosis import diagnose
+from airflow_provider_quoine.hooks.diagnosis import BRACKETS, NOBODY, diagnose
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.rest.client import QuoineClient
@@ -77,7 +78,9 @@ class QuoineHook(BaseHook):
         :param read_attempts: how often a read is sent at most; by default what the priority says.
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        return self._client(priority=priority, read_attempts=read_attempts or READ_ATTEMPTS[priority])
+        return self._client(
+            self._credentials, priority=priority, read_attempts=read_attempts or READ_ATTEMPTS[priority]
+        )
 
     async def aget_stream_endpoint(self) -> PusherEndpoint:
         """
@@ -89,23 +92,25 @@ class QuoineHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Test the connection.
+        Test the connection: key, withdrawal policy and market stream.
 
-        :return: whether requests are accepted, and a sentence for the person who filled in the form.
+        :return: whether all that is filled in is good, and sentences for the person who filled in the form.
         """
+        made_up = UserCredentials(api_id=NOBODY, api_secret=secrets.token_hex(32))
+        how: dict[str, Any] = {"priority": Priority.URGENT, "read_attempts": 1, "patience": FORM_PATIENCE}
         try:
-            client = self._client(priority=Priority.URGENT, read_attempts=1, patience=FORM_PATIENCE)
-            with client:
-                return diagnose(client)
+            with self._client(self._credentials, **how) as client, self._client(made_up, **how) as stranger:
+                return diagnose(self.settings, client=client, stranger=stranger)
         except QuoineError as error:
-            return False, str(error)
+            return False, str(error).translate(BRACKETS)
 
-    def _client(self, *, priority: Priority, read_attempts: int, patience: float = math.inf) -> QuoineClient:
+    def _client(
+        self, key: UserCredentials, *, priority: Priority, read_attempts: int, patience: float = math.inf
+    ) -> QuoineClient:
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 
-        settings, key = self.settings, self._credentials
-        extras = settings.extras
+        settings, extras = self.settings, self.settings.extras
         schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
         return QuoineClient(
             base_url=settings.base_url,
