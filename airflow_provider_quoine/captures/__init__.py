@@ -6,4 +6,16 @@ store, the parts of which files are made, and their formats.
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["capture", "entries", "lines", "manifest", "parquet", "parts", "schedule", "spec", "store"]
+__all__ = [
+    "capture",
+    "entries",
+    "kinds",
+    "lines",
+    "manifest",
+    "parquet",
+    "parts",
+    "pieces",
+    "schedule",
+    "spec",
+    "store",
+]

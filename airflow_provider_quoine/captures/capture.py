@@ -73,7 +73,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         else:
             writer.begin(periods.ends_at)
             await writer.finish(writer.run())
-        manifest = await writer.seal(spec)
+        manifest = await writer.seal()
     except QuoineError as error:
         await writer.read_rest()
         if not writer.stored:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_provider_quoine.captures.parts import Gap, Part, Row, Span, Stretch
+from airflow_provider_quoine.captures.pieces import Gap, Span, Stretch, disjoint
 
 SCHEMA_VERSION = 1
 """Raise it when a file of rows, an entry or a manifest changes its form."""
@@ -25,11 +25,36 @@ def entry_name(name: str) -> str:
     return f"_{name}.json"
 
 
-def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, Any]:
+class StoredPart(NamedTuple):
+    """What one part says of itself."""
+
+    rows: int
+    gaps: list[Gap]
+    stretches: list[Stretch]
+
+    def sum_of(self, count: str) -> int:
+        """Sum up one of :data:`COUNTS`."""
+        return sum(getattr(stretch, count) for stretch in self.stretches)
+
+
+def totals(parts: Collection[StoredPart]) -> dict[str, int | float]:
+    """Sum up parts; gaps that go on from one part to the next count once."""
+    gaps = disjoint(gap for part in parts for gap in part.gaps)
+    return {
+        "files": len(parts),
+        "rows": sum(part.rows for part in parts),
+        "gaps": len(gaps),
+        "gap_seconds": round(sum(gap.seconds for gap in gaps), 6),
+        **{count: sum(part.sum_of(count) for part in parts) for count in COUNTS},
+    }
+
+
+def entry_of(part: StoredPart, span: Span, *, period: int, name: str, content: bytes) -> dict[str, Any]:
     """
     Return a part's entry as JSON-able data.
 
-    :param span: its period.
+    :param span: its time.
+    :param period: the number of its period.
     :param content: its rows, as they stand in the file.
     """
     return {
@@ -37,10 +62,10 @@ def entry_of(part: Part, span: Span, *, name: str, content: bytes) -> dict[str, 
         "name": name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
-        "period": part.period,
+        "period": period,
         **times_of(span),
-        "rows": len(part.rows),
-        **{count: sum(getattr(stretch, count) for stretch in part.stretches) for count in COUNTS},
+        "rows": part.rows,
+        **{count: part.sum_of(count) for count in COUNTS},
         **gaps_of(part.gaps),
         "listened": [
             {
@@ -76,21 +101,9 @@ def fits(entry: Mapping[str, Any], content: bytes) -> bool:
     return bool(entry["sha256"] == hashlib.sha256(content).hexdigest())
 
 
-def part_of(entry: Mapping[str, Any], rows: list[Row], content: bytes) -> Part:
-    """
-    Put a part together.
-
-    If the rows are not the entry's, nobody knows what is missing. The part then says of no time that it was listened
-    to, and who goes on states all of it as a gap.
-
-    :param content: the rows, as they stand in the file.
-    :raises ValueError: if the entry is none.
-    :raises LookupError: likewise.
-    :raises TypeError: likewise.
-    """
-    if not fits(entry, content):
-        return Part(period=entry["period"], rows=rows)
-    return Part(period=entry["period"], rows=rows, gaps=gaps_from(entry), stretches=stretches_from(entry))
+def stored_part(entry: Mapping[str, Any]) -> StoredPart:
+    """Read what a part says of itself."""
+    return StoredPart(entry["rows"], gaps_from(entry), stretches_from(entry))
 
 
 def gaps_from(entry: Mapping[str, Any]) -> list[Gap]:

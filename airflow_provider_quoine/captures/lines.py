@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_quoine.captures.parts import Row
-
-PLACED_BY = {"order_book": "due_at", "product": "due_at"}
-"""Field that places a row in time by the row's type; every other has ``received_at``."""
+from airflow_provider_quoine.captures.kinds import BY_TIME, placed_by
+from airflow_provider_quoine.captures.pieces import Row
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:
@@ -29,10 +27,11 @@ def row_of(line: bytes) -> Row:
     :raises TypeError: likewise.
     """
     row = json.loads(line)
-    if row["type"] in PLACED_BY:
-        return Row(datetime.fromisoformat(row[PLACED_BY[row["type"]]]), line)
+    at = datetime.fromisoformat(row[placed_by(row["type"])])
+    if row["type"] in BY_TIME:
+        return Row(at, line)
     life, _, _ = row["connection"].rpartition("-")
-    return Row(datetime.fromisoformat(row["received_at"]), line, life, identity(row))
+    return Row(at, line, life, identity(row))
 
 
 def identity(row: Mapping[str, Any]) -> int:

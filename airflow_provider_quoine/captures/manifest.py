@@ -11,16 +11,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_provider_quoine.captures.entries import SCHEMA_VERSION, gaps_from, stretches_from
-from airflow_provider_quoine.captures.parts import PartKey
-from airflow_provider_quoine.captures.store import StoredPart, totals
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.captures.spec import CaptureSpec
-    from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.captures.entries import SCHEMA_VERSION, stored_part, times_of, totals
+from airflow_provider_quoine.captures.pieces import Span
 
 SUFFIX = ".manifest.json"
 
@@ -34,20 +28,24 @@ def manifest_name(stem: str) -> str:
     return f"_{stem}{SUFFIX}"
 
 
-def write_manifest(store: PartStore, spec: CaptureSpec) -> dict[str, Any]:
+def manifest_of(capture: Mapping[str, Any], span: Span, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
-    Write the manifest of what is stored.
+    Return a manifest as JSON-able data.
 
-    :return: the manifest.
-    :raises OSError: if the store refuses, or cannot be reached.
-    :raises QuoineInputError: if somebody has put something else in the place of a part.
+    :param capture: what it was to be.
+    :param span: its time.
+    :param entries: those of its parts, in their order.
     """
-    while True:
-        entries = store.entries()
-        manifest = _manifest_of(spec, entries)
-        store.put(manifest_name(store.stem), as_bytes(manifest))
-        if store.entries() == entries:
-            return manifest
+    sums = sums_of(entries)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        # Where it is may change: somebody copies it elsewhere.
+        "capture": {name: value for name, value in capture.items() if name != "folder"},
+        **times_of(span),
+        **sums,
+        "completeness": completeness(capture, sums),
+        "parts": list(entries),
+    }
 
 
 def read_manifest(content: bytes) -> dict[str, Any]:
@@ -78,8 +76,7 @@ def as_bytes(manifest: Mapping[str, Any]) -> bytes:
 
 def sums_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, int | float]:
     """Sum up parts."""
-    parts = (StoredPart(each["rows"], gaps_from(each), stretches_from(each)) for each in entries)
-    return totals({PartKey(number): part for number, part in enumerate(parts)})
+    return {**totals([stored_part(each) for each in entries]), "bytes": sum(each["bytes"] for each in entries)}
 
 
 def completeness(capture: Mapping[str, Any], sums: Mapping[str, float]) -> float:
@@ -95,27 +92,6 @@ def completeness(capture: Mapping[str, Any], sums: Mapping[str, float]) -> float
     return max(0, math.floor(min(shares) * 1_000_000)) / 1_000_000
 
 
-def _manifest_of(spec: CaptureSpec, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    # Where it is may change: somebody copies it elsewhere.
-    capture = {name: value for name, value in spec.as_json().items() if name != "folder"}
-    sums = sums_of(entries)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "capture": capture,
-        "from": spec.periods.began_at.isoformat(),
-        "until": spec.periods.ends_at.isoformat(),
-        **sums,
-        "bytes": sum(each["bytes"] for each in entries),
-        "completeness": completeness(capture, sums),
-        "parts": list(entries),
-    }
-
-
 def _digest(manifest: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def period_of(manifest: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Return when a capture began and ended."""
-    return datetime.fromisoformat(manifest["from"]), datetime.fromisoformat(manifest["until"])

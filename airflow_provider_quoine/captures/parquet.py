@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from airflow_provider_quoine.captures.entries import SCHEMA_VERSION
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.parts import Row
+from airflow_provider_quoine.captures.pieces import Row
 
 METADATA = b"quoine"
 """Key of the metadata, a JSON object: ``schema_version`` and ``stream``, the rows' type."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_provider_quoine.captures.kinds import BY_TIME, FileFormat, StreamKind
 from airflow_provider_quoine.captures.parts import Periods
 from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.choices import checked_choice
@@ -23,31 +23,6 @@ if TYPE_CHECKING:
 
 MAX_FILES = 20_000
 """Files of one capture at most."""
-
-
-class StreamKind(StrEnum):
-    """The kinds of stream; also the type of the rows."""
-
-    ORDER_BOOK = "order_book"
-    """A pair's order book, by time."""
-    PRODUCT = "product"
-    """A product's ticker, by time."""
-    EXECUTION = "execution"
-    """A pair's executions, every one."""
-    EVENT = "event"
-    """Some channels' events, every one, as they came."""
-
-
-BY_TIME = (StreamKind.ORDER_BOOK, StreamKind.PRODUCT)
-"""Streams of which a snapshot is captured every interval; of the others, every event is."""
-
-
-class FileFormat(StrEnum):
-    """The form of a file, and the end of its name."""
-
-    JSONL = "jsonl"
-    JSONL_GZ = "jsonl.gz"
-    PARQUET = "parquet"
 
 
 @dataclass(frozen=True, kw_only=True)

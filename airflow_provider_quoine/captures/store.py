@@ -6,46 +6,36 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.entries import (
+    StoredPart,
     entry_name,
     entry_of,
     fits,
     gaps_from,
     gaps_of,
-    part_of,
     read_entry,
-    stretches_from,
+    stored_part,
     times_of,
     write_entry,
 )
+from airflow_provider_quoine.captures.kinds import FileFormat
 from airflow_provider_quoine.captures.lines import (
     read_lines,
     read_packed_lines,
     write_lines,
     write_packed_lines,
 )
-from airflow_provider_quoine.captures.parts import (
-    TOLERANCE,
-    Gap,
-    Part,
-    PartKey,
-    Row,
-    Span,
-    Stretch,
-    disjoint,
-    merge,
-    with_silence_stated,
-    within,
-)
-from airflow_provider_quoine.captures.spec import FileFormat
+from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name, manifest_of
+from airflow_provider_quoine.captures.parts import Part, PartKey, merge, with_silence_stated
+from airflow_provider_quoine.captures.pieces import TOLERANCE, Row, Span, within
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:
@@ -80,14 +70,6 @@ BEFORE = "before"
 """Key of the entry that an entry replaces."""
 
 
-class StoredPart(NamedTuple):
-    """The contents of one stored part."""
-
-    rows: int
-    gaps: list[Gap]
-    stretches: list[Stretch]
-
-
 def _form(spec: CaptureSpec) -> tuple[Callable[[list[Row]], bytes], Callable[[bytes], list[Row]]]:
     """Return the functions that write and read the rows of a part."""
     if spec.file_format is FileFormat.JSONL:
@@ -115,6 +97,7 @@ class PartStore:
     """
 
     def __init__(self, spec: CaptureSpec) -> None:
+        self._spec = spec
         self.folder = spec.folder
         self.life = secrets.token_hex(4)
         """Of no other run of the capture. It marks the temporary files, too."""
@@ -167,8 +150,8 @@ class PartStore:
         with self._naming(path):
             entry = read_entry(self._beside(path).read_bytes())
             if entry["bytes"] == size:
-                return StoredPart(entry["rows"], gaps_from(entry), stretches_from(entry))
-        return self._stored(self._read(key)[0])
+                return stored_part(entry)
+        return _told(self._read(key)[0])
 
     def write(self, part: Part, *, until: datetime) -> dict[PartKey, StoredPart]:
         """
@@ -190,7 +173,7 @@ class PartStore:
                 beside = [*keys[max(0, number - 1) : number], *keys[number + 1 : number + 2]]
                 whole, beyond = self._write(at, own, span, until=until, beside=beside)
                 part += beyond
-                written[at] = self._stored(whole)
+                written[at] = _told(whole)
         return written
 
     def _write(
@@ -207,7 +190,8 @@ class PartStore:
             merged = merge(there, replace(own, cut=key.cut), beside=self._edges(span, beside))
             whole = with_silence_stated(merged.within(span), span._replace(until=min(until, span.until)))
             content = self._encode(whole.rows)
-            entry = write_entry({**entry_of(whole, span, name=path.name, content=content), BEFORE: before})
+            told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
+            entry = write_entry({**told, BEFORE: before})
             rows = self._temporary(path.name, content)
             if tries < MOST_TRIES and self._mark(key) != mark:
                 continue
@@ -220,6 +204,21 @@ class PartStore:
                 self._marks[key] = self._mark(key) if lives <= {"", self.life} else None
                 break
         return whole, merged.within(Span(span.until, self._periods.ends_at))
+
+    def write_manifest(self) -> dict[str, Any]:
+        """
+        Write the manifest of what is stored, and return it.
+
+        :raises OSError: if the store refuses, or cannot be reached.
+        :raises QuoineInputError: if somebody has put something else in the place of a part.
+        """
+        span = Span(self._periods.began_at, self._periods.ends_at)
+        while True:
+            entries = self.entries()
+            manifest = manifest_of(self._spec.as_json(), span, entries)
+            self.put(manifest_name(self.stem), as_bytes(manifest))
+            if self.entries() == entries:
+                return manifest
 
     def entries(self) -> list[dict[str, Any]]:
         """
@@ -308,7 +307,12 @@ class PartStore:
         with self._naming(path):
             if before and not fits(entry, content) and fits(before, content):
                 entry = before
-            return part_of(entry, rows, content), entry
+            part = Part(period=entry["period"], rows=rows)
+            # If the rows are not the entry's, nobody knows what is missing. Then it says of no time that it was
+            # listened to, and who goes on states all of it as a gap.
+            if fits(entry, content):
+                part.gaps, part.stretches = stored_part(entry)[1:]
+            return part, entry
 
     @contextmanager
     def _naming(self, path: ObjectStoragePath) -> Iterator[None]:
@@ -320,21 +324,6 @@ class PartStore:
                 "away, then clear this task."
             ) from None
 
-    @staticmethod
-    def _stored(part: Part) -> StoredPart:
-        return StoredPart(len(part.rows), part.gaps, part.stretches)
 
-
-def totals(stored: Mapping[PartKey, StoredPart]) -> dict[str, int | float]:
-    """Sum up parts; gaps that go on from one part to the next count once."""
-    gaps = disjoint(gap for part in stored.values() for gap in part.gaps)
-    stretches = [stretch for part in stored.values() for stretch in part.stretches]
-    return {
-        "files": len(stored),
-        "rows": sum(part.rows for part in stored.values()),
-        "gaps": len(gaps),
-        "gap_seconds": round(sum(gap.seconds for gap in gaps), 6),
-        "reconnects": sum(stretch.reconnects for stretch in stretches),
-        "dropped": sum(stretch.dropped for stretch in stretches),
-        "skipped": sum(stretch.skipped for stretch in stretches),
-    }
+def _told(part: Part) -> StoredPart:
+    return StoredPart(len(part.rows), part.gaps, part.stretches)

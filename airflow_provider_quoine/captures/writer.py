@@ -14,18 +14,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.manifest import write_manifest
-from airflow_provider_quoine.captures.parts import SECOND, Gap, Part, PartKey, outside, within
-from airflow_provider_quoine.captures.store import totals
+from airflow_provider_quoine.captures.entries import totals
+from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey
+from airflow_provider_quoine.captures.pieces import Gap, outside, within
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_provider_quoine.captures.parts import Periods, Row, Stretch
-    from airflow_provider_quoine.captures.spec import CaptureSpec
-    from airflow_provider_quoine.captures.store import PartStore, StoredPart
+    from airflow_provider_quoine.captures.entries import StoredPart
+    from airflow_provider_quoine.captures.parts import Periods
+    from airflow_provider_quoine.captures.pieces import Row, Stretch
+    from airflow_provider_quoine.captures.store import PartStore
 
 log = logging.getLogger(__name__)
 
@@ -283,14 +284,14 @@ class CaptureWriter:
                 while self._found and not self.problem:
                     await self._try(self._read_newest)
 
-    async def seal(self, spec: CaptureSpec) -> dict[str, Any]:
+    async def seal(self) -> dict[str, Any]:
         """
         Write the manifest of all that is stored, and return it.
 
         :raises QuoineStorageError: if the store refuses.
         """
         try:
-            return await self._on_thread(partial(write_manifest, self._store, spec))
+            return await self._on_thread(self._store.write_manifest)
         except Exception as error:
             raise QuoineStorageError(f"The manifest of the capture could not be written: {_words(error)}.") from error
 
@@ -302,7 +303,7 @@ class CaptureWriter:
 
     def summary(self) -> dict[str, int | float]:
         """Sum up what is stored."""
-        return totals(self.stored)
+        return totals(self.stored.values())
 
     def _part(self, key: PartKey) -> Part:
         if key in self._closed and key not in self._due:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_quoine.captures.kinds import FileFormat
 from airflow_provider_quoine.captures.manifest import SUFFIX, manifest_name, read_manifest
-from airflow_provider_quoine.captures.spec import FileFormat
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 if TYPE_CHECKING:

@@ -10,11 +10,9 @@ from xml.sax.saxutils import escape
 
 import pendulum
 
-from airflow_provider_quoine.captures.entries import gaps_from, stretches_from
-from airflow_provider_quoine.captures.lines import PLACED_BY
-from airflow_provider_quoine.captures.manifest import period_of
-from airflow_provider_quoine.captures.parts import disjoint
-from airflow_provider_quoine.captures.spec import StreamKind
+from airflow_provider_quoine.captures.entries import gaps_from, span_from, stretches_from
+from airflow_provider_quoine.captures.kinds import StreamKind, placed_by
+from airflow_provider_quoine.captures.pieces import disjoint
 from airflow_provider_quoine.datasets.writing import whole_file
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ def facts_of(manifest: dict[str, Any]) -> str:
 def _draw(capture: StoredCapture, timezone: str) -> Iterator[str]:
     manifest, zone = capture.manifest, pendulum.timezone(timezone)
     told = manifest["capture"]
-    since, until = period_of(manifest)
+    since, until = span_from(manifest)
     seconds = (until - since).total_seconds()
 
     def x(moment: datetime) -> float:
@@ -120,9 +118,9 @@ def _chart(capture: StoredCapture, since: datetime, seconds: float) -> Iterator[
     """Draw the spread of order books, and of everything else how many rows there are."""
     buckets = [Bucket() for _ in range(BUCKETS)]
     stream = capture.manifest["capture"]["stream"]
-    is_book, placed_by = stream == StreamKind.ORDER_BOOK, PLACED_BY.get(stream, "received_at")
+    is_book = stream == StreamKind.ORDER_BOOK
     for row in capture.rows():
-        after = (datetime.fromisoformat(row[placed_by]) - since).total_seconds()
+        after = (datetime.fromisoformat(row[placed_by(stream)]) - since).total_seconds()
         bucket = buckets[min(max(int(BUCKETS * after / seconds), 0), BUCKETS - 1)]
         if not is_book:
             bucket.add(1.0)

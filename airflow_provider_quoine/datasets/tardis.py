@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.manifest import period_of
-from airflow_provider_quoine.captures.spec import StreamKind
+from airflow_provider_quoine.captures.entries import span_from
+from airflow_provider_quoine.captures.kinds import StreamKind
 from airflow_provider_quoine.datasets.writing import whole_file
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
@@ -57,7 +57,7 @@ def convert(
     depth = min(told["depth"] or DEEPEST, DEEPEST) if depth is None else depth
     if depth < 1:
         raise QuoineInputError(f"depth is {depth}: give a whole number above 0.")
-    began_at, _ = period_of(capture.manifest)
+    began_at, _ = span_from(capture.manifest)
     kind, symbol = f"book_snapshot_{depth}_{_interval(told['interval'])}", told["pair"].upper()
     target = folder / f"{EXCHANGE}_{kind}_{began_at:%Y-%m-%d}_{symbol}.csv.gz"
     folder.mkdir(parents=True, exist_ok=True)

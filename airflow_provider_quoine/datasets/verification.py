@@ -15,15 +15,9 @@ from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.captures.entries import gaps_from, span_from, stretches_from
-from airflow_provider_quoine.captures.lines import PLACED_BY
-from airflow_provider_quoine.captures.manifest import (
-    ManifestError,
-    completeness,
-    manifest_name,
-    period_of,
-    sums_of,
-)
-from airflow_provider_quoine.captures.parts import TOLERANCE, Gap, Span, outside
+from airflow_provider_quoine.captures.kinds import placed_by
+from airflow_provider_quoine.captures.manifest import ManifestError, completeness, manifest_name, sums_of
+from airflow_provider_quoine.captures.pieces import TOLERANCE, Gap, Span, outside
 from airflow_provider_quoine.datasets.reading import captures_in, digest_of, rows_of
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
@@ -129,13 +123,13 @@ def verify(path: str) -> Verification:
 
 def _faults_of_sums(manifest: Mapping[str, Any], name: str) -> Iterator[Fault]:
     entries = manifest["parts"]
-    expected = {**sums_of(entries), "bytes": sum(entry["bytes"] for entry in entries)}
+    expected = sums_of(entries)
     expected["completeness"] = completeness(manifest["capture"], expected)
     for of, value in expected.items():
         if abs(manifest[of] - value) > SLOP:
             what = f"{of} is {manifest[of]}, and its parts give {value}"
             yield Fault(kind=FaultKind.SUMS, file=name, what=what)
-    began_at, ends_at = period_of(manifest)
+    began_at, ends_at = span_from(manifest)
     ends = [(began_at, began_at), *(span_from(entry) for entry in entries), (ends_at, ends_at)]
     for (_, until), (since, _) in pairwise(ends):
         if until != since:
@@ -215,8 +209,8 @@ class _Order:
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         capture = manifest["capture"]
-        self._field = PLACED_BY.get(capture["stream"], "received_at")
-        self._began_at, _ = period_of(manifest)
+        self._field = placed_by(capture["stream"])
+        self._began_at, _ = span_from(manifest)
         self._interval = None if capture["interval"] is None else timedelta(seconds=capture["interval"])
         self._last: datetime | None = None
         self._seqs: dict[str, int] = {}

@@ -18,12 +18,13 @@ import pytest
 
 from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.capture import CaptureResult
-from airflow_provider_quoine.captures.entries import entry_name, entry_of, write_entry
+from airflow_provider_quoine.captures.entries import StoredPart, entry_name, entry_of, write_entry
 from airflow_provider_quoine.captures.lines import read_lines
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey, Stretch
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, PartKey
+from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.run import HELD_UP
 from airflow_provider_quoine.captures.spec import CaptureSpec
-from airflow_provider_quoine.captures.store import PartStore, StoredPart
+from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.market.sampling import QuoineDoubtfulSnapshotError, Sampler
 from airflow_provider_quoine.exchange.stream import pusher
@@ -291,9 +292,11 @@ async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_rea
     old = spec.periods.over(datetime.now(UTC)) - 3
     for period in range(old):
         span, name, content = spec.periods.span(period), store.name(period), b""
-        part = Part(period=period, stretches=[Stretch(*span, life="old")])
+        entry = entry_of(
+            StoredPart(0, [], [Stretch(*span, life="old")]), span, period=period, name=name, content=content
+        )
         (folder / name).write_bytes(content)
-        (folder / entry_name(name)).write_bytes(write_entry(entry_of(part, span, name=name, content=content)))
+        (folder / entry_name(name)).write_bytes(write_entry(entry))
     gate, sums, decoded = threading.Event(), PartStore.sums, count()
 
     def wait_and_read(self: PartStore, key: PartKey) -> StoredPart:

@@ -8,19 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from airflow_provider_quoine.captures.parts import (
-    NOT_RUNNING,
-    Gap,
-    Part,
-    Periods,
-    Row,
-    Span,
-    Stretch,
-    disjoint,
-    merge,
-    with_silence_stated,
-    within,
-)
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, Periods, merge, with_silence_stated
+from airflow_provider_quoine.captures.pieces import Gap, Row, Span, Stretch, disjoint, within
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 WINDOW = 20

@@ -17,11 +17,13 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.entries import entry_name
+from airflow_provider_quoine.captures.entries import StoredPart, entry_name, totals
+from airflow_provider_quoine.captures.kinds import FileFormat
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, Gap, Part, PartKey, Row, Stretch
-from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
-from airflow_provider_quoine.captures.store import PartStore, StoredPart, path_name, totals
+from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey
+from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
+from airflow_provider_quoine.captures.spec import CaptureSpec
+from airflow_provider_quoine.captures.store import PartStore, path_name
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -305,7 +307,7 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
     assert names(folder) == sorted([*made, *map(entry_name, made)])
     stored = {key: store_of().sums(key) for key in store_of().open()}
     assert [one.rows for one in stored.values()] == [4, 0, 1]
-    assert totals(stored) == {
+    assert totals(stored.values()) == {
         "files": 3,
         "rows": 5,
         "gaps": 2,
@@ -438,8 +440,8 @@ def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> No
     store.open()
     for number in range(2):
         store.write(Part(period=number, gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
-    stored = {key: store_of().sums(key) for key in store_of().open()}
-    assert (totals(stored)["gaps"], totals(stored)["gap_seconds"]) == (1, 120.0)
+    summed_up = totals([store_of().sums(key) for key in store_of().open()])
+    assert (summed_up["gaps"], summed_up["gap_seconds"]) == (1, 120.0)
 
 
 def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(store_of: Stores, folder: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_quoine.captures import writer as capture_writer
-from airflow_provider_quoine.captures.manifest import write_manifest
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
@@ -72,5 +71,5 @@ def test_what_simulated_lives_leave_on_their_disk(tmp_path: Path, seeds: Iterabl
         for name, content in history.disk.files.items():
             (folder / name).write_bytes(content)
         spec = CaptureSpec.of(**history.spec.as_json() | {"folder": str(folder)})
-        write_manifest(PartStore(spec), spec)
+        PartStore(spec).write_manifest()
     assert [(fault.file, fault.what) for fault in verify(str(tmp_path)).faults] == []

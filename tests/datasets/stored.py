@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name, write_manifest
-from airflow_provider_quoine.captures.parts import Gap, Part, Row, Stretch
+from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name
+from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 
@@ -70,7 +71,7 @@ def make(folder: Path | str, file_format: str = "jsonl") -> CaptureSpec:
         # Not two parts are the same.
         rows = [book(at, bid=f"600.{at:%M%S}") for at in due if not any(gap.since <= at <= gap.until for gap in lost)]
         store.write(Part(period=period, rows=rows, gaps=lost, stretches=[Stretch(since, until)]), until=until)
-    write_manifest(store, spec)
+    store.write_manifest()
     return spec
 
 

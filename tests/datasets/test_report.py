@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.manifest import write_manifest
-from airflow_provider_quoine.captures.parts import Part, Stretch
+from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
@@ -70,7 +70,7 @@ def test_of_executions_it_shows_how_many_came(tmp_path: Path) -> None:
         for at in moments
     ]
     store.write(Part(period=1, rows=rows, stretches=[Stretch(since, until)]), until=until)
-    write_manifest(store, spec)
+    store.write_manifest()
     picture = drawn(tmp_path)
     words = [text.text for text in picture.iter(f"{SVG}text")]
     assert "rows" in words
@@ -84,7 +84,7 @@ def test_of_a_capture_without_rows_there_is_a_picture_too(tmp_path: Path) -> Non
     store.open()
     for period in range(5):
         store.write(Part(period=period), until=spec.periods.ends_at)
-    write_manifest(store, spec)
+    store.write_manifest()
     picture = drawn(tmp_path)
     assert of_class(picture, "line") == []
     assert len(of_class(picture, "gap")) == 1

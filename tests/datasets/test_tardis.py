@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_quoine.captures.manifest import write_manifest
-from airflow_provider_quoine.captures.parts import Part, Stretch
+from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
@@ -64,7 +64,7 @@ def test_stale_books_are_left_out_and_the_interval_is_in_the_name(tmp_path: Path
     store.open()
     rows = [book(NOON + timedelta(seconds=interval)), book(until, stale=True)]
     store.write(Part(period=0, rows=rows, stretches=[Stretch(NOON, until)]), until=until)
-    write_manifest(store, spec)
+    store.write_manifest()
     path, lines, left_out = converted(tmp_path)
     assert path.name == f"quoine_book_snapshot_2_{name}_2026-01-02_BTCJPY.csv.gz"
     assert (len(lines), left_out) == (2, 1)
@@ -78,7 +78,7 @@ def test_what_cannot_be_converted_is_refused_in_words(tmp_path: Path) -> None:
     spec = CaptureSpec.of(**given)
     store = PartStore(spec)
     store.open()
-    write_manifest(store, spec)
+    store.write_manifest()
     with pytest.raises(QuoineInputError, match="only order books"):
         converted(tmp_path / "trades")
     with pytest.raises(QuoineInputError, match="2 captures"):

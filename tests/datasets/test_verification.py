@@ -17,10 +17,12 @@ import pytest
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
+from airflow_provider_quoine.captures.kinds import FileFormat
 from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.manifest import as_bytes, write_manifest
-from airflow_provider_quoine.captures.parts import Gap, Part, Row, Stretch
-from airflow_provider_quoine.captures.spec import CaptureSpec, FileFormat
+from airflow_provider_quoine.captures.manifest import as_bytes
+from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
+from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.verification import MOST_ROWS, FaultKind, verify
 from airflow_provider_quoine.exchange.errors import QuoineInputError
@@ -193,7 +195,7 @@ def make_trades(folder: Path, *rows: Row, gap: tuple[float, float] | None = None
     stretches = [Stretch(NOON, until, life=life) for life in {row.life for row in rows}]
     whole = Part(period=0, life=rows[0].life, rows=list(rows), gaps=gaps, stretches=stretches)
     store.write(whole, until=until)
-    write_manifest(store, spec)
+    store.write_manifest()
     # The store puts rows in order by itself.
     (path,) = folder.glob("execution_*.jsonl")
     path.write_bytes(b"".join(row.line + b"\n" for row in rows))
@@ -293,7 +295,7 @@ def test_a_manifest_is_right_after_a_part_was_merged_with_a_late_one(tmp_path: P
     late = [book(NOON + timedelta(seconds=second)) for second in range(136, 156)]
     store.write(Part(period=2, rows=late, stretches=[Stretch(since, late[-1].at)]), until=spec.periods.ends_at)
     assert [kind for kind, _, _ in named(tmp_path)] == ["changed"]
-    write_manifest(store, spec)
+    store.write_manifest()
     assert manifest(tmp_path).read_bytes() != before
     assert named(tmp_path) == []
     assert verify(str(tmp_path)).completeness == 1.0
@@ -313,7 +315,7 @@ def test_a_manifest_is_written_anew_if_a_part_changes_meanwhile(
         put(self, name, content)
 
     monkeypatch.setattr(PartStore, "put", put_late)
-    assert write_manifest(PartStore(spec), spec)["rows"] == 300
+    assert PartStore(spec).write_manifest()["rows"] == 300
     assert named(tmp_path) == []
 
 
