@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import NamedTuple
 
-from airflow_provider_quoine.captures.pieces import TOLERANCE, Gap, Row, Span, Stretch, disjoint, outside, within
+from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, Stretch, disjoint, outside, within
 
 NOT_RUNNING = "the capture was not running"
 """Reason of the gaps in which no capture listened."""

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.kinds import StreamKind
-from airflow_provider_quoine.captures.lines import identity, line_of
-from airflow_provider_quoine.captures.pieces import Gap, Row, Span, Stretch
 from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.market.sampling import OnDoubt, execution_row
+from airflow_provider_quoine.formats.kinds import StreamKind
+from airflow_provider_quoine.formats.lines import identity, line_of
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.captures.parts import PartKey
@@ -36,7 +36,7 @@ HELD_UP_AFTER = 1.0
 """
 Seconds without a look at the clocks after which the process was held up, and did not listen.
 
-Not more than :data:`~airflow_provider_quoine.captures.pieces.TOLERANCE`: what a frozen process takes so much later than
+Not more than :data:`~airflow_provider_quoine.formats.pieces.TOLERANCE`: what a frozen process takes so much later than
 another copy would else be another event.
 """
 

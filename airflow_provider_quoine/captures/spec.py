@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_quoine.captures.kinds import BY_TIME, FileFormat, StreamKind
 from airflow_provider_quoine.captures.parts import Periods
 from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.choices import checked_choice
@@ -17,6 +16,7 @@ from airflow_provider_quoine.exchange.market.order_book import OrderBook
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.sampling import OnDoubt
 from airflow_provider_quoine.exchange.market.ticker import Ticker
+from airflow_provider_quoine.formats.kinds import BY_TIME, FileFormat, StreamKind
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.subject import Subject

@@ -14,7 +14,9 @@ from functools import cached_property, partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.entries import (
+from airflow_provider_quoine.captures.parts import Part, PartKey, merge, with_silence_stated
+from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.entries import (
     StoredPart,
     entry_name,
     entry_of,
@@ -26,17 +28,15 @@ from airflow_provider_quoine.captures.entries import (
     times_of,
     write_entry,
 )
-from airflow_provider_quoine.captures.kinds import FileFormat
-from airflow_provider_quoine.captures.lines import (
+from airflow_provider_quoine.formats.kinds import FileFormat
+from airflow_provider_quoine.formats.lines import (
     read_lines,
     read_packed_lines,
     write_lines,
     write_packed_lines,
 )
-from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name, manifest_of
-from airflow_provider_quoine.captures.parts import Part, PartKey, merge, with_silence_stated
-from airflow_provider_quoine.captures.pieces import TOLERANCE, Row, Span, within
-from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
+from airflow_provider_quoine.formats.pieces import TOLERANCE, Row, Span, within
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -77,7 +77,7 @@ def _form(spec: CaptureSpec) -> tuple[Callable[[list[Row]], bytes], Callable[[by
     if spec.file_format is FileFormat.JSONL_GZ:
         return write_packed_lines, read_packed_lines
     try:
-        from airflow_provider_quoine.captures.parquet import read_parquet, write_parquet
+        from airflow_provider_quoine.formats.parquet import read_parquet, write_parquet
     except ImportError as error:
         raise QuoineInputError(
             f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "

@@ -14,19 +14,19 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.entries import totals
 from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey
-from airflow_provider_quoine.captures.pieces import Gap, outside, within
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
+from airflow_provider_quoine.formats.entries import totals
+from airflow_provider_quoine.formats.pieces import Gap, outside, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_provider_quoine.captures.entries import StoredPart
     from airflow_provider_quoine.captures.parts import Periods
-    from airflow_provider_quoine.captures.pieces import Row, Stretch
     from airflow_provider_quoine.captures.store import PartStore
+    from airflow_provider_quoine.formats.entries import StoredPart
+    from airflow_provider_quoine.formats.pieces import Row, Stretch
 
 log = logging.getLogger(__name__)
 

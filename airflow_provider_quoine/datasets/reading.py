@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.kinds import FileFormat
-from airflow_provider_quoine.captures.manifest import SUFFIX, manifest_name, read_manifest
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.kinds import FileFormat
+from airflow_provider_quoine.formats.manifest import SUFFIX, manifest_name, read_manifest
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -147,7 +147,7 @@ def rows_of(path: ObjectStoragePath) -> Iterator[dict[str, Any]]:
 
 def _parquet_rows(content: bytes) -> Iterator[dict[str, Any]]:
     try:
-        from airflow_provider_quoine.captures.parquet import iterate_parquet
+        from airflow_provider_quoine.formats.parquet import iterate_parquet
     except ImportError as error:
         raise QuoineInputError(
             f"Parquet needs pyarrow, which cannot be loaded here ({error}). Install airflow-provider-quoine[parquet]."

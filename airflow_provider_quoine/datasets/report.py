@@ -10,10 +10,10 @@ from xml.sax.saxutils import escape
 
 import pendulum
 
-from airflow_provider_quoine.captures.entries import gaps_from, span_from, stretches_from
-from airflow_provider_quoine.captures.kinds import StreamKind, placed_by
-from airflow_provider_quoine.captures.pieces import disjoint
 from airflow_provider_quoine.datasets.writing import whole_file
+from airflow_provider_quoine.formats.entries import gaps_from, span_from, stretches_from
+from airflow_provider_quoine.formats.kinds import StreamKind, placed_by
+from airflow_provider_quoine.formats.pieces import disjoint
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.entries import span_from
-from airflow_provider_quoine.captures.kinds import StreamKind
 from airflow_provider_quoine.datasets.writing import whole_file
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.entries import span_from
+from airflow_provider_quoine.formats.kinds import StreamKind
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath

@@ -10,10 +10,10 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import CAPTURES, add_event, may_add_events
-from airflow_provider_quoine.captures.kinds import StreamKind
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import path_name
 from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.formats.kinds import StreamKind
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
 from airflow_provider_quoine.triggers.events import Status, read_event
 

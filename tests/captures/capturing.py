@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.captures.capture import CaptureResult, capture
-from airflow_provider_quoine.captures.entries import entry_name
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.datasets.verification import verify
+from airflow_provider_quoine.formats.entries import entry_name
 from tests.support.streams import LIMIT, until
 from tools.capture_check import check_capture
 

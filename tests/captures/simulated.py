@@ -21,12 +21,12 @@ from typing import Any
 from unittest.mock import patch
 
 from airflow_provider_quoine.captures import writer as capture_writer
-from airflow_provider_quoine.captures.entries import entry_name
 from airflow_provider_quoine.captures.run import CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.captures.writer import CaptureWriter, QuoineStorageError
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
+from airflow_provider_quoine.formats.entries import entry_name
 from tests.simulation.world import BEGIN, World
 
 FOLDER = "/capture"

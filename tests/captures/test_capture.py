@@ -18,16 +18,16 @@ import pytest
 
 from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.capture import CaptureResult
-from airflow_provider_quoine.captures.entries import StoredPart, entry_name, entry_of, write_entry
-from airflow_provider_quoine.captures.lines import read_lines
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, PartKey
-from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.run import HELD_UP
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.market.sampling import QuoineDoubtfulSnapshotError, Sampler
 from airflow_provider_quoine.exchange.stream import pusher
+from airflow_provider_quoine.formats.entries import StoredPart, entry_name, entry_of, write_entry
+from airflow_provider_quoine.formats.lines import read_lines
+from airflow_provider_quoine.formats.pieces import Stretch
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, Periods, merge, with_silence_stated
-from airflow_provider_quoine.captures.pieces import Gap, Row, Span, Stretch, disjoint, within
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 WINDOW = 20
@@ -128,20 +127,6 @@ def test_time_that_nobody_listened_is_stated_once() -> None:
     assert merge(stated, part_of(4, 10, life="c")).gaps == expected[:2]
 
 
-@pytest.mark.parametrize(
-    ("gaps", "expected"),
-    [
-        ([gap(0, 5), gap(3, 8, "b"), gap(4, 5)], [gap(0, 5), gap(5, 8, "b")]),
-        ([gap(2, 4), gap(0, 2)], [gap(0, 4)]),
-        ([gap(0, 9), gap(3, 4, "b")], [gap(0, 9)]),
-        ([gap(3, 3), gap(3, 3), gap(5, 5)], [gap(3, 3), gap(5, 5)]),
-        ([gap(0, 3), gap(3, 3), gap(2, 2)], [gap(0, 3)]),
-    ],
-)
-def test_gaps_are_counted_once(gaps: list[Gap], expected: list[Gap]) -> None:
-    assert disjoint(gaps) == expected
-
-
 stretches = some.tuples(some.integers(0, WINDOW), some.integers(0, WINDOW)).filter(lambda ends: ends[0] < ends[1])
 
 
@@ -170,11 +155,3 @@ def test_periods_hold_their_end_and_the_last_may_be_short() -> None:
     numbers = {0: 0, 0.1: 0, 10: 0, 10.000001: 1, 20: 1, 25: 2, 99: 2, -5: 0}
     assert {second: periods.number_of(at(second)) for second in numbers} == numbers
     assert all(periods.span(number).holds(at(second)) for second, number in numbers.items() if 0 < second <= 25)
-
-
-def test_a_gap_is_cut_to_the_periods_it_touches() -> None:
-    spans = [Span(at(0), at(10)), Span(at(10), at(20))]
-    assert [within([gap(4, 12), gap(10, 10, "b")], span) for span in spans] == [
-        [gap(4, 10), gap(10, 10, "b")],
-        [gap(10, 12)],
-    ]

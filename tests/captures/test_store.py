@@ -17,14 +17,14 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.entries import StoredPart, entry_name, totals
-from airflow_provider_quoine.captures.kinds import FileFormat
-from airflow_provider_quoine.captures.lines import line_of, row_of
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey
-from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore, path_name
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.entries import StoredPart, entry_name, totals
+from airflow_provider_quoine.formats.kinds import FileFormat
+from airflow_provider_quoine.formats.lines import line_of, row_of
+from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -421,7 +421,7 @@ def test_a_path_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> No
 
 def test_parquet_without_pyarrow_says_what_to_install(store_of: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.captures.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.formats.parquet", raising=False)
     with pytest.raises(QuoineInputError, match=r"airflow-provider-quoine\[parquet\]"):
         store_of(file_format="parquet")
 

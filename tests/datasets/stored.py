@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.manifest import as_bytes, manifest_name
 from airflow_provider_quoine.captures.parts import Part
-from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.formats.lines import line_of, row_of
+from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name
+from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STEM = "order_book_btcjpy_20260102T120000Z"

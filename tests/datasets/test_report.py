@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_quoine.captures.lines import line_of, row_of
 from airflow_provider_quoine.captures.parts import Part
-from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.report import LEFT, WIDTH, write_report
+from airflow_provider_quoine.formats.lines import line_of, row_of
+from airflow_provider_quoine.formats.pieces import Stretch
 from tests.datasets.stored import NOON, make, spec_of
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,12 +11,12 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_quoine.captures.parts import Part
-from airflow_provider_quoine.captures.pieces import Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.tardis import convert
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.pieces import Stretch
 from tests.datasets.stored import NOON, book, make, spec_of
 
 #: The columns of tardis.dev's book_snapshot_5, as far as two levels: interleaved, asks first.

@@ -17,15 +17,15 @@ import pytest
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.kinds import FileFormat
-from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.manifest import as_bytes
 from airflow_provider_quoine.captures.parts import Part
-from airflow_provider_quoine.captures.pieces import Gap, Row, Stretch
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.verification import MOST_ROWS, FaultKind, verify
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.formats.kinds import FileFormat
+from airflow_provider_quoine.formats.lines import line_of, row_of
+from airflow_provider_quoine.formats.manifest import as_bytes
+from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
 from tests.datasets.stored import NOON, STEM, book, edit_manifest, make, manifest, part, seal_anew, spec_of
 
 Damage = Callable[[Path], None]
@@ -78,7 +78,7 @@ def test_captures_are_found_by_folder_summary_or_manifest_and_in_any_store(tmp_p
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.captures.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "airflow_provider_quoine.formats.parquet", raising=False)
     with pytest.raises(QuoineInputError, match=r"airflow-provider-quoine\[parquet\]"):
         verify(str(tmp_path))
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_quoine.captures.kinds import BY_TIME, placed_by
-from airflow_provider_quoine.captures.pieces import Row
+from airflow_provider_quoine.formats.kinds import BY_TIME, placed_by
+from airflow_provider_quoine.formats.pieces import Row
 
 
 def line_of(row: Mapping[str, Any]) -> bytes:

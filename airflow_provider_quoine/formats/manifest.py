@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_quoine.captures.entries import SCHEMA_VERSION, stored_part, times_of, totals
-from airflow_provider_quoine.captures.pieces import Span
+from airflow_provider_quoine.formats.entries import SCHEMA_VERSION, stored_part, times_of, totals
+from airflow_provider_quoine.formats.pieces import Span
 
 SUFFIX = ".manifest.json"
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from airflow_provider_quoine.captures.pieces import Gap, Span, Stretch, disjoint
+from airflow_provider_quoine.formats.pieces import Gap, Span, Stretch, disjoint
 
 SCHEMA_VERSION = 1
 """Raise it when a file of rows, an entry or a manifest changes its form."""

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_quoine.captures.entries import SCHEMA_VERSION
-from airflow_provider_quoine.captures.lines import line_of, row_of
-from airflow_provider_quoine.captures.pieces import Row
+from airflow_provider_quoine.formats.entries import SCHEMA_VERSION
+from airflow_provider_quoine.formats.lines import line_of, row_of
+from airflow_provider_quoine.formats.pieces import Row
 
 METADATA = b"quoine"
 """Key of the metadata, a JSON object: ``schema_version`` and ``stream``, the rows' type."""

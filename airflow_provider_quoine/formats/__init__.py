@@ -1,0 +1,9 @@
+"""
+The form of a capture's files: rows, the entry beside each file of them, and the manifest.
+
+Who writes files (:mod:`~airflow_provider_quoine.captures`) and who reads them
+(:mod:`~airflow_provider_quoine.datasets`) have it from here. Nothing here opens a file.
+"""
+
+#: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
+__all__ = ["entries", "kinds", "lines", "manifest", "parquet", "pieces"]
