@@ -55,11 +55,6 @@ class Part:
     gaps: list[Gap] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
 
-    @property
-    def gap_seconds(self) -> float:
-        """All its gaps together; they do not overlap once it is merged."""
-        return sum(gap.seconds for gap in self.gaps)
-
     def __bool__(self) -> bool:
         """Whether it says anything."""
         return bool(self.rows or self.gaps or self.stretches)

@@ -129,8 +129,12 @@ class CaptureRun:
 
     async def take_snapshots(self, sampler: Sampler, schedule: Schedule) -> None:
         """Take what is due."""
+
+        def note_missed(first: datetime, last: datetime) -> None:
+            self._writer.add_gap(Gap(first, last, HELD_UP))
+
         await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject} yet")
-        for due_at in schedule.moments(self._gaps[0].until, on_missed=self._note_missed, clock=self._clock):
+        for due_at in schedule.moments(self._gaps[0].until, on_missed=note_missed, clock=self._clock):
             self._due_at = due_at
             snapshot = await sampler.take(due_at)
             if snapshot is not None:
@@ -141,9 +145,6 @@ class CaptureRun:
                 self._writer.add_gap(Gap(due_at, due_at, UNREADABLE))
             else:
                 self._skipped += 1
-
-    def _note_missed(self, first: datetime, last: datetime) -> None:
-        self._writer.add_gap(Gap(first, last, HELD_UP))
 
     async def take_events(self) -> None:
         """Take every event."""
@@ -165,7 +166,9 @@ class CaptureRun:
         if at > self._periods.ends_at:
             return
         self._seq += 1
-        row = execution_row(event) if self._spec.stream is StreamKind.EXECUTION else _raw_row(event)
+        row: dict[str, Any] = {"channel": event.channel, "event": event.event, "data": event.data}
+        if self._spec.stream is StreamKind.EXECUTION:
+            row = execution_row(event)
         pair = {"pair": self._spec.pair} if self._spec.pair else {}
         placed = {"received_at": at.isoformat(), "connection": f"{self._writer.life}-{event.connection}"}
         line = line_of({"type": self._spec.stream, "seq": self._seq, **pair, **placed, **row, **placed})
@@ -306,8 +309,3 @@ class CaptureRun:
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):
                 await self._writer.flush()
-
-
-def _raw_row(event: StreamEvent) -> dict[str, Any]:
-    """Return an event as JSON-able data."""
-    return {"channel": event.channel, "event": event.event, "data": event.data}

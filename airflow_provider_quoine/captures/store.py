@@ -18,9 +18,9 @@ from airflow_provider_quoine.captures.parts import Part, PartKey, merge, with_si
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import (
     StoredPart,
+    digest_of,
     entry_name,
     entry_of,
-    fits,
     gaps_from,
     gaps_of,
     read_entry,
@@ -182,7 +182,7 @@ class PartStore:
         """Return what is in the part now, and what is of the time of later ones."""
         path = self._path(key)
         for tries in count():
-            mark, before = self._mark(key), None
+            mark, before = self._mark(path), None
             there = Part(period=key.period)
             # Not asked for first: some stores answer that from an old list of theirs.
             with suppress(FileNotFoundError):
@@ -193,7 +193,7 @@ class PartStore:
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
             entry = write_entry({**told, BEFORE: before})
             rows = self._temporary(path.name, content)
-            if tries < MOST_TRIES and self._mark(key) != mark:
+            if tries < MOST_TRIES and self._mark(path) != mark:
                 continue
             # The entry first, so that rows are never there without one. It has the entry before it, whose rows stay
             # if this writer is killed here. Whoever writes the rows last sees to it that the entry is theirs.
@@ -201,7 +201,7 @@ class PartStore:
             rows.replace(path)
             if self._beside(path).read_bytes() == entry:
                 lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
-                self._marks[key] = self._mark(key) if lives <= {"", self.life} else None
+                self._marks[key] = self._mark(path) if lives <= {"", self.life} else None
                 break
         return whole, merged.within(Span(span.until, self._periods.ends_at))
 
@@ -212,22 +212,18 @@ class PartStore:
         :raises OSError: if the store refuses, or cannot be reached.
         :raises QuoineInputError: if somebody has put something else in the place of a part.
         """
-        span = Span(self._periods.began_at, self._periods.ends_at)
+        whole = Span(self._periods.began_at, self._periods.ends_at)
         while True:
-            entries = self.entries()
-            manifest = manifest_of(self._spec.as_json(), span, entries)
+            state = self._state()
+            entries = [self._entry(key, span) for key, span in self._periods.spans(state).items()]
+            manifest = manifest_of(self._spec.as_json(), whole, entries)
             self.put(manifest_name(self.stem), as_bytes(manifest))
-            if self.entries() == entries:
+            if self._state() == state:
                 return manifest
 
-    def entries(self) -> list[dict[str, Any]]:
-        """
-        Read what the parts say of themselves, in their order.
-
-        :raises QuoineInputError: if what is there is no part.
-        :raises OSError: if the store refuses, or cannot be reached.
-        """
-        return [self._entry(key, span) for key, span in self._periods.spans(self._keys()).items()]
+    def _state(self) -> dict[PartKey, tuple[str | None, str | None]]:
+        """Return what changes whenever a part does, or its entry."""
+        return {key: (self._mark(path := self._path(key)), self._mark(self._beside(path))) for key in self._keys()}
 
     def _entry(self, key: PartKey, span: Span) -> dict[str, Any]:
         path = self._path(key)
@@ -276,16 +272,16 @@ class PartStore:
             names = [name.rpartition("/")[2] for name in root.fs.ls(root.path, detail=False)]
         return sorted(PartKey(int(one[1]), int(one[2] or 0)) for one in map(form.fullmatch, names) if one)
 
-    def _mark(self, key: PartKey) -> str | None:
+    @staticmethod
+    def _mark(path: ObjectStoragePath) -> str | None:
         """Return what changes whenever a file does; None if it is not there."""
-        path = self._path(key)
         with suppress(FileNotFoundError):
             return str(path.fs.ukey(path.path))
         return None
 
     def _shared(self, key: PartKey) -> bool:
         """Return whether another life may have rows in a part."""
-        return self._marks.get(key) != self._mark(key)
+        return self._marks.get(key) != self._mark(self._path(key))
 
     def _edges(self, span: Span, keys: Iterable[PartKey]) -> list[Row]:
         """Return the rows near a part that stand in parts of another life."""
@@ -298,20 +294,21 @@ class PartStore:
         for attempt in range(MISMATCHES):
             time.sleep(MISMATCH_DELAY * bool(attempt))
             content = path.read_bytes()
+            digest = digest_of(content)
             with self._naming(path):
                 entry = read_entry(self._beside(path).read_bytes())
                 before = entry.pop(BEFORE, None)
                 rows = self._decode(content)
-                if fits(entry, content):
+                if entry["sha256"] == digest:
                     break
         with self._naming(path):
-            if before and not fits(entry, content) and fits(before, content):
+            if entry["sha256"] != digest and before and before["sha256"] == digest:
                 entry = before
             part = Part(period=entry["period"], rows=rows)
             # If the rows are not the entry's, nobody knows what is missing. Then it says of no time that it was
             # listened to, and who goes on states all of it as a gap.
-            if fits(entry, content):
-                part.gaps, part.stretches = stored_part(entry)[1:]
+            if entry["sha256"] == digest:
+                _, part.gaps, part.stretches = stored_part(entry)
             return part, entry
 
     @contextmanager

@@ -25,6 +25,11 @@ def entry_name(name: str) -> str:
     return f"_{name}.json"
 
 
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(content).hexdigest()
+
+
 class StoredPart(NamedTuple):
     """What one part says of itself."""
 
@@ -60,7 +65,7 @@ def entry_of(part: StoredPart, span: Span, *, period: int, name: str, content: b
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest_of(content),
         "bytes": len(content),
         "period": period,
         **times_of(span),
@@ -94,11 +99,6 @@ def read_entry(content: bytes) -> dict[str, Any]:
     if not isinstance(entry, dict) or entry.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")
     return entry
-
-
-def fits(entry: Mapping[str, Any], content: bytes) -> bool:
-    """Return whether an entry is that of these rows."""
-    return bool(entry["sha256"] == hashlib.sha256(content).hexdigest())
 
 
 def stored_part(entry: Mapping[str, Any]) -> StoredPart:

@@ -17,11 +17,12 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
+from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore, path_name
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.formats.entries import StoredPart, entry_name, totals
+from airflow_provider_quoine.formats.entries import StoredPart, entry_name, read_entry, totals
 from airflow_provider_quoine.formats.kinds import FileFormat
 from airflow_provider_quoine.formats.lines import line_of, row_of
 from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
@@ -230,7 +231,7 @@ def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores,
 def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
     store_of: Stores, monkeypatch: pytest.MonkeyPatch, file_format: str
 ) -> None:
-    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     store = store_of(file_format=file_format)
     store.open()
     store.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
@@ -255,7 +256,7 @@ def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
 def test_rows_that_are_not_those_of_their_entry_are_a_stated_gap(
     store_of: Stores, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     store = store_of()
     store.open()
     store.write(part_of(10, 20), until=END)
@@ -282,7 +283,7 @@ def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_
             left.append(False)
             other.write(part_of(30, since=20, until=60, life="5678"), until=END)
 
-    monkeypatch.setattr("airflow_provider_quoine.captures.store.MISMATCH_DELAY", 0)
+    monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     monkeypatch.setattr(PartStore, "put", put_late)
     one.write(part_of(10, until=20), until=END)
     monkeypatch.undo()
@@ -442,6 +443,33 @@ def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> No
         store.write(Part(period=number, gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
     summed_up = totals([store_of().sums(key) for key in store_of().open()])
     assert (summed_up["gaps"], summed_up["gap_seconds"]) == (1, 120.0)
+
+
+def test_a_manifest_reads_each_entry_once_and_again_if_one_has_changed_meanwhile(
+    store_of: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read, put = store_of(), list[bytes](), PartStore.put
+    store.open()
+    for number in range(3):
+        store.write(part_of(30, period=number, since=20), until=END)
+
+    def count_and_read(content: bytes) -> dict[str, Any]:
+        read.append(content)
+        return read_entry(content)
+
+    monkeypatch.setattr(capture_store, "read_entry", count_and_read)
+    manifest = store.write_manifest()
+    assert (manifest["rows"], manifest["gap_seconds"], len(read)) == (3, 60.0, 3)
+    copies = [store_of()]
+
+    def put_late(self: PartStore, name: str, content: bytes) -> None:
+        if copies and self is not copies[0]:
+            # The same rows, so that only the entry has changed.
+            copies.pop().write(part_of(30, period=1, life="5678"), until=END)
+        put(self, name, content)
+
+    monkeypatch.setattr(PartStore, "put", put_late)
+    assert store.write_manifest()["gap_seconds"] == 40.0
 
 
 def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(store_of: Stores, folder: str) -> None:
