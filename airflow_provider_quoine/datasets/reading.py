@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.kinds import FileFormat
@@ -69,7 +70,8 @@ class StoredCapture:
         :raises OSError: likewise.
         """
         for entry in self.manifest["parts"]:
-            yield from rows_of(self.root / entry["name"])
+            with (self.root / entry["name"]).open("rb") as file:
+                yield from rows_in(file, entry["name"])
 
 
 def captures_in(path: str) -> list[StoredCapture]:
@@ -110,39 +112,60 @@ def one_capture(path: str) -> StoredCapture:
     return captures[0]
 
 
-def digest_of(path: ObjectStoragePath) -> tuple[str, int]:
+class HashedFile(io.RawIOBase):
+    """A file that is read once, from its beginning to its end, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer."""
+        chunk = self._file.read(len(buffer))
+        self._hash.update(chunk)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the whole file: what is left of it is read now."""
+        while chunk := self._file.read(CHUNK):
+            self._hash.update(chunk)
+        return self._hash.hexdigest()
+
+
+def digest_of(path: ObjectStoragePath) -> str:
     """
-    Return a file's SHA-256 and its bytes.
+    Return a file's SHA-256.
 
     :raises OSError: if it cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+        return HashedFile(file).digest()
 
 
-def rows_of(path: ObjectStoragePath) -> Iterator[dict[str, Any]]:
+def rows_in(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """
-    Yield the rows of a file, as they stand in JSON Lines.
+    Yield the rows of an open file, as they stand in JSON Lines.
 
+    :param name: of the file, which says its format.
     :raises QuoineInputError: if its format needs a library that is not installed.
     :raises ValueError: if it is none, or damaged.
     :raises OSError: if it cannot be read.
     """
-    with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
-        try:
-            if path.name.endswith(FileFormat.PARQUET):
-                yield from _parquet_rows(file.read())
-            elif path.name.endswith(FileFormat.JSONL_GZ):
-                with gzip.open(file) as lines:
-                    yield from _lines(lines)
-            else:
-                yield from _lines(file)
-        except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from None
+    try:
+        if name.endswith(FileFormat.PARQUET):
+            yield from _parquet_rows(file.read())
+        elif name.endswith(FileFormat.JSONL_GZ):
+            with gzip.open(file) as lines:
+                yield from _lines(lines)
+        else:
+            yield from _lines(file)
+    except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _parquet_rows(content: bytes) -> Iterator[dict[str, Any]]:

@@ -6,15 +6,16 @@ Every part must be there as it was written, every row in its place, and all that
 
 from __future__ import annotations
 
+import io
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.datasets.reading import captures_in, digest_of, rows_of
+from airflow_provider_quoine.datasets.reading import CHUNK, HashedFile, captures_in, digest_of, rows_in
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import gaps_from, span_from, stretches_from
 from airflow_provider_quoine.formats.kinds import placed_by
@@ -167,41 +168,54 @@ def _faults_of_files(capture: StoredCapture, manifest: Mapping[str, Any], done: 
         if path is None:
             yield Fault(kind=FaultKind.MISSING, file=entry["name"], what="it is not there")
             continue
-        digest, _ = digest_of(path)
-        if digest != entry["sha256"] and digest in known:
-            yield Fault(kind=FaultKind.DOUBLED, file=entry["name"], what=f"it has the rows of {known[digest]}")
-            continue
         order.begin(entry, after)
-        yield from _faults_of_part(path, entry, order, is_changed=digest != entry["sha256"])
-        done.rows += order.rows
+        done.rows += yield from _faults_of_part(path, entry, order, known)
     for name, path in files.items():
-        original = known.get(digest_of(path)[0])
+        original = known.get(digest_of(path))
         what = f"it has the rows of {original} once more" if original else "the manifest does not have it"
         yield Fault(kind=FaultKind.DOUBLED if original else FaultKind.UNKNOWN, file=name, what=what)
 
 
 def _faults_of_part(
-    path: ObjectStoragePath, entry: Mapping[str, Any], order: _Order, *, is_changed: bool
-) -> Iterator[Fault]:
-    damage = ["its SHA-256 is not the manifest's"] if is_changed else []
-    out_of_order = 0
-    try:
-        for row in rows_of(path):
-            if what := order.wrong_with(row):
-                out_of_order += 1
-                if out_of_order <= MOST_ROWS:
-                    yield Fault(kind=FaultKind.ORDER, file=path.name, what=what)
-    except QuoineInputError:
-        raise
-    except (ValueError, LookupError, TypeError) as error:
-        damage.append(f"it cannot be read after row {order.rows}: {error}")
+    path: ObjectStoragePath, entry: Mapping[str, Any], order: _Order, known: Mapping[str, str]
+) -> Generator[Fault, None, int]:
+    """
+    Read a part, once, and yield what is wrong with it.
+
+    :param known: the names of all parts that have rows, by their SHA-256.
+    :return: its rows; none if they are another part's.
+    """
+    out_of_order, unreadable = 0, ""
+    named: list[Fault] = []
+    with path.open("rb") as source:  # type: ignore[no-untyped-call]  # Airflow's
+        file = HashedFile(source)
+        try:
+            for row in rows_in(io.BufferedReader(file, CHUNK), path.name):
+                if what := order.wrong_with(row):
+                    out_of_order += 1
+                    if out_of_order <= MOST_ROWS:
+                        named.append(Fault(kind=FaultKind.ORDER, file=path.name, what=what))
+        except QuoineInputError:
+            raise
+        except (ValueError, LookupError, TypeError) as error:
+            unreadable = f"it cannot be read after row {order.rows}: {error}"
+        digest = file.digest()
+    is_changed = digest != entry["sha256"]
+    if is_changed and digest in known:
+        # Those are of another time, so the order of what follows does not know of them.
+        yield Fault(kind=FaultKind.DOUBLED, file=path.name, what=f"it has the rows of {known[digest]}")
+        return 0
+    yield from named
     if out_of_order > MOST_ROWS:
         yield Fault(kind=FaultKind.ORDER, file=path.name, what=f"{out_of_order - MOST_ROWS} rows more are out of order")
-    sums = list(order.wrong_at_end()) if len(damage) <= is_changed else []
-    if damage:
-        yield Fault(kind=FaultKind.CHANGED, file=path.name, what="; ".join([*damage, *sums]))
+    sums = [] if unreadable else list(order.wrong_at_end())
+    if is_changed or unreadable:
+        changed = "its SHA-256 is not the manifest's" if is_changed else ""
+        what = "; ".join(filter(None, [changed, unreadable, *sums]))
+        yield Fault(kind=FaultKind.CHANGED, file=path.name, what=what)
     else:
         yield from (Fault(kind=FaultKind.SUMS, file=path.name, what=what) for what in sums)
+    return order.rows
 
 
 class _Order:

@@ -12,8 +12,10 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
@@ -317,6 +319,21 @@ def test_a_manifest_is_written_anew_if_a_part_changes_meanwhile(
     monkeypatch.setattr(PartStore, "put", put_late)
     assert PartStore(spec).write_manifest()["rows"] == 300
     assert named(tmp_path) == []
+
+
+@pytest.mark.parametrize("file_format", FileFormat)
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str) -> None:
+    make(tmp_path, file_format)
+    opened, open_ = list[str](), ObjectStoragePath.open
+
+    def count_and_open(self: ObjectStoragePath, *args: Any, **kwargs: Any) -> Any:
+        opened.append(self.name)
+        return open_(self, *args, **kwargs)  # type: ignore[no-untyped-call]  # Airflow's
+
+    monkeypatch.setattr(ObjectStoragePath, "open", count_and_open)
+    assert named(tmp_path) == []
+    parts = [path.name for path in tmp_path.glob("[!_]*")]
+    assert sorted(name for name in opened if name in parts) == sorted(parts)
 
 
 @pytest.mark.long
