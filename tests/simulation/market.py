@@ -1,8 +1,8 @@
 """
 A market with two triggerers that watch it, in which seconds take no time and all chance comes from a seed.
 
-The watchers are the package's own, on an event loop with virtual time. Here are the prices, the connections that break,
-the triggerers that die, Airflow's asset state store, and a consumer that takes each event id once.
+The watchers are the package's own, in a :class:`~tests.simulation.world.World`. Here are the prices, the connections
+that break, the triggerers that die, Airflow's asset state store, and a consumer that takes each event id once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import selectors
 from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,27 +28,6 @@ TRANSIT = 0.02
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 Event = dict[str, Any]
-
-
-class _NoWait(selectors.SelectSelector):
-    """Has the time pass at once that an event loop would wait."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.now += timeout or 0.0
-        return super().select(0)
-
-
-def run_at_once(main: Any) -> Any:
-    """Run a coroutine on an event loop whose time is virtual."""
-    selector = _NoWait()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        loop.close()
 
 
 def now() -> float:

@@ -9,12 +9,13 @@ import pytest
 
 from airflow_provider_quoine.exchange.market import edge_detector, watch
 from airflow_provider_quoine.exchange.market.watcher_memory import WatcherMemory
-from tests.simulation.market import History, play, run_at_once
+from tests.simulation.market import History, play
+from tests.simulation.world import World
 
 
 def history(seed: int, **given: Any) -> History:
-    played: History = run_at_once(play(seed, **{"edges": 150, "kills": 30, **given}))
-    return played
+    # A thousand edges are many rounds.
+    return World(seed, most_rounds=20_000_000).run(play(seed, **{"edges": 150, "kills": 30, **given}))
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])

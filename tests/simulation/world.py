@@ -23,18 +23,16 @@ _Arguments = TypeVarTuple("_Arguments")
 BEGIN = 1_790_000_000.0
 """Unix seconds of the wall clock when a world begins."""
 
-MOST_ROUNDS = 200_000
-"""Rounds of the event loop after which a world is taken for one that turns in a circle."""
-
 
 class World:
     """
     Time, chance, and everything that is not on the event loop.
 
     :param seed: of all chance in it; the same seed gives the same history.
+    :param most_rounds: of the event loop, after which it is taken for one that turns in a circle.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, most_rounds: int = 200_000) -> None:
         self.random = random.Random(seed)
         self._seed = seed
         self.loop = _VirtualLoop(self)
@@ -43,6 +41,7 @@ class World:
         """How long ``asyncio.to_thread`` and ``run_in_executor`` take, asked for each call."""
         self._now = 0.0
         self._ahead = BEGIN
+        self._most_rounds = most_rounds
         self._rounds = 0
         self._threads: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
@@ -100,8 +99,8 @@ class World:
         :param timeout: seconds until the event loop's next timer; None if it has none.
         """
         self._rounds += 1
-        if self._rounds > MOST_ROUNDS:
-            raise RuntimeError(f"After {MOST_ROUNDS} rounds there is no end: something turns in a circle.")
+        if self._rounds > self._most_rounds:
+            raise RuntimeError(f"After {self._most_rounds} rounds there is no end: something turns in a circle.")
         if timeout is None and not self._threads:
             raise RuntimeError("Everybody waits for something that will never happen.")
         moments = [self._threads[0][0]] if self._threads else []
