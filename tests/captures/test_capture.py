@@ -32,6 +32,7 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.captures.capturing import check, files, lines, run, start, stop, summary_of, written
+from tests.support.captured import check_captured
 from tests.support.streams import LIMIT, stream_threads, until
 
 # A capture lasts some seconds of real time, and what a busy machine keeps it from taking is a gap.
@@ -172,7 +173,9 @@ async def test_what_has_come_when_a_capture_is_stopped_is_kept(
     await until(lambda: streams)
     for number in range(3):
         market.control.publish("mine", "told", str(number))
-    await until(lambda: len(streams[0]._listener.queue or ()) == 3)
+    queue = streams[0]._listener.queue
+    assert queue is not None
+    await until(lambda: len(queue._messages) == 3)
     await stop(task)
     assert [json.loads(line["data"]) for line in lines(spec, "event")] == [0, 1, 2]
 
@@ -215,8 +218,8 @@ async def test_two_copies_at_the_same_time_make_one_capture(market: SandboxServe
     await asyncio.sleep(0.4)
     summaries = [await summary_of(task) for task in (start(spec), first)]
     assert [summary["files"] for summary in summaries] == [5, 5]
-    sums = {name: sum(part[name] for part in lines(spec, "part")) for name in ("rows", "gap_seconds", "reconnects")}
-    check(spec, {**summaries[1], **sums})
+    # The one that ended first may know less than what is there in the end.
+    check_captured(spec.folder)
     opening = [gap for gap in lines(spec, "gap") if gap["reason"] == NOT_RUNNING]
     assert len(opening) <= 1
 

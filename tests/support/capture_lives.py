@@ -1,7 +1,8 @@
 """
 A process that has loaded everything and forks the lives of captures, so that a life starts within a moment.
 
-It reads the arguments of a trigger and the stream's timing as lines of JSON, and says the process id of each life.
+It reads the arguments of a trigger and the stream's timing as lines of JSON, and says the process id of each life, and
+the event of each that comes to its end.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Lives:
         self._process.stdin.flush()
         return int(self._line())
 
+    def event(self) -> dict[str, Any]:
+        """Wait for a life's end, and return its event."""
+        event: dict[str, Any] = json.loads(self._line())
+        return event
+
     def load(self) -> None:
         """Wait until everything is loaded."""
         while self._line() != "ready":
@@ -50,20 +56,21 @@ class Lives:
 
 @contextmanager
 def lives(env: Mapping[str, str]) -> Iterator[Lives]:
-    """Load everything in a process with an environment."""
+    """Load everything in a process with an environment; it and all lives are killed in the end."""
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.captures.lives"],
+        [sys.executable, "-W", "ignore", "-m", "tests.support.capture_lives"],
         cwd=ROOT,
         env=dict(env),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     ) as process:
         try:
             yield Lives(process)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _say(word: str) -> None:
@@ -71,10 +78,11 @@ def _say(word: str) -> None:
     sys.stdout.flush()
 
 
-async def _live(spec: dict[str, Any], timing: pusher.StreamTiming) -> None:
+async def _live(spec: dict[str, Any], timing: pusher.StreamTiming) -> dict[str, Any]:
     pusher.StreamTiming = lambda **_: timing  # type: ignore[assignment,misc]  # instead of the connection's
-    async for _ in QuoineCaptureTrigger(quoine_conn_id="quoine_default", spec=spec).run():
-        pass
+    events = [event async for event in QuoineCaptureTrigger(quoine_conn_id="quoine_default", spec=spec).run()]
+    payload: dict[str, Any] = events[0].payload
+    return payload
 
 
 def main() -> None:
@@ -86,9 +94,11 @@ def main() -> None:
         spec, timing = json.loads(line)
         life = os.fork()
         if life == 0:
+            said = os.dup(sys.stdout.fileno())
             # Airflow logs there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            asyncio.run(_live(spec, pusher.StreamTiming(**timing)))
+            event = asyncio.run(_live(spec, pusher.StreamTiming(**timing)))
+            os.write(said, f"{json.dumps(event)}\n".encode())
             os._exit(0)
         _say(str(life))
 
