@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,9 @@ def open_stream(
 ) -> PusherStream:
     """Return a stream that reconnects within a tenth of a second."""
     fast = StreamTiming(**{"first_wait": 0.01, "longest_wait": 0.1, "steady": 0.0, **timing})
-    return PusherStream(endpoint=endpoint, channels=channels or ("updates",), timing=fast, queue_size=queue_size)
+    return PusherStream(
+        endpoint=replace(endpoint, timing=fast), channels=channels or ("updates",), queue_size=queue_size
+    )
 
 
 async def until(condition: Callable[[], Any]) -> None:

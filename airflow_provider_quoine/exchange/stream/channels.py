@@ -9,16 +9,13 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.clock import Clock
+from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamError
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 from airflow_provider_quoine.exchange.stream.messages import read_last, read_message
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.clock import Clock
-    from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +53,6 @@ class MessageQueue:
         self._size = size
         self._gaps = gaps
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._messages)
 
     def put(self, message: RawMessage) -> None:
         """Append a message; called on the connection's thread."""
@@ -177,7 +171,7 @@ class Listener:
         self.gaps.end()
         self._note_change()
 
-    def raise_failure(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise the error that it ended with, if it has ended: a new one each time, because several tasks may wait."""
         if self.failure is not None:
             raise type(self.failure)(*self.failure.args) from self.failure.__cause__
@@ -185,9 +179,8 @@ class Listener:
     async def wait_for_news(self) -> None:
         """Wait until an event, a loss or a confirmation came since the last call, or raise the failure."""
         while self._news == self._news_handed_out:
-            self.raise_failure()
             await self._wait_for_more_than(self._news_handed_out)
-        self.raise_failure()
+        self._raise_failure()
         self._news_handed_out = self._news
 
     async def take(self) -> RawMessage:
@@ -197,8 +190,7 @@ class Listener:
         while (message := self.queue.take()) is None:
             # Read first: the thread puts a message into the queue before it counts it.
             news = self._news
-            if not len(self.queue):
-                self.raise_failure()
+            if self.queue.waiting_since is None:
                 await self._wait_for_more_than(news)
         return message
 
@@ -208,6 +200,7 @@ class Listener:
         return self._changes + sum(each.count for each in self.channels.values())
 
     async def _wait_for_more_than(self, news: int) -> None:
+        self._raise_failure()
         self.woken.clear()
         for channel in self.channels.values():
             channel.wanted = True

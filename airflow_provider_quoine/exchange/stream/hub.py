@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
+from airflow_provider_quoine.exchange.stream.channels import Listener
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.channels import Listener
-    from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +81,12 @@ class StreamHub:
             if not self._prepared.exception():
                 await self.supervisor.run()
         except QuoineStreamError as error:
-            self._fail(error)
+            self._subscriptions.fail(error)
         except Exception as error:
             log.exception("The stream from %s failed by a defect of this package.", self.supervisor.endpoint)
             failure = QuoineStreamError(f"The stream failed by a defect of this package: {error!r}.")
             failure.__cause__ = error
-            self._fail(failure)
+            self._subscriptions.fail(failure)
         finally:
             # Here, because the end of the event loop cancels this task and no listener may have left.
             await self._close()
@@ -107,7 +104,3 @@ class StreamHub:
         """Take no new listeners; the next one gets a new connection."""
         if _JOINABLE.get(self._key) is self:
             del _JOINABLE[self._key]
-
-    def _fail(self, failure: QuoineStreamError) -> None:
-        self._retire()
-        self._subscriptions.fail(failure)

@@ -47,7 +47,9 @@ class Inboxes:
 
     def take(self, connection: int, tell: Callable[[Message], None], payload: bytes, at: Moment) -> None:
         """Take a message, undecoded if one with the same text before its data came before. Tell the protocol's own."""
-        by_prefix, prefix = self._by_prefix, _prefix(payload)
+        # Its text before its data, the data's opening quote included.
+        prefix = payload[: payload.find(b'"', payload.find(_DATA) + len(_DATA)) + 1]
+        by_prefix = self._by_prefix
         known, data_at = by_prefix.get(prefix), len(prefix) - 1
         if known is None:
             message = read_message(payload)
@@ -113,8 +115,3 @@ class Inboxes:
         while self._woken:
             for listener in self._woken.popleft().listeners:
                 listener.woken.set()
-
-
-def _prefix(payload: bytes) -> bytes:
-    """Return a message's text before its data, the data's opening quote included."""
-    return payload[: payload.find(b'"', payload.find(_DATA) + len(_DATA)) + 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.channels import Listener
@@ -34,25 +33,17 @@ class PusherStream:
 
     :param endpoint: the stream's server.
     :param channels: public channels to subscribe to.
-    :param timing: time-outs and waits, instead of the endpoint's.
     :param queue_size: events kept for a slow consumer; when the queue is full, the oldest is dropped, counted, and
         stated as a gap. None for no queue.
     :raises QuoineInputError: if there is no channel, or no room in the queue.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoint: PusherEndpoint,
-        channels: Collection[str],
-        timing: StreamTiming | None = None,
-        queue_size: int | None = None,
-    ) -> None:
+    def __init__(self, *, endpoint: PusherEndpoint, channels: Collection[str], queue_size: int | None = None) -> None:
         if not channels:
             raise QuoineInputError("A stream needs at least one channel.")
         if queue_size is not None and queue_size < 1:
             raise QuoineInputError(f"A queue of {queue_size} events keeps none: give at least 1, or None for no queue.")
-        self._endpoint = replace(endpoint, timing=timing) if timing else endpoint
+        self._endpoint = endpoint
         self._listener = Listener(channels, queue_size, endpoint.clock)
         self._hub: StreamHub | None = None
         self._connections_before = 0

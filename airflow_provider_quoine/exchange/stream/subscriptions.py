@@ -6,18 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
-from airflow_provider_quoine.exchange.errors import QuoineSubscriptionRefusedError
-from airflow_provider_quoine.exchange.stream.channels import Channel
+from airflow_provider_quoine.exchange.errors import QuoineStreamError, QuoineSubscriptionRefusedError
+from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.messages import ConnectionLostError
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.errors import QuoineStreamError
-    from airflow_provider_quoine.exchange.stream.channels import Listener
-    from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
-    from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 
 log = logging.getLogger(__name__)
 

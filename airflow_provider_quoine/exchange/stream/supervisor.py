@@ -7,11 +7,14 @@ import contextlib
 import itertools
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.messages import (
     ERROR,
     GREETING,
@@ -27,13 +30,8 @@ from airflow_provider_quoine.exchange.stream.messages import (
     reason_in,
     redacted,
 )
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import Moment
-    from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
-    from airflow_provider_quoine.exchange.stream.network import PysherNetwork
-    from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
+from airflow_provider_quoine.exchange.stream.network import PysherNetwork
+from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import json
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import websocket
@@ -16,11 +16,9 @@ from pysher import Pusher
 from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
+from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessage
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
-
-if TYPE_CHECKING:
-    from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 _SWITCHED = 101
