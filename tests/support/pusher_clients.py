@@ -14,12 +14,13 @@ from websockets.sync import client as websockets_client
 from websockets.sync.client import ClientConnection
 
 from airflow_provider_quoine.sandbox.server import SandboxServer
+from tests.support.streams import LIMIT
 
 BUY, SELL = "price_ladders_cash_btcjpy_buy", "price_ladders_cash_btcjpy_sell"
 
 
 def connect(
-    sandbox: SandboxServer, *, key: str | None = None, query: str = "?protocol=7", open_timeout: float = 10
+    sandbox: SandboxServer, *, key: str | None = None, query: str = "?protocol=7", open_timeout: float = LIMIT
 ) -> ClientConnection:
     """
     Connect to a sandbox's stream.
@@ -33,7 +34,7 @@ def connect(
     return websockets_client.connect(address, open_timeout=open_timeout, close_timeout=1, proxy=None)
 
 
-def receive(client: ClientConnection, timeout: float = 10) -> dict[str, Any]:
+def receive(client: ClientConnection, timeout: float = LIMIT) -> dict[str, Any]:
     """Receive one message."""
     message: dict[str, Any] = json.loads(client.recv(timeout=timeout))
     return message
@@ -53,28 +54,28 @@ def subscribe(client: ClientConnection, channel: str) -> dict[str, Any]:
 def close_code(client: ClientConnection) -> int | None:
     """Wait for the server to close the connection, and return the code."""
     with pytest.raises(ConnectionClosed) as caught:
-        client.recv(timeout=10)
+        client.recv(timeout=LIMIT)
     return caught.value.rcvd.code if caught.value.rcvd else None
 
 
-def drain(client: ClientConnection) -> Exception:
-    """Receive all messages; return the time-out or the close that ended them."""
+def drain(client: ClientConnection, *, silence: float = 0.3) -> Exception:
+    """Receive all messages; return the time-out after so many silent seconds, or the close, that ended them."""
     while True:
         try:
-            client.recv(timeout=0.3)
+            client.recv(timeout=silence)
         except (TimeoutError, ConnectionClosed) as end:
             return end
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, at most 30 s."""
-    deadline = time.monotonic() + 30
+    """Wait for a condition; fail after :data:`~tests.support.streams.LIMIT`."""
+    deadline = time.monotonic() + LIMIT
     while not condition():
-        assert time.monotonic() < deadline, "the condition was not met within 30 s"
+        assert time.monotonic() < deadline, f"the condition was not met within {LIMIT:g} s"
         time.sleep(0.01)
 
 
 def publisher(sandbox: SandboxServer, **changes: Any) -> Pusher:
     """Return a client of Pusher's HTTP API."""
     given = {"app_id": sandbox.pusher_app_id, "key": sandbox.pusher_key, "secret": sandbox.pusher_secret}
-    return Pusher(**{**given, **changes}, host="127.0.0.1", port=sandbox.port, ssl=False, timeout=10)
+    return Pusher(**{**given, **changes}, host="127.0.0.1", port=sandbox.port, ssl=False, timeout=LIMIT)

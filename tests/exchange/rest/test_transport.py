@@ -48,6 +48,10 @@ PASSWORD = "Abcdefg1"
 OK = http_answer(200, WITHDRAWAL)
 
 
+#: Seconds: far more than a busy machine needs for what ends by a time-out of a second, and less than what does not.
+PATIENCE = 30.0
+
+
 def withdraw(client: QuoineClient) -> None:
     client.create_withdrawal(order=order(), auth_code="13332")
 
@@ -104,7 +108,7 @@ def test_a_connect_time_out_sent_nothing(make_client: MakeClient) -> None:
 
     assert type(error) is QuoineConnectionError
     assert "timed out" in str(error)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < PATIENCE
 
 
 def test_tls_to_a_plain_port_sent_nothing(make_client: MakeClient) -> None:
@@ -124,16 +128,16 @@ def test_a_reset_in_the_tls_handshake_sent_nothing(make_client: MakeClient) -> N
 
 def test_a_tls_handshake_that_hangs_sent_nothing_and_ends_by_the_connect_time_out(make_client: MakeClient) -> None:
     def hang(server: RawServer, connection: socket.socket) -> None:
-        server.stopping.wait(10)
+        server.stopping.wait(2 * PATIENCE)
 
     with raw_server(hang) as server:
         begun = time.monotonic()
         error = failure(
-            withdraw, make_client(f"https://127.0.0.1:{server.port}", connect_timeout=0.3, read_timeout=9.0)
+            withdraw, make_client(f"https://127.0.0.1:{server.port}", connect_timeout=0.3, read_timeout=2 * PATIENCE)
         )
 
     assert type(error) is QuoineConnectionError
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < PATIENCE
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
@@ -227,7 +231,7 @@ def test_a_silent_server_ends_by_the_read_time_out(make_client: MakeClient) -> N
         error = failure(withdraw, make_client(server.url, read_timeout=0.3))
 
     assert type(error) is QuoineAnswerLostError
-    assert 0.3 <= time.monotonic() - begun < 3
+    assert 0.3 <= time.monotonic() - begun < PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -243,11 +247,11 @@ def test_a_silent_server_ends_by_the_read_time_out(make_client: MakeClient) -> N
 def test_a_server_that_drips_does_not_hold_a_worker(make_client: MakeClient, start: bytes) -> None:
     with raw_server(drip(start, 0.1)) as server:
         begun = time.monotonic()
-        error = failure(withdraw, make_client(server.url, read_timeout=0.4))
+        error = failure(withdraw, make_client(server.url, read_timeout=1.0))
 
     assert type(error) is QuoineAnswerLostError
     # Four read time-outs in all.
-    assert 1.5 <= time.monotonic() - begun < 4
+    assert 3.9 <= time.monotonic() - begun < PATIENCE
 
 
 def test_a_server_that_drips_over_tls_does_not_either(
@@ -255,17 +259,17 @@ def test_a_server_that_drips_over_tls_does_not_either(
 ) -> None:
     with raw_server(drip(b"HTTP/1.1 200 OK\r\n\r\n", 0.1), tls=tls) as server:
         begun = time.monotonic()
-        error = failure(withdraw, make_client(server.url, read_timeout=0.4, verify=str(certificate)))
+        error = failure(withdraw, make_client(server.url, read_timeout=1.0, verify=str(certificate)))
 
     assert type(error) is QuoineAnswerLostError
-    assert 1.5 <= time.monotonic() - begun < 4
+    assert 3.9 <= time.monotonic() - begun < PATIENCE
 
 
 def test_a_server_that_does_not_take_the_documents_ends_by_the_connect_time_out(
     make_client: MakeClient, user: OnboardingUser, documents: Documents
 ) -> None:
     def take_nothing(server: RawServer, connection: socket.socket) -> None:
-        server.stopping.wait(10)
+        server.stopping.wait(2 * PATIENCE)
 
     def onboard(client: QuoineClient) -> None:
         large = Document(name="large.pdf", content=b"x" * 20_000_000)
@@ -273,10 +277,10 @@ def test_a_server_that_does_not_take_the_documents_ends_by_the_connect_time_out(
 
     with raw_server(take_nothing) as server:
         begun = time.monotonic()
-        error = failure(onboard, make_client(server.url, connect_timeout=0.4))
+        error = failure(onboard, make_client(server.url, connect_timeout=0.4, read_timeout=2 * PATIENCE))
 
     assert type(error) is QuoineAnswerLostError
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < PATIENCE
 
 
 def test_large_documents_may_take_longer_than_one_time_out_in_all(
@@ -286,17 +290,17 @@ def test_large_documents_may_take_longer_than_one_time_out_in_all(
         end = b""
         while not end.endswith(b"--\r\n"):
             end = (end + connection.recv(100_000))[-8:]
-            server.stopping.wait(0.02)
+            server.stopping.wait(0.04)
         connection.sendall(http_answer(200, b'{"success":true,"user_id":25}'))
 
     large = Document(name="large.pdf", content=b"x" * 12_000_000)
     with raw_server(take_slowly) as server:
         begun = time.monotonic()
-        client = make_client(server.url, connect_timeout=0.5)
+        client = make_client(server.url, connect_timeout=2.0)
         user_id = client.create_onboarding_user(user=user, password=PASSWORD, **(documents | {"id_document": large}))
 
     assert user_id == "25"
-    assert time.monotonic() - begun > 1
+    assert time.monotonic() - begun > 2.0
 
 
 class SmallBuffersTransport(Transport):
@@ -338,9 +342,9 @@ def test_a_slow_upload_of_documents_is_in_flight_no_longer_than_stated(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, user: OnboardingUser, documents: Documents
 ) -> None:
     monkeypatch.setattr(client_module, "Transport", SmallBuffersTransport)
-    documents["id_document"] = Document(name="large.pdf", content=b"x" * 28 * SEND_SLICE_BYTES)
-    seconds = 0.4
-    with raw_server(read_slowly(seconds_per_slice=0.12)) as server:
+    documents["id_document"] = Document(name="large.pdf", content=b"x" * 56 * SEND_SLICE_BYTES)
+    seconds = 0.75
+    with raw_server(read_slowly(seconds_per_slice=0.1)) as server:
         server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
         client = make_client(server.url, connect_timeout=seconds, read_timeout=seconds)
         in_flight = onboard(client, user, documents)
@@ -387,13 +391,13 @@ def test_over_tls_too_a_slice_has_one_connect_time_out(
     documents["id_document"] = Document(name="large.pdf", content=b"x" * 28 * SEND_SLICE_BYTES)
     with raw_server(take_little, tls=tls) as server:
         server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
-        client = make_client(server.url, verify=str(certificate), connect_timeout=0.5)
+        client = make_client(server.url, verify=str(certificate), connect_timeout=0.5, read_timeout=2 * PATIENCE)
         began = time.monotonic()
         with pytest.raises(QuoineAnswerLostError):
             onboard(client, user, documents)
 
-    # The second slice at the latest: the kernel may have taken the first.
-    assert time.monotonic() - began < 3
+    # The second slice at the latest: the kernel may have taken the first. All 28 of them take the server 90 s.
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_fields_beyond_the_stated_time_in_flight_are_not_sent(
@@ -469,7 +473,7 @@ def test_a_kept_connection_that_the_server_closed_does_not_touch_a_write(make_cl
     with raw_server(answer_then_close, answer(OK)) as server:
         client = make_client(server.url)
         look_up(client)
-        assert closed.wait(5)
+        assert closed.wait(PATIENCE)
         withdraw(client)
 
     assert [request.split()[0] for request in server.requests] == [b"GET", b"POST"]
@@ -502,7 +506,7 @@ def test_before_send_runs_when_the_connection_stands_and_nothing_has_left(make_c
         seen.append(connection.recv(1000))
 
     def stop() -> None:
-        assert accepted.wait(5)
+        assert accepted.wait(PATIENCE)
         raise TooLateError("too late")
 
     accepted = threading.Event()
@@ -529,7 +533,7 @@ def test_before_send_runs_after_a_proxys_tunnel_and_the_tls_handshake(
     with raw_server(tunnel) as proxy:
         client = make_client("https://127.0.0.1:9", verify=str(certificate))
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        client.create_withdrawal(order=order(), auth_code="13332", before_send=lambda: check(up.wait(5)))
+        client.create_withdrawal(order=order(), auth_code="13332", before_send=lambda: check(up.wait(PATIENCE)))
 
     assert [request.split()[0] for request in proxy.requests] == [b"CONNECT", b"POST"]
 
@@ -597,7 +601,7 @@ def test_a_connection_ends_by_a_reset_unless_the_answer_was_read_whole(
         server.take_request(connection)
         # Below TLS, whose reader takes a reset for an end.
         with socket.socket(fileno=os.dup(connection.fileno())) as below:
-            below.settimeout(10)
+            below.settimeout(PATIENCE)
             try:
                 connection.sendall(given)
                 ends.append("more" if below.recv(1) else "an end")
@@ -605,15 +609,22 @@ def test_a_connection_ends_by_a_reset_unless_the_answer_was_read_whole(
                 ends.append("a reset")
 
     with raw_server(see_the_end, tls=tls if scheme == "https" else None) as server:
-        client = make_client(server.url, read_timeout=0.5, verify=str(certificate))
+        # A whole answer is waited for, as long as the server may need for it.
+        patience = 0.5 if ends_by == "a reset" else PATIENCE
+        client = make_client(server.url, read_timeout=patience, verify=str(certificate))
         with suppress(QuoineError):
             withdraw(client)
     assert ends == [ends_by]
 
 
-def wait_long_enough() -> None:
-    """As long as it takes for bytes of this machine to arrive."""
-    time.sleep(0.3)
+def after(early: threading.Event) -> Callable[[], None]:
+    """Have a client wait for what a server does early, and as long as bytes of this machine may take to arrive."""
+
+    def wait() -> None:
+        assert early.wait(PATIENCE)
+        time.sleep(0.3)
+
+    return wait
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -622,15 +633,18 @@ def test_an_answer_that_was_there_before_the_request_is_none_to_it(
 ) -> None:
     """Such as a 408 to a connection on which nothing came for long, or the answer to somebody else's request."""
 
-    def early(server: RawServer, connection: socket.socket) -> None:
+    early = threading.Event()
+
+    def answer_early(server: RawServer, connection: socket.socket) -> None:
         connection.sendall(http_answer(422, b'{"message": "no"}', "Content-Type: application/json"))
+        early.set()
         server.take_request(connection)
         connection.sendall(OK)
 
-    with raw_server(early, tls=tls if scheme == "https" else None) as server:
+    with raw_server(answer_early, tls=tls if scheme == "https" else None) as server:
         client = make_client(server.url, verify=str(certificate))
         with pytest.raises(QuoineConnectionError, match="before the request was sent") as caught:
-            client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+            client.create_withdrawal(order=order(), auth_code="13332", before_send=after(early))
     assert server.requests == []
     assert not caught.value.may_have_been_carried_out
 
@@ -639,10 +653,16 @@ def test_an_answer_that_was_there_before_the_request_is_none_to_it(
 def test_a_connection_that_was_closed_before_the_request_sent_nothing(
     make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, scheme: str
 ) -> None:
-    with raw_server(close, tls=tls if scheme == "https" else None) as server:
+    early = threading.Event()
+
+    def close_early(server: RawServer, connection: socket.socket) -> None:
+        connection.close()
+        early.set()
+
+    with raw_server(close_early, tls=tls if scheme == "https" else None) as server:
         client = make_client(server.url, verify=str(certificate))
         with pytest.raises(QuoineConnectionError) as caught:
-            client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+            client.create_withdrawal(order=order(), auth_code="13332", before_send=after(early))
     assert not caught.value.may_have_been_carried_out
 
 
@@ -651,7 +671,13 @@ def test_the_session_tickets_of_tls_are_no_answer(
     make_client: MakeClient, tls: ssl.SSLContext, certificate: Path, version: ssl.TLSVersion
 ) -> None:
     tls.minimum_version = tls.maximum_version = version
-    with raw_server(answer(OK), tls=tls) as server:
+    shaken = threading.Event()
+
+    def answer_later(server: RawServer, connection: socket.socket) -> None:
+        shaken.set()
+        answer(OK)(server, connection)
+
+    with raw_server(answer_later, tls=tls) as server:
         client = make_client(server.url, verify=str(certificate))
-        client.create_withdrawal(order=order(), auth_code="13332", before_send=wait_long_enough)
+        client.create_withdrawal(order=order(), auth_code="13332", before_send=after(shaken))
     assert len(server.requests) == 1
