@@ -71,7 +71,7 @@ async def test_a_store_that_fails_for_a_while_costs_no_row(
     assert ["could not be written" in words for words in said] == [True, False]
 
 
-@pytest.mark.parametrize("seconds", [2, 6])
+@pytest.mark.parametrize("seconds", [3, 6])
 async def test_a_store_that_is_gone_for_longer_than_there_is_room_is_a_stated_gap(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:

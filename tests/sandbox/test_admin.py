@@ -70,7 +70,7 @@ def test_reset_forgets_everything(by_hand: Partner) -> None:
 def test_the_page_is_served_and_loads_nothing_from_elsewhere(by_hand: Partner) -> None:
     import requests
 
-    response = requests.get(by_hand.sandbox.url, timeout=5)
+    response = requests.get(by_hand.sandbox.url, timeout=60)
     assert response.headers["Content-Type"].startswith("text/html")
     assert "This is a sandbox, no exchange, no money" in response.text
     assert "http://" not in response.text

@@ -60,7 +60,7 @@ def test_it_prints_its_banner_serves_and_ends_cleanly(number: signal.Signals) ->
         state = SandboxControl(url_in(lines)).state()
         assert (state["pace"], state["rate_limit"]["limit"]) == (None, 7)
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=100)
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
@@ -87,7 +87,7 @@ def test_a_given_secret_is_never_printed() -> None:
     with started("--verbose", secret=SECRET) as (process, lines):
         SandboxControl(url_in(lines)).state()
         process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=100)
     assert SECRET not in "".join(lines) + rest + errors
 
 
@@ -97,7 +97,7 @@ def test_verbose_writes_a_line_per_request_without_its_query() -> None:
     with started("--verbose") as (process, lines):
         requests.get(url_in(lines) + "/btc_withdrawals/1?token=mine", timeout=10)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=100)
     assert "GET /btc_withdrawals/1 401" in errors
     assert "mine" not in errors
 
@@ -105,7 +105,7 @@ def test_verbose_writes_a_line_per_request_without_its_query() -> None:
 def failed(*arguments: str, **environment: str) -> str:
     """Run a command that cannot start; return its one line of output."""
     result = subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, env=os.environ | environment
+        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=100, env=os.environ | environment
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1, result.stderr
@@ -158,7 +158,7 @@ def test_a_missing_package_is_one_clear_line() -> None:
         sys.exit(main(["--port", "0"]))
         """
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert result.returncode == 1
     line = "quoine-sandbox: websockets not installed: pip install 'airflow-provider-quoine[sandbox]'\n"
     assert result.stderr == line

@@ -95,7 +95,14 @@ class Partner:
         self.vendor = Key(sandbox.vendor_id, sandbox.vendor_secret)
 
     def call(
-        self, method: str, path: str, key: Key, *, sign: Sign = apiauth, timeout: float = 60, **parts: Any
+        self,
+        method: str,
+        path: str,
+        key: Key,
+        *,
+        sign: Sign = apiauth,
+        timeout: float | tuple[float, float] = 60,
+        **parts: Any,
     ) -> requests.Response:
         """Send one signed request on a new connection."""
         request = requests.Request(method, self.sandbox.url + path, **parts).prepare()
@@ -129,7 +136,12 @@ class Partner:
         return self.control.latest_code(user.api_id)
 
     def withdraw(
-        self, user: Key, code: str, amount: str = "0.5", address: str = ADDRESS, timeout: float = 60
+        self,
+        user: Key,
+        code: str,
+        amount: str = "0.5",
+        address: str = ADDRESS,
+        timeout: float | tuple[float, float] = 60,
     ) -> requests.Response:
         """Create a withdrawal. The amount is JSON text and sent unchanged."""
         body = f'{{"auth_code": "{code}", "btc_withdrawal": {{"amount": {amount}, "address": "{address}"}}}}'

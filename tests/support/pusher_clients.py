@@ -58,11 +58,11 @@ def close_code(client: ClientConnection) -> int | None:
     return caught.value.rcvd.code if caught.value.rcvd else None
 
 
-def drain(client: ClientConnection, *, silence: float = 0.3) -> Exception:
-    """Receive all messages; return the time-out after so many silent seconds, or the close, that ended them."""
+def drain(client: ClientConnection) -> Exception:
+    """Receive all messages; return the time-out or the close that ended them."""
     while True:
         try:
-            client.recv(timeout=silence)
+            client.recv(timeout=0.3)
         except (TimeoutError, ConnectionClosed) as end:
             return end
 

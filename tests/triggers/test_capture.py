@@ -52,7 +52,7 @@ async def outcome_of(spec: dict[str, Any], *, quoine_conn_id: str = "quoine_defa
 
 
 async def test_a_capture_that_has_rows_succeeds_with_its_summary(market: SandboxServer, tmp_path: Path) -> None:
-    given = given_for(tmp_path)
+    given = given_for(tmp_path, duration=5.0, part_seconds=2.5)
     outcome = await outcome_of(given)
     assert (outcome.status, outcome.message) == (Status.SUCCESS, "")
     assert outcome.result["path"].startswith(f"{given['folder']}/order_book_btcjpy_")

@@ -18,7 +18,7 @@ from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.triggers import market_events, watcher_store
 from airflow_provider_quoine.triggers.market_events import QuoineLargeTradeTrigger, QuoinePriceCrossTrigger
 from tests.support.state_stores import state_stores
-from tests.support.streams import until
+from tests.support.streams import LIMIT, until
 from tests.triggers.watchers import made_again, prices, subscribed_to, trade, trades
 
 Event = dict[str, Any]
@@ -54,7 +54,7 @@ async def life(trigger: BaseEventTrigger, store: Any) -> AsyncIterator[list[Even
 
 async def stored(store: Any, *, position: str) -> None:
     """Wait until a memory says where the market is."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         key = rise()._memory_key()
         while (await store.aget(key) or {}).get("position") != position:  # noqa: ASYNC110 - nothing sets an event
             await asyncio.sleep(0.1)

@@ -385,7 +385,8 @@ def test_who_waits_for_long_says_so(
 
 def test_threads_of_one_process_keep_the_limit(where: str) -> None:
     book = WatchedStore(open_store(where, RULES))
-    budget, taken = RequestBudget(store=book, rules=RULES), []
+    budget = RequestBudget(store=book, rules=RULES)
+    taken: list[float] = []
 
     def take() -> None:
         while len(taken) < 150:

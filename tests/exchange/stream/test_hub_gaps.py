@@ -80,8 +80,8 @@ async def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nob
 
     async with (
         websocket_server(forget) as endpoint,
-        open_stream(endpoint, "good", subscribe_timeout=1) as good,
-        open_stream(endpoint, "forgotten", subscribe_timeout=1) as forgotten,
+        open_stream(endpoint, "good", subscribe_timeout=2) as good,
+        open_stream(endpoint, "forgotten", subscribe_timeout=2) as forgotten,
     ):
         if answered == "never":
             await until(lambda: asked.count("pusher:subscribe") >= 3)
@@ -94,15 +94,31 @@ async def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nob
     assert len(told) == 1
 
 
-async def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up(quiet_sandbox: SandboxServer) -> None:
+async def test_a_gap_is_from_the_last_sign_to_the_confirmation_and_gaps_add_up() -> None:
+    connections: list[ServerConnection] = []
+    confirms = asyncio.Event()
+
+    async def confirm_when_told(connection: ServerConnection) -> None:
+        connections.append(connection)
+        await connection.send(GREETING)
+        async for message in connection:
+            await confirms.wait()
+            await confirm(connection, json.loads(message)["data"]["channel"])
+
     began_at = datetime.now(UTC)
-    async with open_stream(endpoint_of(quiet_sandbox), BIDS, ASKS, first_wait=0.2, longest_wait=0.4) as stream:
+    async with (
+        websocket_server(confirm_when_told) as endpoint,
+        open_stream(endpoint, BIDS, ASKS, first_wait=0.2, longest_wait=0.4) as stream,
+    ):
+        confirms.set()
         await ready(stream)
         for number in range(3):
-            await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
+            confirms.clear()
+            await connections[-1].close(1001)
             await until(lambda: stream.gaps[number:])  # noqa: B023 - called at once
             assert stream.gaps[number].until is None
             assert not stream.confirmed
+            confirms.set()
             await until(lambda: stream.confirmed)
         stated = sum(((gap.until or began_at) - gap.since).total_seconds() for gap in stream.gaps)
         assert stream.gap_seconds == pytest.approx(stated, abs=1e-5)
@@ -128,7 +144,7 @@ async def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer)
 
 
 async def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
-    async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=60, longest_wait=120) as stream:
+    async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=1000, longest_wait=1000) as stream:
         await ready(stream)
         await control(quiet_sandbox.control.fault, "close", "stream", code=1001)
         await until(lambda: stream.gaps)

@@ -99,7 +99,7 @@ async def test_closing_does_not_wait_for_a_server_that_never_answers() -> None:
         async with open_stream(endpoint, connect_timeout=60) as stream:
             await until(lambda: "quoine-stream" in stream_threads())
             start = time.monotonic()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 30
         assert (stream.connections, stream_threads()) == (0, [])
 
 
@@ -132,7 +132,7 @@ async def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_sta
 
     async with (
         websocket_server(refuse_one) as endpoint,
-        open_stream(endpoint, "good", "bad", subscribe_timeout=0.2) as stream,
+        open_stream(endpoint, "good", "bad", subscribe_timeout=2) as stream,
     ):
         with pytest.raises(QuoineSubscriptionRefusedError, match=r"refuses bad: no such channel"):
             await next_event(stream)
@@ -203,15 +203,15 @@ async def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None
     async def no_pong(connection: ServerConnection) -> None:
         await connection.send(GREETING)
         await confirm(connection, json.loads(await connection.recv())["data"]["channel"])
-        for number in range(12):
+        for number in itertools.count():
             await asyncio.sleep(0.1)
             await send_event(connection, "updates", str(number))
 
     async with (
         websocket_server(no_pong) as endpoint,
-        open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.3) as stream,
+        open_stream(endpoint, activity_timeout=0.05, pong_timeout=1.5) as stream,
     ):
-        events = [await next_event(stream) for _ in range(10)]
+        events = [await next_event(stream) for _ in range(20)]
         assert {event.connection for event in events} == {stream.connection}
 
 
@@ -346,7 +346,7 @@ async def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
         websocket_server(answer_one_ping) as endpoint,
         open_stream(endpoint, activity_timeout=0.05, pong_timeout=0.1, close_timeout=0.1) as stream,
     ):
-        await until(lambda: stream.connections == 3)
+        await until(lambda: stream.connections >= 3)
         assert all("ping was not answered" in gap.reason for gap in stream.gaps)
 
 

@@ -13,6 +13,7 @@ import requests
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from tests.support.partner import Key, Partner
+from tests.support.pusher_clients import wait_until
 
 CREATE = "POST /btc_withdrawals/"
 GET = "GET /btc_withdrawals/:id"
@@ -73,7 +74,7 @@ def test_a_delay_delays_the_response_and_carries_the_request_out(by_hand: Partne
     by_hand.control.fault("delay", CREATE, when=when, seconds=0.3)
     start = time.monotonic()
     assert by_hand.withdraw(user, code).status_code == 200
-    assert 0.3 <= time.monotonic() - start < 5
+    assert 0.3 <= time.monotonic() - start < 60
     assert made(by_hand) == 1
 
 
@@ -86,11 +87,9 @@ def test_a_request_is_carried_out_before_or_after_a_delay_which_does_not_delay_s
         sandbox.control.fault("delay", CREATE, when=when, seconds=600)
         caller = threading.Thread(target=_swallow, args=(partner, user, code))
         caller.start()
-        deadline = time.monotonic() + 10
-        while last(partner)["endpoint"] != CREATE or last(partner)["carried_out"] != bool(done):
-            assert time.monotonic() < deadline
+        wait_until(lambda: last(partner)["endpoint"] == CREATE and last(partner)["carried_out"] == bool(done))
         assert made(partner) == done
-    caller.join(timeout=10)
+    caller.join(timeout=60)
     assert not caller.is_alive()
 
 
@@ -101,12 +100,10 @@ def _swallow(partner: Partner, user: Key, code: str) -> None:
 
 def test_a_client_that_gave_up_may_still_be_served(by_hand: Partner, user: Key) -> None:
     code = by_hand.code(user)
-    by_hand.control.fault("delay", CREATE, when="before", seconds=0.3)
+    by_hand.control.fault("delay", CREATE, when="before", seconds=2)
     with pytest.raises(requests.ReadTimeout):
-        by_hand.withdraw(user, code, timeout=0.05)
-    deadline = time.monotonic() + 5
-    while not made(by_hand):
-        assert time.monotonic() < deadline
+        by_hand.withdraw(user, code, timeout=(60, 0.05))
+    wait_until(lambda: made(by_hand) == 1)
 
 
 def test_faults_apply_as_often_as_set_and_in_order(by_hand: Partner, user: Key) -> None:

@@ -40,7 +40,7 @@ def signed_request(
     query["auth_signature"] = (
         signature or hmac.new(sandbox.pusher_secret.encode(), signed.encode(), "sha256").hexdigest()
     )
-    return requests.request(method, sandbox.url + path, params=query, data=body, timeout=10)
+    return requests.request(method, sandbox.url + path, params=query, data=body, timeout=60)
 
 
 def event(**changes: Any) -> bytes:

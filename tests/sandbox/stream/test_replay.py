@@ -128,11 +128,11 @@ def test_the_first_subscription_to_one_of_its_channels_starts_it_once(tmp_path: 
 def test_intervals_are_kept_and_divided_by_the_speed(tmp_path: Path) -> None:
     path = write(tmp_path / "raw.jsonl", [row(0, BUY, "1"), row(0.5, BUY, "2"), row(59, BUY, "3")])
     with replaying(path) as sandbox, subscribed(sandbox, BUY) as client:
+        started_at = time.monotonic()
         sandbox.control.start_replay()
         receive(client)
-        started_at = time.monotonic()
         assert receive(client)["data"] == "2"
-        assert time.monotonic() - started_at >= 0.3
+        assert time.monotonic() - started_at >= 0.5
         assert replay_of(sandbox) == {"events": 3, "played": 2, "playing": True}
         sandbox.control.start_replay(speed=1000)
         assert [receive(client)["data"] for _ in range(3)] == ["1", "2", "3"]
