@@ -55,7 +55,7 @@ endif
 # The tests of a whole Airflow wait most of the time, but not for ever: the processor is theirs first. Each process of
 # these makes Airflow's API servers for itself, for ten seconds of processor time.
 test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process, and what takes seconds of processor
-	nice $(PYTEST) --numprocesses 3 --dist worksteal -m "airflow or long"
+	nice $(PYTEST) --numprocesses 3 --dist worksteal -m "(airflow or long) and not alone and not cluster"
 
 # A group of tests that share an Airflow is run by one process.
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
