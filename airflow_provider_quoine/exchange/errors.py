@@ -20,6 +20,9 @@ class QuoineError(Exception):
     may_have_been_carried_out: bool = False
     """Whether the exchange may have done what was asked. If True, no program sends a write again."""
 
+    only_reads: bool = False
+    """Whether the request that failed only reads, so that nothing can have been changed at the exchange."""
+
     advice: ClassVar[str] = "Nothing was done at the exchange."
     """What to do next: the end of a failed write's message."""
 

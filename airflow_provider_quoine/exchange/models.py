@@ -174,11 +174,17 @@ class WithdrawalOrder:
 
         :param amount: see :class:`~airflow_provider_quoine.exchange.amounts.Amount`.
         :param address: a bitcoin address of any network; blanks around it are dropped.
-        :raises QuoineInputError: if one of them is wrong.
+        :raises QuoineInputError: naming each that is wrong, one a line.
         """
-        if not isinstance(address, str) or not address.strip():
-            raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
-        return cls(amount=Amount(amount), address=decode_address(address.strip()))
+        try:
+            checked = Amount(amount)
+        except QuoineInputError as error:
+            try:
+                _decode_given(address)
+            except QuoineInputError as also:
+                raise QuoineInputError(f"{error}\n{also}") from None
+            raise
+        return cls(amount=checked, address=_decode_given(address))
 
     def as_dict(self) -> dict[str, str]:
         """Return both as text."""
@@ -223,6 +229,12 @@ class Withdrawal:
             "address": self.address,
             "state": str(self.state),
         }
+
+
+def _decode_given(address: str) -> BitcoinAddress:
+    if not isinstance(address, str) or not address.strip():
+        raise QuoineInputError("There is no address to withdraw to. Fill in the field 'address'.")
+    return decode_address(address.strip())
 
 
 UNREADABLE_STATE = "unreadable"

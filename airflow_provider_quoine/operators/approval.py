@@ -7,9 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import as_timedelta
 
@@ -108,9 +107,9 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         option, answered_by = self.answered(context, event)
         person = Person(user_id=str(answered_by.get("id") or ""), name=str(answered_by.get("name") or ""))
         if not person.user_id or not person.name:
-            raise AirflowFailException(
-                "Airflow does not say who answered, so nobody has approved. Nothing was sent. Clear the task to ask "
-                "again."
+            raise stop(
+                "Airflow does not say who answered, so nobody has approved.",
+                next="Clear this task to ask again.",
             )
         # The fields are rendered again by now, and the policy may have changed.
         with without_retry():

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import NEVER_EXPIRE, Param  # type: ignore[attr-defined]  # there, but not in its stub
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
 
@@ -173,7 +172,11 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
             payment = self.payment(context, user_id=str(self.user_id))
             sent = payment.begin()
             if sent is None:
-                raise AirflowFailException(f"{payment.ledger_order.name} was not sent. Clear the task to start again.")
+                raise stop(
+                    "The question was answered again, and the withdrawal was not sent before.",
+                    next="Clear this task to start again.",
+                    details=f"{payment.ledger_order.name} was not sent.",
+                )
             waited: dict[str, Any] = self.go_on(context, payment, sent)
             return waited
 
@@ -207,8 +210,10 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         refused = int(self._state(context).get("refused", 0)) + 1
         if refused >= self.code_attempts:
             self._keep(context, requested_at=None, refused=0)
-            raise AirflowFailException(
-                f"{reason} {refused} codes were refused and nothing was sent. Clear the task to have a new code sent."
+            raise stop(
+                f"{refused} codes were refused, which is all that may be typed.",
+                next="Clear this task to have a new code sent.",
+                details=reason,
             )
         self._keep(context, refused=refused)
         self.log.warning("%s Nothing was sent; asking again (%s of %s).", reason, refused + 1, self.code_attempts)

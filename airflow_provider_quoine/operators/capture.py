@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import CAPTURES, add_event, may_add_events
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import path_name
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import in_words, stop, without_retry
 from airflow_provider_quoine.formats.kinds import StreamKind
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
 from airflow_provider_quoine.triggers.events import Status, read_event
@@ -28,7 +27,7 @@ TOLD = ("path", "rows", "gap_seconds", "completeness", "from", "until")
 
 PAST = (
     "The time of this capture, {0.duration} s from {0.began_at} on, is over, and no file was written in it. "
-    "The stream has no past, so it cannot be captured any more. Delete this run, or keep it to show what is missing."
+    "The stream has no past, so it cannot be captured any more."
 )
 
 
@@ -103,16 +102,28 @@ class CaptureOperator(BaseOperator):
         :raises AirflowFailException: on wrong input, which no retry can correct.
         :raises AirflowException: if the capture failed; a retry goes on where its files end.
         """
-        outcome = read_event(event, sender="The capture's trigger")
+        with in_words():
+            outcome = read_event(event, sender="The capture's trigger")
         if outcome.status in (Status.SUCCESS, Status.EMPTY):
             # This task, if it is tried or cleared from now on, is a new capture.
             context["task_state_store"].delete(STATE_KEY)
         if outcome.status is Status.REFUSED:
-            raise AirflowFailException(outcome.message)
+            raise stop(
+                "The input or a setting is wrong.",
+                done="Nothing was captured.",
+                next="Correct what is named below, then clear this task.",
+                details=outcome.message,
+            )
         if outcome.status is Status.EMPTY and self.began_at:
             # The same time is over at the next try, too.
-            raise AirflowFailException(outcome.message if outcome.result else PAST.format(self))
-        summary = outcome.success()
+            raise stop(
+                "The time of this capture is over, and it has no file.",
+                done="Nothing was captured. The stream has no past.",
+                next="Delete this run, or keep it to show what is missing.",
+                details=outcome.message if outcome.result else PAST.format(self),
+            )
+        with in_words():
+            summary = outcome.success()
         told = {name: str(summary[name]) for name in TOLD}
         add_event(context, CAPTURES, f"capture/{summary['path']}", stream=str(self.stream), **told)
         return summary

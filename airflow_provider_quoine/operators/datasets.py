@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.links.captures import QuoineCaptureReportLink
 
 if TYPE_CHECKING:
@@ -49,9 +48,11 @@ class QuoineVerifyCaptureOperator(BaseOperator):
         for line in done.table():
             self.log.log(logging.ERROR if done.faults else logging.INFO, "%s", line)
         if done.faults:
-            raise AirflowFailException(
-                f"{len(done.faults)} faults in {self.path}: what is there is not what was captured. The files were "
-                "left as they are. The table in this task's log names each fault."
+            raise stop(
+                f"{len(done.faults)} faults: what is there is not what was captured.",
+                done="The files were left as they are.",
+                next="The table in this task's log names each fault.",
+                details=f"The captures are in {self.path}",
             )
         return done.as_dict()
 

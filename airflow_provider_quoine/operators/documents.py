@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import Document
+
+#: ``C:\\...``, ``C:/...``, or a share: ``\\\\server\\...``.
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
@@ -25,6 +29,11 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
     from airflow_provider_quoine.exchange.errors import QuoineInputError
     from airflow_provider_quoine.exchange.models import Document
 
+    if _OF_WINDOWS.match(path):
+        raise QuoineInputError(
+            f"{field}: {path!r} is a path of a Windows computer, which no worker can read. Put the file where the "
+            "workers can read it, and give that path or URI."
+        )
     try:
         source = ObjectStoragePath(path)
         found = source.is_file()
@@ -41,4 +50,7 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
             f"{field}: the file {path!r} has {size / 1_000_000:.1f} MB, more than the {max_megabytes:g} MB that the "
             "connection's field 'Largest document' allows."
         )
-    return Document(name=source.name, content=source.read_bytes())
+    try:
+        return Document(name=source.name, content=source.read_bytes())
+    except QuoineInputError as error:
+        raise QuoineInputError(f"{field}: {error}") from None

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_quoine.captures.schedule import seconds
 from airflow_provider_quoine.exchange.market.pairs import Pair
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import in_words, without_retry
 from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_data import (
     QuoineExecutionsTrigger,
@@ -66,7 +66,8 @@ class SnapshotOperator(BaseOperator):
         :param event: the trigger's event.
         :raises AirflowException: if there is no result.
         """
-        return read_event(event, sender="The stream's trigger").success()
+        with in_words():
+            return read_event(event, sender="The stream's trigger").success()
 
 
 class QuoineOrderBookSnapshotOperator(SnapshotOperator):

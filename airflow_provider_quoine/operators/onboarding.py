@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Variable
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import check_all, stop, without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
 from airflow_provider_quoine.operators.task_state import name_payment
@@ -135,17 +135,18 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             except QuoineRefusedError as error:
                 was_in_doubt = any(event.event == "absent" for event in ledger.history(order))
                 if was_in_doubt and _names_taken_email(error.message):
-                    raise AirflowFailException(
-                        f"{error} An earlier try was in doubt, so that user is probably ours. {how_to_settle(order)}"
+                    raise stop(
+                        "The exchange has a user with this e-mail address, which is probably ours.",
+                        done="This attempt did nothing at the exchange; an earlier one was in doubt.",
+                        next="Look the user up at the exchange, then settle it as said below.",
+                        details=f"{error}\n{how_to_settle(order)}",
                     ) from None
                 raise
 
     def _create(self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order) -> str:
         from airflow_provider_quoine.payments.users import allow_user
 
-        user = self._user()
-        documents = self._documents(hook.settings.extras.max_document_mb)
-        password = self._password()
+        user, documents, password = self._input(hook.settings.extras.max_document_mb)
 
         def allow(_: Transaction) -> str:
             name_payment(context, order)
@@ -165,6 +166,21 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         self.log.info("The exchange created user %s.", user_id)
         return user_id
 
+    def _input(self, max_megabytes: float) -> tuple[OnboardingUser, dict[str, Document], str]:
+        """Check everything, so that a person learns of all that is wrong at once."""
+        paths = {
+            "id_document": self.id_document,
+            "proof_address": self.proof_address,
+            "bank_statement": self.bank_statement,
+        }
+        reads = [
+            partial(read_document, field=field, path=path, max_megabytes=max_megabytes) for field, path in paths.items()
+        ]
+        # One that is made here is made once all else is right.
+        given = () if self.generate_password else (self._password,)
+        user, *documents = check_all((self._user, *reads, *given))[: 1 + len(reads)]
+        return user, dict(zip(paths, documents, strict=True)), self._password()
+
     def _user(self) -> OnboardingUser:
         from airflow_provider_quoine.exchange.models import OnboardingUser
 
@@ -181,24 +197,16 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             postcode=self.postcode,
         )
 
-    def _documents(self, max_megabytes: float) -> dict[str, Document]:
-        paths = {
-            "id_document": self.id_document,
-            "proof_address": self.proof_address,
-            "bank_statement": self.bank_statement,
-        }
-        return {
-            field: read_document(field=field, path=path, max_megabytes=max_megabytes) for field, path in paths.items()
-        }
-
     def _password(self) -> str:
-        from airflow_provider_quoine.exchange.models import make_password
+        from airflow_provider_quoine.exchange.models import check_password, make_password
 
         if self.generate_password and not Variable.get(self.password_variable, default=None):
             write_secret_variable(
                 self.password_variable, make_password(), description="Password of a user at the exchange"
             )
-        return read_secret_variable(self.password_variable)
+        password = read_secret_variable(self.password_variable)
+        check_password(password)
+        return password
 
 
 def _names_taken_email(words: str) -> bool:

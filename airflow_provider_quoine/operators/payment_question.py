@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
+from airflow_provider_quoine.failures import stop
 from airflow_provider_quoine.operators.payment_task import PaymentTask
 
 if TYPE_CHECKING:
@@ -84,9 +85,11 @@ class PaymentQuestion(PaymentTask, HITLOperator):
         if about not in question:
             asked = "; ".join(line.removeprefix("- ") for line in question.splitlines() if line.startswith("- "))
             now = "; ".join(line.removeprefix("- ") for line in about.splitlines())
-            raise AirflowFailException(
-                f"A person was asked about {asked or 'something else'}, and now this task is about {now}: a template, "
-                "the connection or the DAG has changed meanwhile. Nothing was sent. Start a new run."
+            raise stop(
+                "A person was asked about another withdrawal than this task is about now.",
+                next="Start a new run.",
+                details=f"A person was asked about {asked or 'something else'}\nNow this task is about {now}\n"
+                "A template, the connection or the DAG has changed meanwhile. Nothing was sent.",
             )
 
     def answered(self, context: Context, event: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
@@ -100,13 +103,14 @@ class PaymentQuestion(PaymentTask, HITLOperator):
             answer = HITLOperator.execute_complete(self, context, event or {})
             (option,) = answer["chosen_options"]
         except HITLTimeoutError:
-            raise AirflowFailException(
-                f"Nobody answered within {self.response_timeout}, so nothing was sent. Clear the task to ask again."
+            raise stop(
+                f"Nobody answered within {self.response_timeout}.", next="Clear this task to ask again."
             ) from None
         except (KeyError, AttributeError, ValueError) as error:
-            raise AirflowFailException(
-                f"Airflow resumed this task without a person's answer ({type(error).__name__}: {error}). Nothing was "
-                "sent. Clear the task to ask again."
+            raise stop(
+                "Airflow resumed this task without a person's answer.",
+                next="Clear this task to ask again.",
+                details=f"{type(error).__name__}: {error}",
             ) from None
         return option, dict(answer.get("responded_by_user") or {})
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.api.datamodels._generated import DagRunType
 
+from airflow_provider_quoine.failures import check_all
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.task_state import name_payment
+from airflow_provider_quoine.payments.refusals import check_reference
 from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment, task_name
 
 if TYPE_CHECKING:
@@ -61,18 +64,29 @@ class PaymentTask(BaseOperator):
         :param user_id: whose money it is; empty where the operator does not know it.
         :param dry_run: begin nothing in the ledger, and send nothing.
         """
-        payment = WithdrawalPayment(
-            hook=QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable),
-            reference=self.payment_reference,
-            user_id=user_id,
-            amount=self.amount,
-            address=self.address,
-            task=task_name(context),
-            started_by=_starter_of(context),
-            dry_run=dry_run,
-        )
+        from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+        try:
+            payment = WithdrawalPayment(
+                hook=QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable),
+                reference=self.payment_reference,
+                user_id=user_id,
+                amount=self.amount,
+                address=self.address,
+                task=task_name(context),
+                started_by=_starter_of(context),
+                dry_run=dry_run,
+            )
+        except QuoineInputError as error:
+            # A person learns of all that is wrong at once.
+            check_all((partial(_again, error), partial(check_reference, self.payment_reference)))
+            raise
         name_payment(context, payment.ledger_order)
         return payment
+
+
+def _again(error: Exception) -> None:
+    raise error
 
 
 def _starter_of(context: Context) -> str | None:

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import FINDINGS, add_event, may_add_events
 from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.failures import ONLY_READ, stop
 from airflow_provider_quoine.payments.withdrawals import task_name
 
 if TYPE_CHECKING:
@@ -71,13 +71,16 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
             self.log.info("%s payments, nothing wrong; %s looked up.", report.payments, report.looked_up)
             return counts
         kinds = ", ".join(f"{number} {kind}" for kind, number in report.counts.most_common())
-        words = (
-            f"{counts['findings']} findings in {report.payments} payments: {kinds}. Nothing was changed at the "
-            "exchange. The table in this task's log names each, and says what to do."
+        silent = (f"Connection {connection} did not answer: {words}" for connection, words in report.silent.items())
+        failure = stop(
+            f"{counts['findings']} findings in {report.payments} payments.",
+            done=ONLY_READ,
+            next="The table in this task's log names each, and says what to do.",
+            details="\n".join((f"{kinds}.", *silent)),
         )
         if report.silent:
-            raise QuoineError(f"{words} These connections did not answer: {report.silent}")
-        raise AirflowFailException(words)
+            raise QuoineError(str(failure))
+        raise failure
 
     def _wipe_typed_codes(self) -> None:
         from airflow_provider_quoine.api_server import wipe_typed_codes
@@ -130,9 +133,11 @@ class QuoineEmitFindingsOperator(BaseOperator):
         :raises AirflowFailException: if the DAG has no such task, so that no finding would ever be told.
         """
         if self.reconcile_task_id not in context["dag"].task_ids:
-            raise AirflowFailException(
-                f"The DAG has no task {self.reconcile_task_id!r}, so no finding was told. Name the task of the "
-                "reconciliation in reconcile_task_id, with its task group."
+            raise stop(
+                "The DAG has no such task, so no finding was told.",
+                done=ONLY_READ,
+                next="Name the task of the reconciliation in reconcile_task_id, with its task group.",
+                details=f"The DAG has no task {self.reconcile_task_id!r}.",
             )
         findings = context["ti"].xcom_pull(task_ids=self.reconcile_task_id, key=FOUND) or []
         for finding in findings:

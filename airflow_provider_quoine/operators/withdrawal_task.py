@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
+from airflow_provider_quoine.failures import in_words, stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
 from airflow_provider_quoine.operators.payment_task import PaymentTask
@@ -101,7 +100,8 @@ class WithdrawalTask(PaymentTask):
         :raises AirflowFailException: if the exchange did not pay it out.
         :raises QuoineError: if the exchange refused to answer.
         """
-        return self._conclude(context, read_observation(event))
+        with in_words():
+            return self._conclude(context, read_observation(event))
 
     def _conclude(self, context: Context, seen: Observation) -> dict[str, Any]:
         hook = QuoineHook(self.quoine_conn_id, credentials_variable=self.credentials_variable)
@@ -109,10 +109,10 @@ class WithdrawalTask(PaymentTask):
         if not self.is_dry_run:
             see(hook=hook, reference=reference, withdrawal=seen.answer, task=task_name(context))
         if seen.progress == Progress.FAILED:
-            raise AirflowFailException(
-                f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out. This task "
-                "does not send it again, also not when it is cleared. To pay after all, start a new run with another "
-                "payment reference."
+            raise stop(
+                f"Withdrawal {seen.answer.get('id')} ended as {seen.state}: the exchange did not pay it out.",
+                done="It was sent once. This task does not send it again, also not when it is cleared.",
+                next="To pay after all, start a new run with another payment reference.",
             )
         add_withdrawal_event(
             context,

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Variable
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask
 
@@ -57,8 +56,11 @@ class QuoineRequestAuthCodeOperator(BaseOperator):
                 asked = client.request_auth_code(user_id=str(self.user_id))
             except QuoineError as error:
                 if error.may_have_been_carried_out:
-                    raise AirflowFailException(
-                        f"{error} A code may have been sent: look for it before you clear this task."
+                    raise stop(
+                        "The exchange's answer to the request for a code was lost.",
+                        done="A code may have been sent to the user.",
+                        next="Look for the code before you clear this task.",
+                        details=f"{error} A code may have been sent: look for it before you clear this task.",
                     ) from None
                 raise
         self.log.info("The exchange says: %s", asked.message or ("sent" if asked.sent else "not sent"))

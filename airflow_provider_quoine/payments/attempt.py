@@ -99,7 +99,7 @@ class Attempt:
             self.has_sent = step != Step.PREPARED
             self._finish_after_failure(step, self._reason(error))
             if step == Step.UNKNOWN:
-                raise PaymentInDoubtError(f"{error} {how_to_settle(self._order)}") from None
+                raise PaymentInDoubtError(f"{error}\n{how_to_settle(self._order)}", payment=self._found()) from None
             raise
         except BaseException as error:
             # A kill by Airflow or a fault of ours in the middle of it: nobody knows how far it got.
@@ -162,15 +162,23 @@ class Attempt:
         except Exception as error:
             raise PaymentInDoubtError(
                 f"{done} this could not be written to the ledger ({type(error).__name__}: {error}). "
-                f"{how_to_settle(self._order)}"
+                f"{how_to_settle(self._order)}",
+                payment=self._found(),
             ) from error
         found = None if wrote else self._ledger.find(self._order)
         if found is not None and (found.step, found.exchange_id) != (Step.SENT, exchange_id):
             why = found.reason if found.step == Step.UNKNOWN else "a person has settled it meanwhile"
             raise PaymentInDoubtError(
                 f"{done} {why}: in the ledger it is {found.step} {found.exchange_id or ''}. It may be paid twice: "
-                "compare both with the exchange."
+                "compare both with the exchange.",
+                payment=found,
             )
+
+    def _found(self) -> Payment | None:
+        """Return the payment for a message, which must not fail."""
+        with suppress(Exception):
+            return self._ledger.find(self._order)
+        return None
 
     def _reason(self, error: QuoineError) -> str:
         # The exchange's words about a user may hold personal data, which the ledger never does.

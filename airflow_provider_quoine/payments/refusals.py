@@ -18,7 +18,15 @@ _REFERENCE = re.compile(r"(?!.*[\u115f\u1160])[^\W_](?:\w|[ -~]){0,199}")
 
 
 class PaymentError(Exception):
-    """A payment cannot go on by itself; the text says why and what to do. It is never retried."""
+    """
+    A payment cannot go on by itself; the text says why and what to do. It is never retried.
+
+    :param payment: as the ledger has it, where that is known.
+    """
+
+    def __init__(self, text: str, *, payment: Payment | None = None) -> None:
+        super().__init__(text)
+        self.payment = payment
 
 
 class LedgerUnusableError(PaymentError):
@@ -116,7 +124,7 @@ def _way_on(found: Payment) -> str:
 def refuse_unsendable(found: Payment) -> None:
     """Refuse a payment that may neither be sent nor was sent."""
     if found.step not in SENDABLE | {Step.SENT}:
-        raise PaymentRefusedError(why_not(found))
+        raise PaymentRefusedError(why_not(found), payment=found)
 
 
 def refuse_in_doubt(found: Payment, now: datetime) -> None:

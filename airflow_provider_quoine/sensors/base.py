@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airflow_provider_quoine.failures import in_words
 from airflow_provider_quoine.triggers.polling import read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress, log_observation, run_query
 
@@ -58,10 +59,10 @@ class QuoineWaitSensor(BaseSensorOperator):
         :raises AirflowFailException: if the end is a failing one.
         """
         if seen.progress == Progress.FAILED:
-            raise AirflowFailException(self.failure_message(seen))
+            raise self.failure(seen)
         return PokeReturnValue(is_done=seen.progress == Progress.DONE, xcom_value=self.result(seen))
 
-    def failure_message(self, seen: Observation) -> str:
+    def failure(self, seen: Observation) -> AirflowFailException:
         """Name the failing end, and tell a person what to do next."""
         raise NotImplementedError
 
@@ -91,9 +92,10 @@ class QuoineWaitSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait in the chosen mode; a deferrable sensor runs its query once before it defers."""
-        if not self.deferrable:
-            return super().execute(context)
-        poked = self._end_as_in_poke_mode(partial(self.poke, context))
+        with in_words():
+            if not self.deferrable:
+                return super().execute(context)
+            poked = self._end_as_in_poke_mode(partial(self.poke, context))
         if poked.is_done:
             return poked.xcom_value
         timeout = timedelta(seconds=self.timeout)
@@ -106,10 +108,11 @@ class QuoineWaitSensor(BaseSensorOperator):
         :raises QuoineError: if the exchange refused.
         :raises QuoineForeignEventError: if no trigger of this version sends such an event.
         """
-        seen = read_observation(event)
-        if self.must_query_again(seen):
-            return self.execute(context)
-        return self._end_as_in_poke_mode(partial(self._conclude, context, seen)).xcom_value
+        with in_words():
+            seen = read_observation(event)
+            if self.must_query_again(seen):
+                return self.execute(context)
+            return self._end_as_in_poke_mode(partial(self._conclude, context, seen)).xcom_value
 
     def _conclude(self, context: Context, seen: Observation) -> PokeReturnValue:
         if seen.progress in {Progress.DONE, Progress.FAILED}:

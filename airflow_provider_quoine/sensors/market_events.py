@@ -17,7 +17,7 @@ from airflow_provider_quoine.exchange.market.conditions import (
     SpreadAbove,
     TradeAbove,
 )
-from airflow_provider_quoine.failures import without_retry
+from airflow_provider_quoine.failures import in_words, without_retry
 from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_events import QuoineMarketConditionTrigger
 
@@ -81,7 +81,8 @@ class _MarketSensor(BaseSensorOperator):
         :param event: the trigger's event.
         :raises AirflowException: if the stream cannot be read, or the trigger's event is not understood.
         """
-        return read_event(event, sender="The market trigger").success()
+        with in_words():
+            return read_event(event, sender="The market trigger").success()
 
 
 class QuoinePriceSensor(_MarketSensor):

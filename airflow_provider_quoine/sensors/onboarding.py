@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import PokeReturnValue
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_quoine.assets import USERS, add_event, may_add_events
 from airflow_provider_quoine.exchange.models import (
@@ -14,6 +13,7 @@ from airflow_provider_quoine.exchange.models import (
     ONBOARDING_SUCCESS_STATUSES,
     OnboardingStatus,
 )
+from airflow_provider_quoine.failures import ONLY_READ, stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook, write_secret_variable
 from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
@@ -22,6 +22,7 @@ from airflow_provider_quoine.waiting.status_queries import Progress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+    from airflow.sdk.exceptions import AirflowFailException
 
     from airflow_provider_quoine.waiting.status_queries import Observation
 
@@ -98,9 +99,13 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
                 connection=self.quoine_conn_id,
             )
 
-    def failure_message(self, seen: Observation) -> str:
+    def failure(self, seen: Observation) -> AirflowFailException:
         """Return that the exchange declined or banned the user."""
-        return f"The exchange answered {seen.state} for user {self.user_id}; the answer gives no reason, so ask it."
+        return stop(
+            f"The exchange answered {seen.state} for user {self.user_id}.",
+            done=ONLY_READ,
+            next="The answer gives no reason: ask the exchange.",
+        )
 
     def result(self, seen: Observation) -> str:
         """Return the status."""
@@ -108,9 +113,11 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
 
     def _store_key(self, seen: Observation) -> None:
         if seen.credentials is None:
-            raise AirflowFailException(
-                f"The exchange approved user {self.user_id} but handed out no key, so there is nothing to put into "
-                f"Variable {self.credentials_variable!r}. Ask the exchange for the user's key."
+            raise stop(
+                f"The exchange approved user {self.user_id} but handed out no key.",
+                done=ONLY_READ,
+                next="Ask the exchange for the user's key.",
+                details=f"There is nothing to put into Variable {self.credentials_variable!r}.",
             )
         write_secret_variable(
             str(self.credentials_variable),

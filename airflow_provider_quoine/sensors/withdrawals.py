@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
+from airflow_provider_quoine.failures import stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
@@ -14,6 +15,7 @@ from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
+    from airflow.sdk.exceptions import AirflowFailException
 
     from airflow_provider_quoine.waiting.status_queries import Observation
 
@@ -94,11 +96,12 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
 
         return check_reference(self.payment_reference) if self.payment_reference else ""
 
-    def failure_message(self, seen: Observation) -> str:
+    def failure(self, seen: Observation) -> AirflowFailException:
         """Return the failing end."""
-        return (
-            f"Withdrawal {self.withdrawal_id} ended as {seen.state}: the exchange did not pay it out. It is not "
-            "sent again by itself; to pay it after all, start a new run."
+        return stop(
+            f"Withdrawal {self.withdrawal_id} ended as {seen.state}: the exchange did not pay it out.",
+            done="It was sent once, and is not sent again by itself.",
+            next="To pay it after all, start a new run with another payment reference.",
         )
 
     def result(self, seen: Observation) -> dict[str, Any]:

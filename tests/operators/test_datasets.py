@@ -35,7 +35,7 @@ def test_a_clean_capture_gives_its_numbers(tmp_path: Path) -> None:
 def test_damage_fails_without_a_retry_and_is_named_in_the_log(tmp_path: Path, said: Callable[[], str]) -> None:
     make(tmp_path)
     part(tmp_path, 4).write_bytes(b"")
-    with pytest.raises(AirflowFailException, match=r"1 faults in .*The table in this task's log names each"):
+    with pytest.raises(AirflowFailException, match=r"(?s)1 faults: .*The table in this task's log names each"):
         QuoineVerifyCaptureOperator(task_id="verify", path=str(tmp_path)).execute(CONTEXT)
     assert f"changed   {STEM}_000004.jsonl" in said()
 

@@ -84,6 +84,27 @@ def test_wrong_input_fails_at_once_and_nothing_is_sent(
     assert task.stands() == Step.PREPARED
 
 
+def test_everything_that_is_wrong_is_named_at_once(
+    exchange: SandboxControl, form: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "statement.docx").write_bytes(b"a document")
+    wrong = {
+        "country": "XX",
+        "phone": "none",
+        "id_document": "nowhere/passport.pdf",
+        "proof_address": r"C:\Users\taro\bill.png",
+        "bank_statement": str(tmp_path / "statement.docx"),
+        "password": "no_such_password",
+    }
+    end = create(form | wrong).step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    for name in ("country must", "phone must", "id_document: there is no file", "no_such_password"):
+        assert name in end.words
+    assert "proof_address: 'C:\\\\Users\\\\taro\\\\bill.png' is a path of a Windows computer" in end.words
+    assert "bank_statement: The document 'statement.docx' has a type" in end.words
+    assert "Nothing was sent" in end.words
+
+
 def test_a_document_of_another_type_is_not_sent(exchange: SandboxControl, form: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "statement.docx").write_bytes(b"a document")
     end = create(form | {"bank_statement": str(tmp_path / "statement.docx")}).step()

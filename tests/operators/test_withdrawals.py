@@ -324,6 +324,13 @@ def test_an_amount_that_a_native_template_has_made_no_text_is_refused(
     assert "An amount must be text such as '0.5'" in end.words
 
 
+def test_everything_that_is_wrong_is_named_at_once(exchange: SandboxControl, nobody: str) -> None:
+    end = withdraw(amount="half", address="bc1qbroken", payment_reference="None").step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    for words in ("'half' is no amount", "of the address", "'None' is no payment reference", "Nothing was sent"):
+        assert words in end.words
+
+
 @pytest.mark.parametrize(("amount", "state"), [("0.5", "success"), ("0x2", "failed"), ("1e1", "failed")])
 def test_quotes_around_a_native_template_keep_its_text(
     exchange: SandboxControl, code: str, amount: str, state: str

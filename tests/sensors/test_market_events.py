@@ -104,10 +104,10 @@ def test_a_stream_that_cannot_be_read_fails_and_may_be_retried_or_is_skipped() -
 @pytest.mark.parametrize(
     ("event", "words"),
     [
-        (None, "The market trigger sent None, which this version does not understand"),
-        ({"status": "success"}, "does not understand"),
-        ({"status": "success", "seen": {"event": "price_crossed"}}, "does not understand"),
-        (event_of(Status.SUCCESS) | {"version": 0}, "does not understand"),
+        (None, r"The market trigger sent None, which this version does\s+not\s+understand"),
+        ({"status": "success"}, r"does\s+not\s+understand"),
+        ({"status": "success", "seen": {"event": "price_crossed"}}, r"does\s+not\s+understand"),
+        (event_of(Status.SUCCESS) | {"version": 0}, r"does\s+not\s+understand"),
     ],
 )
 def test_an_event_of_another_version_fails_also_softly(event: Any, words: str, soft_fail: bool) -> None:

@@ -144,7 +144,8 @@ class OneTask:
             names = ("id", "task_id", "dag_id", "run_id", "try_number", "map_index", "dag_version_id")
             ready = TaskInstance(**{name: getattr(instance, name) for name in names})
         done = run_task_in_process(ti=ready, task=self.task)
-        return End(state=self.state, words=str(done.error or ""))
+        # Its lines are wrapped for a log.
+        return End(state=self.state, words=" ".join(str(done.error or "").split()))
 
     def trigger(self) -> End:
         """Run the task's trigger, as the triggerer does, and resume the task with its event."""

@@ -469,4 +469,6 @@ def _read_response(
 def _failure(endpoint: Endpoint, kind: type[QuoineError], problem: str, **fields: Any) -> QuoineError:
     repeatable = kind.may_have_been_carried_out and not endpoint.writes
     advice = _READ_ADVICE if repeatable else kind.advice
-    return kind(f"{endpoint.what} failed: {problem} {advice}", **fields)
+    failure = kind(f"{endpoint.what} failed: {problem} {advice}", **fields)
+    failure.only_reads = not endpoint.writes
+    return failure

@@ -1,0 +1,163 @@
+"""Every failure is told in three short lines first, whatever its class, and then in details."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_quoine import failures
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError, QuoineResponseError
+from airflow_provider_quoine.failures import NOTHING_SENT, ONLY_READ, OUTLINES, check_all, explain, stop, without_retry
+from airflow_provider_quoine.payments.approvals import ApprovalsMissingError
+from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.refusals import PaymentError, PaymentInDoubtError
+from airflow_provider_quoine.payments.schema import Kind, Step
+
+PACKAGE = Path(failures.__file__).parent
+LONG = "A word, and a path s3://connection@bucket/" + "x" * 250 + " that is long. " * 40
+
+
+def modules() -> Iterator[str]:
+    """Every module that may define an error."""
+    for found in pkgutil.walk_packages([str(PACKAGE)], "airflow_provider_quoine."):
+        if not found.name.startswith(("airflow_provider_quoine.sandbox", "airflow_provider_quoine.example_dags")):
+            yield found.name
+
+
+def errors() -> list[type[Exception]]:
+    """All errors of this package that a task may end with."""
+    for module in modules():
+        importlib.import_module(module)
+    found: list[type[Exception]] = []
+    more: list[type[Exception]] = [QuoineError, PaymentError]
+    while more:
+        error = more.pop()
+        found.append(error)
+        more += [each for each in error.__subclasses__() if each.__module__.startswith("airflow_provider_quoine")]
+    return found
+
+
+def made(error: type[Exception]) -> Exception:
+    """An error of a class, with words."""
+    fields: dict[type[Exception], dict[str, Any]] = {
+        QuoineResponseError: {"status": 500, "message": "m", "body": "b"},
+        ApprovalsMissingError: {"number": 1},
+    }
+    return error(LONG, **next((each for of, each in fields.items() if issubclass(error, of)), {}))
+
+
+@pytest.mark.parametrize("error", errors(), ids=lambda error: error.__name__)
+def test_every_error_has_its_lines(error: type[Exception]) -> None:
+    happened, done, todo, *details = explain(made(error)).splitlines()
+    assert all(len(line) < 100 for line in (happened, done, todo, *details))
+    assert all(line.endswith(".") for line in (happened, done, todo))
+    assert " ".join(LONG.split()).replace(" ", "") == "".join(details).replace(" ", ""), "nothing is left out"
+    doubtful = getattr(error, "may_have_been_carried_out", error is PaymentInDoubtError)
+    safe = any(word in done for word in ("Nothing was", "sent nothing", "Nothing is sent", "not sent again"))
+    assert safe != doubtful, done
+
+
+def test_every_outline_is_of_an_error() -> None:
+    assert OUTLINES.keys() <= {error.__name__ for error in errors()} | {"AirflowException"}
+    assert all(len(line) < failures.WIDTH for outline in OUTLINES.values() for line in outline)
+
+
+@pytest.mark.parametrize("error", [each for each in errors() if getattr(each, "may_have_been_carried_out", False)])
+def test_a_lost_answer_to_a_read_is_no_doubt(error: type[Exception]) -> None:
+    lost = made(error)
+    lost.only_reads = True  # type: ignore[attr-defined]  # of QuoineError
+    happened, done, todo, *_ = explain(lost).splitlines()
+    assert (happened, done) == (
+        OUTLINES[next(each.__name__ for each in error.__mro__ if each.__name__ in OUTLINES)][0],
+        ONLY_READ,
+    )
+    assert "ask again" in todo
+
+
+def test_an_unknown_outcome_names_the_payment_and_until_when_it_is_in_doubt() -> None:
+    order = Order(
+        exchange="https://api.quoine.com",
+        kind=Kind.WITHDRAWAL,
+        reference="invoice-7",
+        account="25",
+        user_id="25",
+        address="bc1qexample",
+        amount=Decimal("0.5"),
+    )
+    payment = Payment(
+        order=order,
+        step=Step.UNKNOWN,
+        owner="",
+        exchange_id=None,
+        in_doubt_until=datetime(2026, 11, 26, 20, 30, tzinfo=UTC),
+        policy=None,
+        reason="",
+        task="dag.task of run",
+        state="",
+    )
+    lines = explain(PaymentInDoubtError("The answer was lost.", payment=payment)).splitlines()
+    assert lines[0] == "The outcome of this payment is unknown."
+    assert {
+        "payment: invoice-7",
+        "amount: 0.5 BTC",
+        "address: bc1qexample",
+        "in doubt until: 2026-11-26T20:30:00+00:00",
+    } <= set(lines)
+
+
+def test_what_no_retry_would_mend_is_not_retried_and_all_else_keeps_its_type() -> None:
+    with pytest.raises(AirflowFailException) as final, without_retry():
+        raise QuoineInputError("The amount is wrong.")
+    assert str(final.value).splitlines() == [*OUTLINES["QuoineInputError"], "The amount is wrong."]
+    assert final.value.__cause__ is None
+    assert final.value.__suppress_context__
+    with pytest.raises(QuoineError) as kept, without_retry():
+        raise QuoineError("Later.")
+    assert str(kept.value).splitlines()[0] == OUTLINES["QuoineError"].happened
+    with pytest.raises(ZeroDivisionError), without_retry():
+        _ = 1 / 0
+
+
+def test_lines_are_given_once() -> None:
+    with pytest.raises(AirflowException) as caught, without_retry(), without_retry():
+        raise QuoineInputError("The amount is wrong.")
+    assert str(caught.value).count(NOTHING_SENT) == 1
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    def wrong(words: str) -> None:
+        raise QuoineInputError(words)
+
+    with pytest.raises(QuoineInputError) as caught:
+        check_all((lambda: wrong("The first."), lambda: 2, lambda: wrong("The last.")))
+    assert str(caught.value).splitlines() == ["The first.", "The last."]
+    assert check_all((lambda: 1, lambda: 2)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [path for folder in ("operators", "sensors") for path in sorted((PACKAGE / folder).glob("*.py"))],
+    ids=lambda path: path.name,
+)
+def test_operators_and_sensors_fail_in_this_form_only(source: Path) -> None:
+    raised = [
+        node
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
+    ]
+    assert not [node.lineno for node in raised if node.exc.func.id in {"AirflowFailException", "AirflowException"}]  # type: ignore[union-attr]  # checked above
+
+
+def test_a_stop_has_the_same_form() -> None:
+    lines = str(stop("It ended.", next="Start anew.", details=LONG)).splitlines()
+    assert lines[:3] == ["It ended.", "Nothing was sent.", "Start anew."]
+    assert max(map(len, lines)) < 100
