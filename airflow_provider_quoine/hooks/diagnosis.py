@@ -185,11 +185,9 @@ async def _listen(endpoint: PusherEndpoint) -> str:
     """Subscribe to a channel; return why it is not confirmed, else nothing."""
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream
 
-    timing = replace(endpoint.timing, connect_timeout=STREAM_PATIENCE)
+    soon = replace(endpoint, timing=replace(endpoint.timing, connect_timeout=STREAM_PATIENCE))
     try:
-        async with PusherStream(
-            endpoint=endpoint, channels=[executions_channel(Pair("btcjpy"))], timing=timing
-        ) as stream:
+        async with PusherStream(endpoint=soon, channels=[executions_channel(Pair("btcjpy"))]) as stream:
             try:
                 async with asyncio.timeout(STREAM_PATIENCE):
                     while not stream.confirmed:
