@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_quoine.captures.schedule import Schedule, moment
+from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -71,19 +72,22 @@ def test_the_next_moment_is_the_first_one_after_now_whoever_asks_and_whenever(af
 
 def test_what_falls_due_while_the_caller_is_busy_is_left_out_and_told() -> None:
     missed: list[tuple[datetime, datetime]] = []
-    schedule = Schedule.of(began_at=datetime.now(UTC), interval=0.01, count=40, duration=None)
-    moments = schedule.moments(schedule.began_at, on_missed=lambda first, last: missed.append((first, last)))
-    assert [next(moments) for _ in range(2)] == [schedule.due_at(1), schedule.due_at(2)]
+    schedule = schedule_of(interval=1, count=40)
+    seconds = 0.0
+    clock = Clock(wall=lambda: schedule.began_at.timestamp() + seconds, monotonic=lambda: seconds)
+    moments = schedule.moments(
+        schedule.began_at, on_missed=lambda first, last: missed.append((first, last)), clock=clock
+    )
+    assert next(moments) == schedule.due_at(1)
+    seconds = 1.5
+    assert next(moments) == schedule.due_at(2)
     assert missed == []
-    while datetime.now(UTC) < schedule.due_at(20):
-        pass
-    number = schedule.next_after(next(moments)) - 1
-    assert number > 20
-    assert missed == [(schedule.due_at(3), schedule.due_at(number - 1))]
-    while datetime.now(UTC) < schedule.due_at(41):
-        pass
+    seconds = 20.5
+    assert next(moments) == schedule.due_at(21)
+    assert missed == [(schedule.due_at(3), schedule.due_at(20))]
+    seconds = 41.0
     assert list(moments) == []
-    assert missed[1:] == [(schedule.due_at(number + 1), schedule.due_at(40))]
+    assert missed[1:] == [(schedule.due_at(22), schedule.due_at(40))]
 
 
 def test_moments_do_not_drift() -> None:
