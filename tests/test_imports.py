@@ -26,6 +26,7 @@ FLOORS = (
     {"payments", "waiting", "captures", "datasets"},
     {"links", "triggers", "failures", "assets", "api_server"},
     {"operators", "sensors", "forms"},
+    {"desk"},
     {"cli"},
     {"plugins"},
 )

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_quoine.cli.terminal import as_server, say, store_errors
+from airflow_provider_quoine.cli.terminal import say, store_errors
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.report import facts_of, write_report
 from airflow_provider_quoine.datasets.tardis import convert
 from airflow_provider_quoine.datasets.verification import verify
+from airflow_provider_quoine.desk.opening import as_server
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 
 

@@ -13,39 +13,16 @@ import pwd
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-
-from airflow.models.variable import Variable
-from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.cli.exports import Period, export, faults_of_export, tie_of
-from airflow_provider_quoine.cli.terminal import as_server, say, store_errors
-from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
-from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
-from airflow_provider_quoine.exchange.models import WithdrawalOrder
-from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.payments.configuration import PIN, open_ledger, read_pin, write_pin
+from airflow_provider_quoine.cli.terminal import say, store_errors
+from airflow_provider_quoine.desk.opening import opened_ledger, wipe_in_passing
+from airflow_provider_quoine.desk.settling import WRITTEN, Key, New, Settling, Which
+from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.payments.ledger import Ledger
-from airflow_provider_quoine.payments.records import Head, Order, Payment
+from airflow_provider_quoine.payments.records import Order, Payment
 from airflow_provider_quoine.payments.refusals import PaymentError
 from airflow_provider_quoine.payments.schema import Kind
-from airflow_provider_quoine.payments.users import user_reference
-from airflow_provider_quoine.payments.withdrawals import differs, exchange_of, ledger_order, look_up
-
-WRITTEN = "Written. Clear the task and it goes on from there."
-
-
-class ModelPin:
-    """Airflow's memory of the ledger, read and written in Airflow's database."""
-
-    def read(self) -> Head | None:
-        """Return the ledger's last event that Airflow has seen; None before the first."""
-        return read_pin(Variable.get(PIN, default_var=None))
-
-    def write(self, head: Head) -> None:
-        """Remember a ledger's last event."""
-        Variable.set(PIN, write_pin(head), description="The ledger of payments, as this Airflow has seen it last.")
 
 
 def list_(args: Namespace) -> None:
@@ -68,7 +45,7 @@ def show_(args: Namespace) -> None:
     """
     with _ledger() as ledger:
         ledger.check()
-        payment = _find(ledger, args)
+        payment = _which(args).find(ledger)
         history = ledger.history(payment.order)
     order, until = payment.order, payment.in_doubt_until
     lines = {
@@ -94,39 +71,33 @@ def hold_(args: Namespace) -> None:
     """
     Take a payment out of every task's hands, also one that no task has begun.
 
-    :raises SystemExit: as :meth:`.Ledger.hold` refuses.
+    :raises SystemExit: as :meth:`.Settling.hold` refuses.
     """
-    with _ledger() as ledger:
-        ledger.hold(_order_to_hold(ledger, args), who=_person(), why=args.why)
-    say(
-        "Held. No task sends it. Pay it elsewhere, then record it: airflow quoine payments exists. Or give it back: "
-        "airflow quoine payments release."
-    )
+    new = New(amount=args.amount or "", address=args.address or "", user_id=args.user_id)
+    with _settling() as settling:
+        said = settling.hold(_which(args), why=args.why, key=_key(args), new=new)
+    say(said)
 
 
 def release_(args: Namespace) -> None:
     """
     Give a held payment back to its task.
 
-    :raises SystemExit: as :meth:`.Ledger.release` refuses.
+    :raises SystemExit: as :meth:`.Settling.release` refuses.
     """
-    with _ledger() as ledger:
-        ledger.release(_find(ledger, args).order, who=_person(), why=args.why)
-    say(WRITTEN)
+    with _settling() as settling:
+        said = settling.release(_which(args), why=args.why)
+    say(said)
 
 
 def exists_(args: Namespace) -> None:
     """
     Record that the exchange carried a payment out; amount and address are compared if a connection is given.
 
-    :raises SystemExit: if they differ, or as :meth:`.Ledger.exists` refuses.
+    :raises SystemExit: as :meth:`.Settling.exists` refuses.
     """
-    with _ledger() as ledger:
-        order = _find(ledger, args).order
-        said = _compare(order, args)
-        if args.conn_id:
-            order = replace(order, conn_id=args.conn_id, credentials_variable=args.credentials_variable or "")
-        ledger.exists(order, exchange_id=args.identifier, who=_person(), why=args.why)
+    with _settling() as settling:
+        said = settling.exists(_which(args), exchange_id=args.identifier, why=args.why, key=_key(args))
     say(said)
     say(WRITTEN)
 
@@ -135,15 +106,11 @@ def absent_(args: Namespace) -> None:
     """
     Record that the exchange did not carry a payment out.
 
-    :raises SystemExit: as :meth:`.Ledger.absent` refuses.
+    :raises SystemExit: as :meth:`.Settling.absent` refuses.
     """
-    with _ledger() as ledger:
-        is_settled = ledger.absent(_find(ledger, args).order, who=_person(), why=args.why)
-    say(
-        WRITTEN
-        if is_settled
-        else "Noted. People have approved this payment, so a second person has to give the same command."
-    )
+    with _settling() as settling:
+        said = settling.absent(_which(args), why=args.why)
+    say(said)
 
 
 def stop_(args: Namespace) -> None:
@@ -205,23 +172,26 @@ def export_(args: Namespace) -> None:
 @contextmanager
 def _ledger() -> Iterator[Ledger]:
     try:
-        with as_server():
-            _wipe_typed_codes()
-            yield open_ledger(pin=ModelPin())
+        if failed := wipe_in_passing():
+            say(failed)
+        with opened_ledger() as ledger:
+            yield ledger
     except (PaymentError, QuoineError) as refusal:
         raise SystemExit(str(refusal)) from None
-    except AirflowNotFoundException as error:
-        raise SystemExit(f"{error}. Nothing was changed.") from None
-    except SQLAlchemyError as error:
-        raise SystemExit(f"A database cannot be used, so nothing was changed: {error}") from None
 
 
-def _wipe_typed_codes() -> None:
-    try:
-        wipe_typed_codes()
-    except SQLAlchemyError as error:
-        # A stop must not wait for it.
-        say(f"Codes that were typed in vain could not be wiped from Airflow's tables: {error}")
+@contextmanager
+def _settling() -> Iterator[Settling]:
+    with _ledger() as ledger:
+        yield Settling(ledger=ledger, who=_person())
+
+
+def _which(args: Namespace) -> Which:
+    return Which(reference=str(args.reference), kind=Kind(args.kind), exchange=args.exchange or "")
+
+
+def _key(args: Namespace) -> Key:
+    return Key(conn_id=args.conn_id or "", credentials_variable=args.credentials_variable or "")
 
 
 def _person() -> str:
@@ -233,78 +203,6 @@ def _person() -> str:
         account = str(os.getuid())
     before = os.environ.get("SUDO_USER")
     return f"{before} as {account}" if before else account
-
-
-def _reference(ledger: Ledger, args: Namespace) -> str:
-    reference = str(args.reference).strip()
-    return user_reference(ledger, reference) if args.kind == Kind.USER and "@" in reference else reference
-
-
-def _find(ledger: Ledger, args: Namespace) -> Payment:
-    reference = _reference(ledger, args)
-    found = [
-        payment
-        for payment in ledger.named(reference, Kind(args.kind))
-        if args.exchange in (None, payment.order.exchange)
-    ]
-    if not found:
-        raise SystemExit(
-            f"There is no payment {reference!r} of kind {args.kind} in the ledger. Nothing was changed. See: airflow "
-            "quoine payments list --all"
-        )
-    if len(found) > 1:
-        exchanges = ", ".join(payment.order.exchange for payment in found)
-        raise SystemExit(f"Several exchanges have it: {exchanges}. Nothing was changed. Name one with --exchange.")
-    return found[0]
-
-
-def _order_to_hold(ledger: Ledger, args: Namespace) -> Order:
-    """Return the order of a payment that may not have been begun yet."""
-    if args.conn_id and not args.exchange:
-        # A reference is unique at one exchange only.
-        args.exchange = exchange_of(QuoineHook(args.conn_id))
-    begun = any(
-        args.exchange in (None, payment.order.exchange)
-        for payment in ledger.named(_reference(ledger, args), Kind(args.kind))
-    )
-    return _find(ledger, args).order if begun or args.kind == Kind.USER else _new_order(args)
-
-
-def _new_order(args: Namespace) -> Order:
-    if not (args.conn_id and args.amount and args.address):
-        raise SystemExit(
-            f"No task has begun {args.reference!r}. Nothing was changed. To hold it all the same, give --conn-id, "
-            "--amount and --address, and --credentials-variable and --user-id if its task has them."
-        )
-    order = ledger_order(
-        hook=QuoineHook(args.conn_id, credentials_variable=args.credentials_variable),
-        reference=args.reference,
-        user_id=args.user_id,
-        order=WithdrawalOrder.parse(amount=args.amount, address=args.address),
-    )
-    if args.exchange not in (None, order.exchange):
-        raise SystemExit(
-            f"Connection {args.conn_id!r} leads to {order.exchange}, not to {args.exchange}. Nothing was changed."
-        )
-    return order
-
-
-def _compare(order: Order, args: Namespace) -> str:
-    """Return what was compared, for the person."""
-    if order.kind != Kind.WITHDRAWAL or not args.conn_id:
-        return "It was not compared with the exchange; a withdrawal's task does so before it goes on."
-    hook = QuoineHook(args.conn_id, credentials_variable=args.credentials_variable)
-    if exchange_of(hook) != order.exchange:
-        raise SystemExit(f"Connection {args.conn_id!r} leads to {exchange_of(hook)}, not to {order.exchange}.")
-    try:
-        withdrawal = look_up(hook, args.identifier)
-    except QuoineNotFoundError as error:
-        raise SystemExit(f"{error} Nothing was changed. Without --conn-id the id is recorded as it is.") from None
-    except QuoineError as error:
-        return f"It could not be compared with the exchange: {error}"
-    if difference := differs(withdrawal, WithdrawalOrder.parse(amount=order.amount, address=order.address)):
-        raise SystemExit(f"This is another withdrawal: {difference}. Nothing was changed.")
-    return "Amount and address are the same at the exchange."
 
 
 def _details(order: Order) -> str:

@@ -1,23 +1,9 @@
-"""What the commands of ``airflow quoine`` share: Airflow's configuration, errors of a store, and words for a person."""
+"""What the commands of ``airflow quoine`` share: errors of a store, and words for a person."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-
-@contextmanager
-def as_server() -> Iterator[None]:
-    """Let a command find the connections and Variables that are in Airflow's database."""
-    before = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    try:
-        yield
-    finally:
-        os.environ.pop("_AIRFLOW_PROCESS_CONTEXT")
-        if before is not None:
-            os.environ["_AIRFLOW_PROCESS_CONTEXT"] = before
 
 
 @contextmanager

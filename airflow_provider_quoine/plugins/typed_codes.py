@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException
 
 from airflow_provider_quoine.api_server import WIPE, is_from_this_airflow
-from airflow_provider_quoine.cli.typed_codes import wipe_typed_codes
+from airflow_provider_quoine.desk.typed_codes import wipe_typed_codes
 
 router = APIRouter()
 

@@ -91,7 +91,7 @@ def test_what_a_person_found_is_written_with_who_and_why(lost: OneTask, exchange
 def test_the_id_is_compared_with_the_exchange_at_once(
     lost: OneTask, exchange: SandboxControl, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "Without --conn-id the id is recorded as it is" in refused(lost, "exists", "--id", "4999", *KEY)
+    assert "Without a connection the id is recorded as it is" in refused(lost, "exists", "--id", "4999", *KEY)
     lost.cli("exists", "--id", found_id(exchange), *KEY)
     assert "Amount and address are the same at the exchange" in capsys.readouterr().out
     payment = lost.payment()
@@ -286,7 +286,7 @@ def test_a_stop_does_not_depend_on_the_wiping_of_codes(
         raise OperationalError("UPDATE hitl_detail_history", {}, Exception("database is locked"))
 
     with monkeypatch.context() as patched:
-        patched.setattr("airflow_provider_quoine.cli.payments.wipe_typed_codes", fail)
+        patched.setattr("airflow_provider_quoine.desk.opening.wipe_typed_codes", fail)
         with contextlib.suppress(SystemExit):
             payments_cli("stop", "--why", "a key was stolen")
     try:

@@ -283,7 +283,7 @@ def payments_cli(*words: str) -> None:
 
 def ledger_of_tests() -> Ledger:
     """Open the ledger that the tasks of this process use, outside of a task."""
-    from airflow_provider_quoine.cli.payments import ModelPin
+    from airflow_provider_quoine.desk.opening import ModelPin
     from airflow_provider_quoine.payments.configuration import open_ledger
 
     return open_ledger(pin=ModelPin())
