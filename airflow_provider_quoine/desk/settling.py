@@ -99,11 +99,13 @@ class Settling:
     Writes a person's decisions.
 
     :param ledger: into which.
-    :param who: the person, and by which way the decision came.
+    :param who: the person, and after " as " by which account or page.
+    :param user_id: Airflow's id of the person; empty for a command.
     """
 
     ledger: Ledger
     who: str
+    user_id: str = ""
 
     def hold(self, which: Which, *, why: str, key: Key | None = None, new: New | None = None) -> str:
         """
@@ -152,9 +154,9 @@ class Settling:
         :return: what was done and what comes next, for the person.
         :raises PaymentError: as :meth:`.Ledger.absent`.
         """
-        if self.ledger.absent(which.find(self.ledger).order, who=self.who, why=why):
+        if self.ledger.absent(which.find(self.ledger).order, who=self.who, why=why, user_id=self.user_id):
             return WRITTEN
-        return "Noted. People have approved this payment, so a second person has to give the same command."
+        return "Noted. People have approved this payment, so a second person has to say the same."
 
     def _order_to_hold(self, which: Which, key: Key, new: New) -> Order:
         """Return the order of a payment that may not have been begun yet."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
-from airflow_provider_quoine.payments.records import Event, History, Order
+from airflow_provider_quoine.payments.records import Event, History, Order, folded
 from airflow_provider_quoine.payments.refusals import PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction
@@ -199,12 +198,6 @@ class Approvals:
             ):
                 counting.append(event)
         return counting
-
-
-def folded(name: str) -> str:
-    """Return a name as directories compare it: in normal form KC, without case, outer blanks and invisible signs."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    return unicodedata.normalize("NFKC", "".join(sign for sign in text if unicodedata.category(sign) != "Cf")).strip()
 
 
 def is_same(event: Event, person: Person) -> bool:

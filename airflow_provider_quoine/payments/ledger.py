@@ -362,12 +362,13 @@ class Ledger:
             )
             at.append(order, "exists", actor=who, exchange_id=exchange_id, before=found.exchange_id, why=why)
 
-    def absent(self, order: Order, *, who: str, why: str) -> bool:
+    def absent(self, order: Order, *, who: str, why: str, user_id: str = "") -> bool:
         """
         Record that the exchange did not carry a payment out, so that its task may send it.
 
         A payment that people have approved needs two people to say so.
 
+        :param user_id: Airflow's id of the person, by whom the page knows one who has another name by now.
         :return: whether it is settled; if not, a second person has to say the same.
         :raises PaymentRefusedError: if it is not in doubt, or its request may still be under way.
         """
@@ -381,8 +382,8 @@ class Ledger:
                     f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
                 )
             refuse_in_doubt(found, at.now)
-            if history.needs_second_person(who):
-                at.append(order, Note.ABSENT_ASKED, actor=who, why=why)
+            if history.needs_second_person(who, user_id):
+                at.append(order, Note.ABSENT_ASKED, actor=who, why=why, user_id=user_id)
                 return False
             at.change(
                 order,
@@ -434,11 +435,23 @@ class Ledger:
         :return: why payments are stopped; empty if they are not.
         :raises LedgerUnusableError: if it is another ledger, or an older state of it.
         """
+        with self.looking() as at:
+            return at.stopped_why or ""
+
+    @contextmanager
+    def looking(self) -> Iterator[Transaction]:
+        """
+        Look at one state of the ledger, and hold nobody up; nothing may be changed in it.
+
+        :raises LedgerUnusableError: as :meth:`check`.
+        """
+        # Before the ledger, which may only be further by then.
+        pinned = self._pin.read()
         with self._reading() as connection:
             head = connection.execute(select(LEDGER)).mappings().one()
             at = Transaction(connection, head, self._clock(connection))
-            at.check(self._pin.read())
-            return at.stopped_why or ""
+            at.check(pinned)
+            yield at
 
     def find(self, order: Order) -> Payment | None:
         """Return the payment of an order's reference, without locking."""

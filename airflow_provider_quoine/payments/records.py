@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -161,14 +162,20 @@ class History(tuple[Event, ...]):
         before = [event.event for event in self.decisions if event.event not in unless]
         return before[-1] in IN_DOUBT | LATE
 
-    def needs_second_person(self, who: str) -> bool:
-        """Whether a second person has to say that an approved payment does not exist."""
+    def needs_second_person(self, who: str, user_id: str = "") -> bool:
+        """
+        Whether a second person has to say that an approved payment does not exist.
+
+        :param who: the person who says so now.
+        :param user_id: Airflow's id of the person, who may have another name by now; empty for a command.
+        """
         if not any(event.event == Note.APPROVED for event in self):
             return False
         # What was said before anything else was decided, or was answered late, counts no more.
         decided = self.decisions[-1].number
         said = [event for event in self if event.event == Note.ABSENT_ASKED and event.number > decided]
-        return all(_person(event.actor) == _person(who) for event in said)
+        by_id = {_person(event.actor) for event in said if user_id and event.data.get("user_id") == user_id}
+        return all(_person(event.actor) in {_person(who), *by_id} for event in said)
 
     def last_note(self, event: str, *, actor: str) -> dict[str, Any]:
         """Return what an actor noted last with such an event; empty if nothing."""
@@ -186,5 +193,11 @@ class Pin(Protocol):
 
 
 def _person(actor: str) -> str:
-    """Return who has given a command, whatever account it was given by."""
-    return actor.partition(" as ")[0]
+    """Return who has decided, by whatever account or page."""
+    return folded(actor.partition(" as ")[0])
+
+
+def folded(name: str) -> str:
+    """Return a name as directories compare it: in normal form KC, without case, outer blanks and invisible signs."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", "".join(sign for sign in text if unicodedata.category(sign) != "Cf")).strip()

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger
-from airflow_provider_quoine.payments.records import Order
+from airflow_provider_quoine.payments.records import Head, Order
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.payments.transaction import Transaction
@@ -281,3 +281,19 @@ def test_an_id_of_another_payment_is_refused(ledger: Ledger) -> None:
     unknown(ledger)
     with pytest.raises(PaymentRefusedError, match="invoice-2"):
         ledger.exists(ORDER, exchange_id="20", who="ann", why="found a withdrawal of 0.5 BTC to that address")
+
+
+def test_a_look_while_others_write_is_not_taken_for_an_older_state(ledger: Ledger) -> None:
+    """Between a look's first row and Airflow's memory, another process sends and has Airflow remember it."""
+    ledger.prepare(ORDER, actor="task")
+    engine, pin = ledger._engine, Memory()
+    others = Ledger(engine, pin=pin)
+
+    class Slow(Memory):
+        def read(self) -> Head | None:
+            if others.find(ORDER) is not None and step(others) == Step.PREPARED:
+                send(others, ORDER, "a")
+            return pin.read()
+
+    assert Ledger(engine, pin=Slow()).check() == ""
+    assert step(ledger) == Step.SENDING

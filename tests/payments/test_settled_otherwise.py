@@ -184,3 +184,24 @@ def test_references_that_look_the_same_are_one_or_refused(one: str, other: str) 
     """Hangul's fillers are letters without a sign; the question and the browser join blanks."""
     with suppress(PaymentRefusedError):
         assert check_reference(other) == one
+
+
+@pytest.mark.parametrize(
+    ("who", "user_id"),
+    [
+        ("ann as user 7 of Airflow", "7"),
+        ("Ann as user 8 of Airflow", "8"),
+        ("\u200b\uff21\uff2e\uff2e as root", ""),
+        ("bob as user 7 of Airflow", "7"),
+    ],
+    ids=["by page", "in other letters", "by another account", "renamed"],
+)
+def test_one_person_is_not_two_by_another_way_or_name(ledger: Ledger, who: str, user_id: str) -> None:
+    """A person says so by command and on the page, or changes the name in between."""
+    in_doubt(ledger)
+    assert not ledger.absent(ORDER, who="ann", why="not there")
+    assert not ledger.absent(ORDER, who="ann as user 7 of Airflow", why="not there", user_id="7")
+    assert not ledger.absent(ORDER, who=who, why="not there", user_id=user_id)
+    assert step(ledger) == Step.UNKNOWN
+    assert ledger.absent(ORDER, who="carol as user 9 of Airflow", why="not there", user_id="9")
+    assert ledger.faults() == []
