@@ -17,6 +17,7 @@ __all__ = [
     "reconciliation",
     "records",
     "refusals",
+    "replay",
     "schema",
     "transaction",
     "users",

@@ -9,7 +9,7 @@ from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import WithdrawalPolicy
 from airflow_provider_quoine.payments.records import Event, History, Order, folded
 from airflow_provider_quoine.payments.refusals import PaymentRefusedError
-from airflow_provider_quoine.payments.schema import Note, Step
+from airflow_provider_quoine.payments.schema import Note
 from airflow_provider_quoine.payments.transaction import Transaction
 
 
@@ -186,18 +186,11 @@ class Approvals:
         return [name for name in (self._started_by, *(event.data.get("started_by", "") for event in events)) if name]
 
     def _counting(self, events: History, policy: WithdrawalPolicy) -> list[Event]:
-        counting: list[Event] = []
-        for event in events:
-            if event.event == Note.REJECTED or (event.event == Step.PREPARED and "amount" in event.data):
-                # It may have other details since.
-                counting.clear()
-            elif (
-                event.event == Note.APPROVED
-                and event.data["connection"] == self._connection
-                and event.data["policy"] == policy.fingerprint
-            ):
-                counting.append(event)
-        return counting
+        return [
+            event
+            for event in events.approvals
+            if event.data["connection"] == self._connection and event.data["policy"] == policy.fingerprint
+        ]
 
 
 def is_same(event: Event, person: Person) -> bool:

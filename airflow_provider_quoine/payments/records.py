@@ -162,6 +162,25 @@ class History(tuple[Event, ...]):
         before = [event.event for event in self.decisions if event.event not in unless]
         return before[-1] in IN_DOUBT | LATE
 
+    @property
+    def approvals(self) -> list[Event]:
+        """The approvals since the payment was rejected, or got its details, last."""
+        counting: list[Event] = []
+        for event in self:
+            if event.event == Note.REJECTED or (event.event == Step.PREPARED and "amount" in event.data):
+                # It may have other details since.
+                counting.clear()
+            elif event.event == Note.APPROVED:
+                counting.append(event)
+        return counting
+
+    @property
+    def said_absent(self) -> list[Event]:
+        """The words of those who said that it does not exist, and wait for a second person."""
+        # What was said before anything else was decided, or was answered late, counts no more.
+        decided = max((event.number for event in self.decisions), default=0)
+        return [event for event in self if event.event == Note.ABSENT_ASKED and event.number > decided]
+
     def needs_second_person(self, who: str, user_id: str = "") -> bool:
         """
         Whether a second person has to say that an approved payment does not exist.
@@ -171,9 +190,7 @@ class History(tuple[Event, ...]):
         """
         if not any(event.event == Note.APPROVED for event in self):
             return False
-        # What was said before anything else was decided, or was answered late, counts no more.
-        decided = self.decisions[-1].number
-        said = [event for event in self if event.event == Note.ABSENT_ASKED and event.number > decided]
+        said = self.said_absent
         by_id = {_person(event.actor) for event in said if user_id and event.data.get("user_id") == user_id}
         return all(_person(event.actor) in {_person(who), *by_id} for event in said)
 

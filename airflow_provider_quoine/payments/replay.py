@@ -80,18 +80,22 @@ def head_faults(connection: Connection, head: RowMapping, pinned: Head | None) -
         yield "Whether payments are stopped does not follow from the events: it was edited."
 
 
-def payment_faults(connection: Connection) -> Iterator[str]:
+def payment_faults(connection: Connection, *, reference: str = "") -> Iterator[str]:
     """
     Name every payment that does not follow from its events.
 
     :param connection: to the ledger; it reads row by row.
+    :param reference: look at payments with this one only.
     """
     same = and_(*(PAYMENTS.c[name] == EVENTS.c[name] for name in KEY))
     rows = select(EVENTS, *(PAYMENTS.c[name].label(f"now_{name}") for name in NOW)).join(PAYMENTS, same, isouter=True)
-    rows = rows.where(EVENTS.c.reference != "").order_by(*(EVENTS.c[name] for name in KEY), EVENTS.c.number)
+    which = EVENTS.c.reference == reference if reference else EVENTS.c.reference != ""
+    rows = rows.where(which).order_by(*(EVENTS.c[name] for name in KEY), EVENTS.c.number)
     for _, group in groupby(connection.execute(rows).mappings(), key=lambda row: [row[name] for name in KEY]):
         yield from _differences(list(group))
     without_events = select(PAYMENTS.c.reference).where(~exists().where(same))
+    if reference:
+        without_events = without_events.where(PAYMENTS.c.reference == reference)
     for reference in connection.execute(without_events).scalars():
         yield f"Payment {reference!r} has no event: its row was added."
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: By the version that it upgrades: the statements that make the next one, in both databases.
 UPGRADES: dict[int, tuple[str, ...]] = {
@@ -19,6 +19,7 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "UPDATE quoine_payments SET reserved_at = NULL WHERE step IN ('prepared', 'refused')",
     ),
     2: ("CREATE INDEX ix_quoine_payments_exchange_id ON quoine_payments (exchange_id)",),
+    3: ("CREATE INDEX ix_quoine_payments_created_at ON quoine_payments (created_at)",),
 }
 
 metadata = MetaData()
@@ -55,7 +56,7 @@ PAYMENTS = Table(
     Column("policy", String(64)),
     Column("reason", Text, nullable=False),
     Column("task", Text, nullable=False),
-    Column("created_at", String(32), nullable=False),
+    Column("created_at", String(32), nullable=False, index=True),
     Column("changed_at", String(32), nullable=False, index=True),
     # How to look it up, and what was seen then; empty where nobody knows.
     Column("conn_id", Text, nullable=False, server_default=""),

@@ -12,6 +12,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException
 
 
@@ -53,6 +54,16 @@ def _settler(user: GetUserDep) -> BaseUser:
     if not may_settle(user):
         raise HTTPException(403, "You may not change connections, so you may not settle, stop or resume payments.")
     return user
+
+
+def may_answer(user: BaseUser, dag_id: str) -> bool:
+    """Whether a person may answer the questions of a DAG's tasks, where they are not put to others."""
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return bool(
+        get_auth_manager().is_authorized_dag(
+            method="PUT", access_entity=DagAccessEntity.HITL_DETAIL, details=details, user=user
+        )
+    )
 
 
 AnyUser = GetUserDep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_quoine.api_server import PREFIX
+from airflow_provider_quoine.exchange.exact_json import plain_number
 from airflow_provider_quoine.plugins.protection import form_token
 
 BASE = f"{API_ROOT_PATH.rstrip('/')}{PREFIX}"
@@ -21,6 +23,8 @@ BASE = f"{API_ROOT_PATH.rstrip('/')}{PREFIX}"
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
+_TEMPLATES.filters["utc"] = lambda moment: f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+_TEMPLATES.filters["amount"] = plain_number
 _TEMPLATES.globals.update(base=BASE, airflow=API_ROOT_PATH.rstrip("/"))
 
 

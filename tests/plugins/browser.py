@@ -21,12 +21,23 @@ class Person:
     """
 
     def __init__(self, name: str | None) -> None:
+        self.name = name
         self._headers = {"Cookie": f"_token={token_of(name, PEOPLE[name])}"} if name else {"Cookie": "none=1"}
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """Ask for a path of the pages; redirects are not followed unless told."""
         headers = {"Authorization": "", **self._headers, **options.pop("headers", {})}
         return api().request(method, f"{PREFIX}{path}", headers=headers, **{"follow_redirects": False, **options})
+
+    @property
+    def token(self) -> str:
+        """The token that the forms of every page have for this person."""
+        from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+        from airflow_provider_quoine.plugins.protection import form_token
+
+        name = self.name or ""
+        return form_token(SimpleAuthManagerUser(username=name, role=PEOPLE.get(name)))
 
     def get(self, path: str, **options: Any) -> Any:
         """Open a page."""

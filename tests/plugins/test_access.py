@@ -15,11 +15,20 @@ from tests.plugins.browser import PEOPLE, Person
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
 ALL = tuple(PEOPLE)
+SETTLERS = ("admin", "op")
+DECISIONS = ("hold", "release", "exists", "absent", "stop", "resume")
 #: Per route: who gets something else than "log in" and "you may not". Nobody's word counts where a task's token does.
 ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/"): ALL,
+    ("GET", "/payments"): ALL,
+    ("GET", "/payments/payment"): ALL,
+    **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
     ("POST", WIPE): (),
 }
+
+
+#: Routes that take a form from a page.
+FORMS = [(method, path) for method, path in ROUTES if method == "POST" and path != WIPE]
 
 
 def routes() -> Iterator[tuple[str, str]]:
@@ -38,11 +47,21 @@ def test_every_route_is_in_the_table() -> None:
 def test_each_lets_in_whom_the_table_says(method: str, path: str) -> None:
     allowed = ROUTES[method, path]
     where = path.format(**dict.fromkeys(("exchange", "kind", "reference", "dag_id", "run_id", "task_id"), "nothing"))
-    seen = {name: Person(name).request(method, where).status_code for name in ALL}
+    forms = {name: {"data": {"token": Person(name).token}} if (method, path) in FORMS else {} for name in ALL}
+    seen = {name: Person(name).request(method, where, **forms[name]).status_code for name in ALL}
     assert {name for name, status in seen.items() if status not in (401, 403)} == {*allowed} | (
         {*ALL} if path == WIPE else set()
     )
     assert Person(None).request(method, where).status_code == (422 if path == WIPE else 401)
+
+
+@pytest.mark.parametrize(("method", "path"), FORMS)
+def test_a_form_that_the_person_did_not_open_is_refused(method: str, path: str) -> None:
+    person, other = Person("admin"), Person("op")
+    from_elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    for token, headers in (("", {}), ("x", {}), (other.token, {}), (person.token, from_elsewhere)):
+        answer = person.request(method, path, data={"token": token}, headers=headers)
+        assert (answer.status_code, "form" in answer.json()["detail"]) == (403, True)
 
 
 def test_every_answer_has_the_headers_that_protect_it() -> None:

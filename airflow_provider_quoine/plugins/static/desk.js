@@ -14,11 +14,19 @@ document.addEventListener("click", (event) => {
   window.parent.dispatchEvent(new PopStateEvent("popstate", { state: null }));
 });
 
+// Nor does the frame let a window be opened; Airflow's own page may.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-outside]");
+  if (!link || window.parent === window) return;
+  event.preventDefault();
+  window.parent.open(link.href, "_blank", "noopener,noreferrer");
+});
+
 // A form is sent once, however often its button is pressed; a question is asked first where it cannot be taken back.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) return event.preventDefault();
-  if (form.dataset.confirm && !window.confirm(form.dataset.confirm)) return event.preventDefault();
+  if (form.dataset.confirm && !window.parent.confirm(form.dataset.confirm)) return event.preventDefault();
   form.dataset.sent = "yes";
 });
 window.addEventListener("pageshow", () => {

@@ -1,0 +1,359 @@
+"""The pages of payments, for real users of Airflow's, over the ledger and the tables of a real Airflow."""
+
+from __future__ import annotations
+
+import html
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+
+from airflow_provider_quoine.desk.tasks import Task
+from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.schema import Kind, Step
+from airflow_provider_quoine.plugins.payments import payment_path
+from airflow_provider_quoine.sandbox.control import SandboxControl
+from tests.plugins.browser import Person
+from tests.support.one_task import ADDRESS, OneTask, ledger_of_tests, payments_cli, set_connection, undo_edits
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+POST = "POST /btc_withdrawals/"
+HOSTILE = (
+    "a/../../b",
+    "1..",
+    "100%25 of x?y=1&z#top",
+    "z<script>alert(1)</script>",
+    """q"'`><b onclick=x>""",
+    "x+y%2Fz%00",
+    "\u8acb\u6c42\u66f8-\u5341 {{ 7*7 }} {% raw %}",
+    "a" * 200,
+)
+
+
+@pytest.fixture
+def task(exchange: SandboxControl, payer: str) -> OneTask:
+    """A withdrawal that waits for its code."""
+    task = OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS, started_by="dora")
+    task.step()
+    return task
+
+
+@pytest.fixture
+def lost(exchange: SandboxControl, payer: str, task: OneTask) -> Iterator[OneTask]:
+    """A withdrawal that the exchange has, and whose answer was lost a while ago."""
+    exchange.fault("drop_after", POST)
+    assert task.answer("Send", exchange.latest_code(payer)).state == "failed"
+    task.end_in_flight_time()
+    yield task
+    undo_edits()
+
+
+def new_order(ledger: Ledger, reference: str) -> Order:
+    """Begin a payment without a task."""
+    order = Order(
+        exchange="https://exchange.example/v1",
+        kind=Kind.WITHDRAWAL,
+        reference=reference,
+        account=f"account-{uuid.uuid4().hex}",
+        address=ADDRESS,
+    )
+    ledger.prepare(order, actor="somebody")
+    return order
+
+
+def words_of(page: Any) -> str:
+    """The text of a page, as a person reads it."""
+    without_tags = re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<head>.*?</head>", "", page.text))
+    return re.sub(r"\s+", " ", html.unescape(without_tags))
+
+
+def waiting(person: str) -> str:
+    """What waits for a person."""
+    page = Person(person).get("/payments")
+    assert page.status_code == 200
+    return words_of(page).partition("What waits for you")[2].partition(" Caps ")[0]
+
+
+def decide(person: str, decision: str, payment: Payment | None, **fields: str) -> Any:
+    """Open a payment's page and send one of its forms."""
+    assert payment is not None
+    order = payment.order
+    named = {"reference": order.reference, "kind": str(order.kind), "exchange": order.exchange}
+    return Person(person).send(payment_path(order), f"/payments/{decision}", **{"why": "seen", **named, **fields})
+
+
+def test_a_payment_is_shown_with_all_that_happened(lost: OneTask) -> None:
+    payment = lost.payment()
+    assert payment is not None
+    page = Person("viewer").get(payment_path(payment.order))
+    words = words_of(page)
+    for told in (lost.reference, "unknown", "0.5 BTC", ADDRESS, lost.run_id, "dora", "typed the code and chose Send"):
+        assert told in words
+    # The time in which the request may be under way was ended by the test, which is an edit.
+    assert "in_doubt_until was edited" in words
+    undo_edits()
+    assert "The chain is whole for this payment" in words_of(Person("viewer").get(payment_path(payment.order)))
+    assert "<form" not in page.text
+
+
+def test_the_list_names_who_asked_and_who_typed_the_code(lost: OneTask) -> None:
+    page = Person("viewer").get("/payments", params={"reference": lost.reference})
+    words = words_of(page).partition("All payments")[2]
+    for told in ("1 payment, the newest first", lost.reference, "unknown", "0.5", ADDRESS, "dora", "Anonymous"):
+        assert told in words
+    named = Task.named(str(lost.payment() and lost.payment().task))  # type: ignore[union-attr]
+    assert named is not None
+    assert f'data-airflow href="{named.run_path}"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"step": "prepared"}, True),
+        ({"step": "sent"}, False),
+        ({"kind": "user"}, False),
+        ({"first": "2026-01-01"}, True),
+        ({"last": "2026-01-01"}, False),
+        ({"first": "2026-01-01", "last": "9999-12-31"}, None),
+        ({"first": "yesterday"}, None),
+        ({"page": "2"}, False),
+        ({"page": "0"}, None),
+        ({"page": "x"}, None),
+        ({"step": "'; DROP TABLE quoine_payments; --"}, False),
+        ({"step": "\x00"}, False),
+    ],
+)
+def test_the_list_is_filtered(params: dict[str, str], found: bool | None) -> None:
+    ledger = ledger_of_tests()
+    order = new_order(ledger, f"Filtered-{uuid.uuid4().hex}")
+    answer = Person("viewer").get("/payments", params={"reference": order.reference.upper(), **params})
+    assert answer.status_code == (422 if found is None else 200)
+    if found is not None:
+        assert (payment_path(order).replace("&", "&amp;") in answer.text) is found
+
+
+@pytest.mark.parametrize("reference", HOSTILE)
+def test_any_reference_has_a_page_and_changes_nothing_on_it(reference: str) -> None:
+    ledger = ledger_of_tests()
+    order = new_order(ledger, reference)
+    listed = Person("admin").get("/payments", params={"reference": reference})
+    link = next(found for found in re.findall(r'href="([^"]*/payments/payment\?[^"]*)"', listed.text))
+    page = Person("admin").get(html.unescape(link).removeprefix("/quoine"))
+    assert page.status_code == 200
+    assert reference in html.unescape(page.text)
+    assert "<script>alert" not in listed.text + page.text
+    assert "<b onclick" not in listed.text + page.text
+    held = decide("admin", "hold", ledger.find(order), why=f"{reference}<img src=x>")
+    assert held.status_code == 303
+    shown = Person("admin").get(held.headers["location"].removeprefix("/quoine"))
+    assert "<img" not in shown.text
+    found = ledger.find(order)
+    assert found is not None
+    assert found.step == Step.HELD
+    assert decide("admin", "release", found).status_code == 303
+
+
+def test_what_is_decided_on_the_page_the_command_line_shows(
+    lost: OneTask, exchange: SandboxControl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (withdrawal,) = exchange.state()["withdrawals"]
+    assert decide("op", "hold", lost.payment()).status_code == 303
+    assert lost.stands() == Step.HELD
+    assert decide("op", "release", lost.payment()).status_code == 303
+    assert lost.stands() == Step.UNKNOWN
+    told = decide("op", "exists", lost.payment(), exchange_id=str(withdrawal["id"]), conn_id="quoine_default")
+    assert told.status_code == 303
+    assert (lost.stands(), lost.events()[-3:]) == (Step.SENT, ["held", "released", "exists"])
+    capsys.readouterr()
+    lost.cli("show")
+    shown = capsys.readouterr().out
+    assert shown.count("by op as user op of Airflow's page") == 3
+    lost.clear()
+    assert lost.step().state == "success"
+    assert len(exchange.state()["withdrawals"]) == 1
+    assert "has gone on with that" in words_of(decide("op", "exists", lost.payment(), exchange_id="4999"))
+
+
+def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(lost: OneTask) -> None:
+    key = {"conn_id": "quoine_default", "credentials_variable": "user_key"}
+    refused = decide("admin", "exists", lost.payment(), exchange_id="4999", why="my words", **key)
+    assert (refused.status_code, lost.stands()) == (409, Step.UNKNOWN)
+    assert "Without a connection the id is recorded as it is" in words_of(refused)
+    assert 'value="my words"' in refused.text
+    assert 'value="4999"' in refused.text
+    assert decide("admin", "exists", lost.payment(), exchange_id="4999").status_code == 303
+    assert lost.stands() == Step.SENT
+
+
+@pytest.mark.parametrize(("field", "text"), [("why", " "), ("exchange_id", "5001/../1"), ("conn_id", "nowhere")])
+def test_what_cannot_be_written_is_refused_in_words(lost: OneTask, field: str, text: str) -> None:
+    refused = decide("admin", "exists", lost.payment(), **{"exchange_id": "4999", field: text})
+    assert (refused.status_code, lost.stands()) == (409, Step.UNKNOWN)
+    assert {"why": "A reason is needed", "exchange_id": "is no id", "conn_id": "nowhere"}[field] in words_of(refused)
+
+
+def test_two_people_say_that_an_approved_payment_does_not_exist(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, withdrawal_approvals=1)
+    reference = f"test-{uuid.uuid4().hex}"
+    order = {"payment_reference": reference, "amount": "0.5", "address": ADDRESS, "user_id": payer}
+    asking = OneTask("approve", started_by="dora", **order)
+    asking.step()
+    assert asking.answer("Approve", person="carol").state == "success"
+    paying = OneTask("authorize", started_by="dora", **order)
+    paying.step()
+    exchange.fault("drop_before", POST)
+    paying.answer("Send", exchange.latest_code(payer))
+    assert paying.stands() == Step.UNKNOWN
+    paying.end_in_flight_time()
+    assert f"Unknown outcome {reference}" in waiting("op")
+    assert reference not in waiting("user")
+
+    assert decide("op", "absent", paying.payment()).status_code == 303
+    assert paying.stands() == Step.UNKNOWN
+    assert f"Second word {reference}" in waiting("admin")
+    assert f"Somebody else's word {reference}" in waiting("op")
+    assert decide("op", "absent", paying.payment()).status_code == 303
+    assert paying.stands() == Step.UNKNOWN
+
+    assert decide("admin", "absent", paying.payment()).status_code == 303
+    assert paying.stands() == Step.PREPARED
+    assert reference not in waiting("admin")
+    listed = words_of(Person("viewer").get("/payments", params={"reference": reference}))
+    assert "carol" in listed.partition("All payments")[2]
+
+
+def test_questions_wait_for_those_who_may_answer_them(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, withdrawal_approvals=2)
+    # Where everybody is an admin without a password, Airflow lets everybody answer.
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_hitl_task", BaseAuthManager.is_authorized_hitl_task)
+    reference = f"test-{uuid.uuid4().hex}"
+    order = {"payment_reference": reference, "amount": "0.5", "address": ADDRESS, "user_id": payer}
+    asking = OneTask("approve", started_by="user", **order)
+    asking.step()
+    question = f"Approval Approve a withdrawal of 0.5 BTC? payment {reference}"
+    assert question in waiting("op")
+    assert reference not in waiting("viewer")
+    # Who has started the run cannot approve.
+    assert reference not in waiting("user")
+    page = Person("op").get("/payments").text
+    assert f"/dags/approve/runs/{asking.run_id}/tasks/task/required_actions".replace(":", "%3A").replace(
+        "+", "%2B"
+    ) in page.replace("&#43;", "+")
+    asking.answer("Approve", person="op")
+    again = OneTask("approve", started_by="user", **order)
+    again.step()
+    # Nor does anybody approve twice.
+    assert reference not in waiting("op")
+    assert question in waiting("admin")
+    for_carol = OneTask("approve_by_carol", started_by="user", **order)
+    for_carol.step()
+    assert waiting("admin").count(reference) == 1
+
+
+def test_a_code_that_is_asked_for_waits(task: OneTask) -> None:
+    assert f"Code Withdraw 0.5 BTC? payment {task.reference}" in waiting("user")
+
+
+def test_settling_wipes_typed_codes(exchange: SandboxControl, task: OneTask, payer: str) -> None:
+    from tests.support.leaks import cells, find
+    from tests.support.one_task import database
+
+    code = uuid.uuid4().hex[:12]
+    assert task.answer("Send", exchange.latest_code(payer)).state == "success"
+    task.type_in("Send", code)
+    assert find({"code": code}, cells(database()))
+    assert decide("admin", "hold", task.payment()).status_code == 409
+    assert find({"code": code}, cells(database())) == set()
+
+
+def test_payments_are_stopped_and_go_on(task: OneTask, exchange: SandboxControl, payer: str) -> None:
+    assert Person("op").send("/payments", "/payments/stop", why=" ").status_code == 422
+    assert "Payments are allowed" in words_of(Person("viewer").get("/payments"))
+    assert Person("op").send("/payments", "/payments/stop", why="a key <was> stolen").status_code == 303
+    try:
+        words = words_of(Person("viewer").get("/payments"))
+        end = task.answer("Send", exchange.latest_code(payer))
+    finally:
+        assert Person("admin").send("/payments", "/payments/resume", why="it was found").status_code == 303
+    assert "by op as user op of Airflow's page: a key <was> stolen" in words
+    assert (end.state, exchange.state()["withdrawals"]) == ("failed", [])
+    assert "Payments are allowed" in words_of(Person("viewer").get("/payments"))
+
+
+def test_caps_and_what_is_used_of_them(
+    exchange: SandboxControl, payer: str, task: OneTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, withdrawal_max_24h="2", withdrawal_count_24h="7", withdrawal_timezone="Asia/Tokyo")
+    task.answer("Send", exchange.latest_code(payer))
+    payment = task.payment()
+    assert payment is not None
+    words = words_of(Person("viewer").get("/payments")).partition(" Caps ")[2].partition("All payments")[0]
+    assert re.search(rf"{payment.order.account} quoine_default 24 hours since [-\d]+ [:\d]+ UTC [\d.]+ 2 \d+ 7 ", words)
+    assert re.search(r"today in Asia/Tokyo since [-\d]+ 15:00:00 UTC [\d.]+ unlimited \d+ unlimited", words)
+    set_connection(monkeypatch, withdrawal_max_24h="")
+    assert "has no bound in 'Most in 24 hours (BTC)'" in words_of(Person("viewer").get("/payments"))
+
+
+def test_a_payment_that_there_is_not_is_named_as_such() -> None:
+    for path in ("/payments/payment?reference=no<such>", "/payments/payment?reference=%00"):
+        answer = Person("viewer").get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 404
+        assert "There is no payment" in words_of(answer)
+        assert "<such>" not in answer.text
+    assert Person("viewer").get("/payments/payment?reference=x&kind=y").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("pinned", "told"),
+    [
+        ('{"identity": "another", "number": 1, "hash": "x"}', "is not the one that this Airflow's payments are in"),
+        ('{"identity": "SAME", "number": 999999999, "hash": "x"}', "This ledger is older than what Airflow has seen"),
+        ("{}", "is not as this provider wrote it"),
+    ],
+)
+def test_a_ledger_that_cannot_be_used_is_told(pinned: str, told: str) -> None:
+    from airflow.models.variable import Variable
+
+    from airflow_provider_quoine.payments.configuration import PIN
+
+    ledger = ledger_of_tests()
+    order = new_order(ledger, f"test-{uuid.uuid4().hex}")
+    found, identity, before = ledger.find(order), ledger.identity, Variable.get(PIN, default_var=None)
+    Variable.set(PIN, pinned.replace("SAME", identity))
+    try:
+        pages = [Person("admin").get(path) for path in ("/payments", payment_path(order))]
+        fields = {"token": Person("admin").token, "why": "x", "reference": order.reference, "kind": "withdrawal"}
+        for decision in ("stop", "hold"):
+            data = {**fields, "exchange": order.exchange}
+            pages.append(Person("admin").request("POST", f"/payments/{decision}", data=data))
+    finally:
+        Variable.set(PIN, before) if before else Variable.delete(PIN)
+    assert {page.status_code for page in pages} == {503}
+    assert all(told in words_of(page) for page in pages)
+    assert ledger.find(order) == found
+
+
+def test_a_ledger_that_is_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__QUOINE__LEDGER_CONN_ID", "payments_db")
+    monkeypatch.setenv("AIRFLOW_CONN_PAYMENTS_DB", "postgres://ann:secret@127.0.0.1:1/payments")
+    page = Person("admin").get("/payments")
+    assert page.status_code == 503
+    assert "cannot be reached, or it failed" in words_of(page)
+    assert "secret" not in page.text
+
+
+def test_what_was_decided_by_command_the_page_shows(task: OneTask) -> None:
+    payments_cli("hold", task.reference, "--why", "by command")
+    payment = task.payment()
+    assert payment is not None
+    assert "by command" in words_of(Person("viewer").get(payment_path(payment.order)))
