@@ -28,7 +28,7 @@ PAYMENTS ?= tests/payments tests/operators tests/cli tests/plugins tests/dags/te
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-captures test-next \
+.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-browser test-captures test-next \
 	coverage lint docs build bench lock clean
 
 help: ## Say what can be made
@@ -40,13 +40,13 @@ demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, unti
 	@$(BIN)/python -m tools.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 unit: $(READY) ## Run the tests that need no Airflow process, in a minute
-	$(SIDE_BY_SIDE) -m "not airflow and not system and not long and not paced and not alone and not cluster and not clients"
+	$(SIDE_BY_SIDE) -m "not airflow and not system and not long and not paced and not alone and not cluster and not clients and not browser"
 
 ifdef ARGS
 test: $(READY)
 	$(PYTEST) $(ARGS)
 else
-test: $(READY) ## Run all tests but those of test-cluster, test-clients and test-captures (ARGS=path: only these)
+test: $(READY) ## Run all tests but those of test-cluster, test-clients, test-browser and test-captures (ARGS=path: only these)
 	$(MAKE) unit
 	$(MAKE) --jobs=2 --output-sync=target test-system test-airflow
 	$(MAKE) test-alone
@@ -71,6 +71,9 @@ test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-s
 test-clients: $(READY) $(CLIENTS) ## Run the tests of the stream with clients that are not ours (needs node and npm)
 	$(PYTEST) -m clients
 
+test-browser: $(READY) ## Run the tests of the desk's page in Chromium (needs chromium); pictures go to build/browser
+	$(PYTEST) -m browser tests/browser
+
 test-captures: $(READY) ## Capture for 10 minutes through kills, black holes and a store that hangs; account for all (MINUTES=1)
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes $(MINUTES)
 
@@ -78,7 +81,7 @@ test-next: $(NEXT_VENV)/.ready ## Run the tests of payments on the newest pre-re
 	$(NEXT_VENV)/bin/python -m pytest --numprocesses 3 --dist loadgroup -m "not long and not alone and not cluster" $(PAYMENTS)
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
-	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients" --cov --cov-report=
+	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients and not browser" --cov --cov-report=
 	$(PYTEST) -m "(paced or alone) and not cluster" --cov --cov-append --cov-report=term-missing:skip-covered
 
 lint: $(READY) ## Check style and types

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The tests that need a quiet machine, and those on another Airflow, come last, when nothing else runs.
 STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("lint",), ("docs", "build"), ("unit",)),
-    (("test-system", "test-airflow", "test-clients", "test-cluster", "demo"),),
+    (("test-system", "test-airflow", "test-clients", "test-cluster", "test-browser", "demo"),),
     (("test-alone", "test-captures"),),
     (("test-next",),),
 )
