@@ -24,7 +24,7 @@ SUMMARY = ("files", "rows", "gaps", "gap_seconds", "completeness", "reconnects",
 """What a summary has of the manifest."""
 
 QUEUE_SIZE = 10_000
-"""Events that wait for a loop that is busy; beyond it the oldest is dropped, and counted."""
+"""Events that wait for a loop that is busy, 64 MiB at most; beyond it the oldest is dropped, and counted."""
 
 
 @dataclass(frozen=True, kw_only=True)

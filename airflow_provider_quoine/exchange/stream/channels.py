@@ -19,6 +19,9 @@ from airflow_provider_quoine.exchange.stream.messages import read_last, read_mes
 
 log = logging.getLogger(__name__)
 
+MOST_QUEUED_BYTES = 64 * 2**20
+"""Of the messages in one queue: one message of the largest size that can be set."""
+
 
 class RawMessage(NamedTuple):
     """
@@ -46,21 +49,22 @@ class RawMessage(NamedTuple):
 
 
 class MessageQueue:
-    """Every message of one listener's channels. When it is full, the oldest is dropped, and noted as missed."""
+    """Every message of one listener's channels. While it is too full, the oldest is dropped, and noted as missed."""
 
     def __init__(self, size: int, gaps: GapBook) -> None:
         self._messages: deque[RawMessage] = deque()
         self._size = size
+        self._bytes = 0
         self._gaps = gaps
         self._lock = threading.Lock()
 
     def put(self, message: RawMessage) -> None:
         """Append a message; called on the connection's thread."""
         with self._lock:
-            dropped = self._messages.popleft() if len(self._messages) >= self._size else None
             self._messages.append(message)
-        if dropped is not None:
-            self._gaps.miss(Missed.DROPPED, dropped.at)
+            self._bytes += len(message.payload)
+            while len(self._messages) > self._size or self._bytes > MOST_QUEUED_BYTES:
+                self._gaps.miss(Missed.DROPPED, self._pop().at)
 
     @property
     def waiting_since(self) -> Moment | None:
@@ -71,7 +75,12 @@ class MessageQueue:
     def take(self) -> RawMessage | None:
         """Remove and return the oldest message, or None if there is none."""
         with self._lock:
-            return self._messages.popleft() if self._messages else None
+            return self._pop() if self._messages else None
+
+    def _pop(self) -> RawMessage:
+        message = self._messages.popleft()
+        self._bytes -= len(message.payload)
+        return message
 
 
 class Channel:

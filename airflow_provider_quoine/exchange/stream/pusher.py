@@ -33,8 +33,8 @@ class PusherStream:
 
     :param endpoint: the stream's server.
     :param channels: public channels to subscribe to.
-    :param queue_size: events kept for a slow consumer; when the queue is full, the oldest is dropped, counted, and
-        stated as a gap. None for no queue.
+    :param queue_size: events kept for a slow consumer, up to 64 MiB of them; beyond either, the oldest is dropped,
+        counted, and stated as a gap. None for no queue.
     :raises QuoineInputError: if there is no channel, or no room in the queue.
     """
 
@@ -132,8 +132,7 @@ class PusherStream:
             return str(self._listener.failure)
         if self._hub and self._hub.supervisor.problem:
             return self._hub.supervisor.problem
-        channels = self._listener.channels.values()
-        problems = (each.problem for each in channels if not each.confirmed and each.problem)
+        problems = (each.problem for each in self._listener.channels.values() if each.problem)
         return next(problems, "not every channel is confirmed yet")
 
     async def __aenter__(self) -> PusherStream:

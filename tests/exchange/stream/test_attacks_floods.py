@@ -1,10 +1,14 @@
-"""A server that sends the protocol's own events faster than they are acted on."""
+"""A server that sends faster than what it sends is acted on."""
 
 from __future__ import annotations
 
 import asyncio
 
+from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.stream import supervisor
+from airflow_provider_quoine.exchange.stream.channels import Channel, MessageQueue, RawMessage
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.support.streams import endpoint_of, open_stream, ready, until
 
@@ -32,3 +36,18 @@ async def test_a_flood_without_end_ends_the_connection(quiet_sandbox: SandboxSer
             session.signals.put_nowait(("pusher:cache_miss", {}, None))
         await until(lambda: stream.gaps)
         assert "more of the protocol's own events" in stream.gaps[0].reason
+
+
+def test_a_queue_is_bounded_in_bytes_too_and_what_it_drops_is_a_gap() -> None:
+    gaps, channel, large = GapBook(CLOCK), Channel("books", 1.0), bytes(2**20)
+    queue = MessageQueue(10_000, gaps)
+    for number in range(100):
+        queue.put(RawMessage(channel, "updated", large, Moment(number / 2, number / 2), 1))
+    assert gaps.missed == {Missed.DROPPED: 36}
+    assert [(gap.began, gap.ended) for gap in gaps.stated] == [(0.0, 35 / 2)]
+    taken = [message.at.monotonic * 2 for message in iter(queue.take, None)]
+    assert taken == list(range(36, 100))
+    # What was taken leaves room, and one message of the largest size that can be set always has it.
+    for number in range(100, 103):
+        queue.put(RawMessage(channel, "updated", bytes(64 * 2**20), Moment(number, number), 1))
+        assert gaps.missed[Missed.DROPPED] == 36 + number - 100
