@@ -170,20 +170,21 @@ def events_every(seconds: float, server: SimulatedServer) -> None:
     server.world.later(seconds, lambda: events_every(seconds, server))
 
 
-def lose_each_after(seconds: float, server: SimulatedServer, *known: SimulatedLink) -> None:
-    """Lose each connection some seconds after it was subscribed, by a code that asks to be back at once."""
+def lose_each_after(seconds: float, server: SimulatedServer, code: int | None, *known: SimulatedLink) -> None:
+    """Lose each connection some seconds after it was subscribed, by a close code, or by a reset."""
     subscribed = [link for link in server.links if link.subscribed]
     for link in subscribed:
         if link not in known:
-            server.world.later(seconds, partial(link.lose, 4200, at_once=True))
-    server.world.later(0.1, lambda: lose_each_after(seconds, server, *subscribed))
+            server.world.later(seconds, partial(link.lose, code, at_once=True))
+    server.world.later(0.1, lambda: lose_each_after(seconds, server, code, *subscribed))
 
 
-def test_a_connection_that_delivers_is_no_failure_however_short_it_lives() -> None:
+@pytest.mark.parametrize("code", [4200, 1001, None])
+def test_a_connection_that_delivers_is_no_failure_however_short_it_lives(code: int | None) -> None:
     world = World(3)
     server = SimulatedServer(world)
     events_every(0.2, server)
-    lose_each_after(3.0, server)
+    lose_each_after(3.0, server, code)
     stream = pusher.PusherStream(endpoint=server.endpoint(StreamTiming()), channels=CHANNELS[:1])
     assert world.run(listen(stream, 600.0)) >= 0.6
     assert min(later - earlier for earlier, later in pairwise(server.attempts)) >= 3.5
@@ -192,7 +193,7 @@ def test_a_connection_that_delivers_is_no_failure_however_short_it_lives() -> No
 def test_one_that_confirms_and_delivers_nothing_is_a_failure() -> None:
     world = World(3)
     server = SimulatedServer(world)
-    lose_each_after(3.0, server)
+    lose_each_after(3.0, server, 4200)
     stream = pusher.PusherStream(endpoint=server.endpoint(StreamTiming()), channels=CHANNELS[:1])
     world.run(listen(stream, 600.0))
     assert len(server.attempts) < 30
