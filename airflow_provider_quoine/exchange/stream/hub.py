@@ -15,7 +15,7 @@ from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 
 log = logging.getLogger(__name__)
 
-_Key = tuple[asyncio.AbstractEventLoop, "PusherEndpoint"]
+_Key = tuple[asyncio.AbstractEventLoop, PusherEndpoint]
 
 _JOINABLE: dict[_Key, StreamHub] = {}
 """The hubs that take new listeners."""
@@ -89,16 +89,13 @@ class StreamHub:
             self._subscriptions.fail(failure)
         finally:
             # Here, because the end of the event loop cancels this task and no listener may have left.
-            await self._close()
-
-    async def _close(self) -> None:
-        self._retire()
-        try:
-            await asyncio.wait({self._prepared})
-            await self.supervisor.close()
-        finally:
-            self._network.close()
-            _OPEN.discard(self)
+            self._retire()
+            try:
+                await asyncio.wait({self._prepared})
+                await self.supervisor.close()
+            finally:
+                self._network.close()
+                _OPEN.discard(self)
 
     def _retire(self) -> None:
         """Take no new listeners; the next one gets a new connection."""

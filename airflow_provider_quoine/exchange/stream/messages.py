@@ -21,7 +21,6 @@ _LONGEST_REASON = 200
 
 _DECODER = json.JSONDecoder()
 
-
 Message = tuple[str, Any, "str | None"]
 """Event, data and channel."""
 

@@ -32,7 +32,6 @@ class Subscriptions:
     def __init__(self, endpoint: PusherEndpoint, inboxes: Inboxes) -> None:
         self.inboxes = inboxes
         self._endpoint = endpoint
-        self._timing = endpoint.timing
         self._now = endpoint.clock.monotonic
         self._channels = inboxes.channels
         self._send: Callable[[str, str], None] | None = None
@@ -58,7 +57,7 @@ class Subscriptions:
         for name in listener.names:
             channel = self._channels.get(name)
             if channel is None:
-                channel = self._channels[name] = Channel(name, self._timing.subscribe_timeout)
+                channel = self._channels[name] = Channel(name, self._endpoint.timing.subscribe_timeout)
                 self._subscribe(channel)
             channel.listeners[listener] = None
             if listener.queue is not None:
@@ -80,7 +79,7 @@ class Subscriptions:
         """Subscribe to every channel on a new connection, by what sends an event about a channel without waiting."""
         self._send = send
         for channel in self._channels.values():
-            channel.timeout = self._timing.subscribe_timeout
+            channel.timeout = self._endpoint.timing.subscribe_timeout
             self._subscribe(channel)
 
     def end(self) -> None:
@@ -150,7 +149,7 @@ class Subscriptions:
                     "A stream's channel stays silent: %s. It is asked for again until it is confirmed.", problem
                 )
             channel.problem = problem
-            channel.timeout = min(channel.timeout * 2, max(self._timing.longest_wait, channel.timeout))
+            channel.timeout = min(channel.timeout * 2, max(self._endpoint.timing.longest_wait, channel.timeout))
             self._tell("pusher:unsubscribe", channel)
             self._unanswered[channel.name] = 0
             self._subscribe(channel)
@@ -163,8 +162,7 @@ class Subscriptions:
         return any(channel.confirmed for channel in self._channels.values())
 
     def _overdue(self) -> list[Channel]:
-        now = self._now()
-        return [channel for channel in self._channels.values() if channel.overdue_at <= now]
+        return [channel for channel in self._channels.values() if channel.overdue_at <= self._now()]
 
     def _tell(self, event: str, channel: Channel) -> None:
         if self._send:
