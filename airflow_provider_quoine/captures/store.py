@@ -6,11 +6,11 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,7 @@ from airflow_provider_quoine.formats.entries import (
     times_of,
     write_entry,
 )
-from airflow_provider_quoine.formats.kinds import FileFormat
-from airflow_provider_quoine.formats.lines import (
-    read_lines,
-    read_packed_lines,
-    write_lines,
-    write_packed_lines,
-)
+from airflow_provider_quoine.formats.forms import form_of
 from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Row, Span, within
 
@@ -70,22 +64,6 @@ BEFORE = "before"
 """Key of the entry that an entry replaces."""
 
 
-def _form(spec: CaptureSpec) -> tuple[Callable[[list[Row]], bytes], Callable[[bytes], list[Row]]]:
-    """Return the functions that write and read the rows of a part."""
-    if spec.file_format is FileFormat.JSONL:
-        return write_lines, read_lines
-    if spec.file_format is FileFormat.JSONL_GZ:
-        return write_packed_lines, read_packed_lines
-    try:
-        from airflow_provider_quoine.formats.parquet import read_parquet, write_parquet
-    except ImportError as error:
-        raise QuoineInputError(
-            f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was captured. "
-            "Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
-        ) from None
-    return partial(write_parquet, stream=spec.stream, depth=spec.depth), read_parquet
-
-
 class PartStore:
     """
     The files of one capture. Everything here may take long, so it belongs on a thread.
@@ -104,7 +82,13 @@ class PartStore:
         self._periods = spec.periods
         self.stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
-        self._encode, self._decode = _form(spec)
+        try:
+            self._encode, self._decode = form_of(spec.file_format, stream=spec.stream, depth=spec.depth)
+        except ImportError as error:
+            raise QuoineInputError(
+                f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was "
+                "captured. Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
+            ) from None
         self._marks: dict[PartKey, str | None] = {}
         """Of the files as this life wrote them last, where it is the only one in them."""
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import json
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.formats.kinds import FileFormat
+from airflow_provider_quoine.formats.forms import rows_in
 from airflow_provider_quoine.formats.manifest import SUFFIX, manifest_name, read_manifest
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
-
-LONGEST_LINE = 64 * 1024 * 1024
-"""Bytes; no row comes near it."""
 
 CHUNK = 1024 * 1024
 """Bytes that are read at once."""
@@ -145,45 +139,3 @@ def digest_of(path: ObjectStoragePath) -> str:
     """
     with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
         return HashedFile(file).digest()
-
-
-def rows_in(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
-    """
-    Yield the rows of an open file, as they stand in JSON Lines.
-
-    :param name: of the file, which says its format.
-    :raises QuoineInputError: if its format needs a library that is not installed.
-    :raises ValueError: if it is none, or damaged.
-    :raises OSError: if it cannot be read.
-    """
-    try:
-        if name.endswith(FileFormat.PARQUET):
-            yield from _parquet_rows(file.read())
-        elif name.endswith(FileFormat.JSONL_GZ):
-            with gzip.open(file) as lines:
-                yield from _lines(lines)
-        else:
-            yield from _lines(file)
-    except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def _parquet_rows(content: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        from airflow_provider_quoine.formats.parquet import iterate_parquet
-    except ImportError as error:
-        raise QuoineInputError(
-            f"Parquet needs pyarrow, which cannot be loaded here ({error}). Install airflow-provider-quoine[parquet]."
-        ) from None
-    yield from iterate_parquet(content)
-
-
-def _lines(file: Any) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no row")
-        yield row

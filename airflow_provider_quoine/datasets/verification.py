@@ -15,9 +15,10 @@ from enum import StrEnum
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.datasets.reading import CHUNK, HashedFile, captures_in, digest_of, rows_in
+from airflow_provider_quoine.datasets.reading import CHUNK, HashedFile, captures_in, digest_of
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import gaps_from, span_from, stretches_from
+from airflow_provider_quoine.formats.forms import rows_in
 from airflow_provider_quoine.formats.kinds import placed_by
 from airflow_provider_quoine.formats.manifest import ManifestError, completeness, manifest_name, sums_of
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Span, outside

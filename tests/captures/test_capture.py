@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.capture import CaptureResult
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, PartKey
 from airflow_provider_quoine.captures.run import HELD_UP
@@ -25,6 +24,7 @@ from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.market.sampling import QuoineDoubtfulSnapshotError, Sampler
 from airflow_provider_quoine.exchange.stream import pusher
+from airflow_provider_quoine.formats import forms
 from airflow_provider_quoine.formats.entries import StoredPart, entry_name, entry_of, write_entry
 from airflow_provider_quoine.formats.lines import read_lines
 from airflow_provider_quoine.formats.pieces import Stretch
@@ -311,7 +311,7 @@ async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_rea
         return read_lines(content)
 
     monkeypatch.setattr(PartStore, "sums", wait_and_read)
-    monkeypatch.setattr(capture_store, "read_lines", decode)
+    monkeypatch.setattr(forms, "read_lines", decode)
     task = start(spec)
     await until(lambda: market.control.state()["stream"]["events"] > 5)
     gate.set()
