@@ -6,4 +6,4 @@ store, and the parts of which files are made. The form of the files is in :mod:`
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["capture", "parts", "schedule", "spec", "store"]
+__all__ = ["capture", "parts", "spec", "store"]

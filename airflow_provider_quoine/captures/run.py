@@ -19,11 +19,11 @@ from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.captures.parts import PartKey
-    from airflow_provider_quoine.captures.schedule import Schedule
     from airflow_provider_quoine.captures.spec import CaptureSpec
     from airflow_provider_quoine.captures.writer import CaptureWriter
     from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.market.sampling import Sampler
+    from airflow_provider_quoine.exchange.market.schedule import Schedule
     from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
 
 CLOSE_DELAY = timedelta(seconds=0.25)

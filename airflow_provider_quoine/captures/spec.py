@@ -8,13 +8,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_quoine.captures.parts import Periods
-from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market.channels import LONGEST_CHANNEL, executions_channel
 from airflow_provider_quoine.exchange.market.order_book import OrderBook
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.sampling import OnDoubt
+from airflow_provider_quoine.exchange.market.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.market.ticker import Ticker
 from airflow_provider_quoine.formats.kinds import BY_TIME, FileFormat, StreamKind
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_quoine.captures.schedule import seconds
 from airflow_provider_quoine.exchange.market.pairs import Pair
+from airflow_provider_quoine.exchange.market.schedule import seconds
 from airflow_provider_quoine.failures import in_words, without_retry
 from airflow_provider_quoine.triggers.events import read_event
 from airflow_provider_quoine.triggers.market_data import (

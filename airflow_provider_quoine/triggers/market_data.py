@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.choices import checked_choice
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.market.channels import executions_channel
@@ -21,6 +20,7 @@ from airflow_provider_quoine.exchange.market.sampling import (
     Sampler,
     execution_row,
 )
+from airflow_provider_quoine.exchange.market.schedule import Schedule, moment, seconds
 from airflow_provider_quoine.exchange.market.subject import Subject
 from airflow_provider_quoine.exchange.market.ticker import Ticker
 from airflow_provider_quoine.hooks.quoine import QuoineHook

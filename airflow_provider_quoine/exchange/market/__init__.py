@@ -11,6 +11,7 @@ __all__ = [
     "order_book",
     "pairs",
     "sampling",
+    "schedule",
     "subject",
     "ticker",
     "top_of_book",

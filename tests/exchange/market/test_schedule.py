@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_quoine.captures.schedule import Schedule, moment
 from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.market.schedule import Schedule, moment
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
