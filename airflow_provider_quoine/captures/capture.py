@@ -13,6 +13,7 @@ from airflow_provider_quoine.captures.writer import OPEN_PATIENCE, CaptureWriter
 from airflow_provider_quoine.exchange.clock import CLOCK
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.exchange.market.sampling import Sampler
+from airflow_provider_quoine.formats.entries import totals
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         await writer.read_rest()
         if not writer.stored:
             raise
-        sums = writer.summary()
+        sums = totals(writer.stored.values())
         kept = f"{sums['rows']} rows in {sums['files']} files were kept: {store.pattern}. A retry goes on there."
         raise type(error)(f"{error} {kept}") from error
     finally:

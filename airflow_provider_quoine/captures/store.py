@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import time
@@ -36,20 +35,6 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_quoine.captures.spec import CaptureSpec
-
-LONGEST_NAME = 80
-"""Characters of a run's or task's id that a path carries."""
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.=-]+")
-
-
-def path_name(text: str) -> str:
-    """Return an id as the name of a folder: what is not safe there is replaced, and then a checksum tells ids apart."""
-    safe = _UNSAFE.sub("_", text)[:LONGEST_NAME]
-    if safe == text and safe.strip("."):
-        return safe
-    return f"{safe.lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
 
 MISMATCHES = 5
 """Readings of a part whose rows and entry do not fit until it counts as interrupted: a second copy writes both."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.formats.entries import totals
 from airflow_provider_quoine.formats.pieces import Gap, outside, within
 
 if TYPE_CHECKING:
@@ -300,10 +299,6 @@ class CaptureWriter:
         if self._opening is not None:
             self._opening.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def summary(self) -> dict[str, int | float]:
-        """Sum up what is stored."""
-        return totals(self.stored.values())
 
     def _part(self, key: PartKey) -> Part:
         if key in self._closed and key not in self._due:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_quoine.assets import CAPTURES, add_event, may_add_events
 from airflow_provider_quoine.captures.spec import CaptureSpec
-from airflow_provider_quoine.captures.store import path_name
 from airflow_provider_quoine.failures import in_words, stop, without_retry
 from airflow_provider_quoine.formats.kinds import StreamKind
 from airflow_provider_quoine.triggers.capture import QuoineCaptureTrigger
@@ -29,6 +30,11 @@ PAST = (
     "The time of this capture, {0.duration} s from {0.began_at} on, is over, and no file was written in it. "
     "The stream has no past, so it cannot be captured any more."
 )
+
+LONGEST_NAME = 80
+"""Characters of a run's or task's id that a path carries."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.=-]+")
 
 
 class CaptureOperator(BaseOperator):
@@ -236,6 +242,14 @@ class QuoineCaptureEventsOperator(CaptureOperator):
     def __init__(self, *, channels: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
+
+
+def path_name(text: str) -> str:
+    """Return an id as the name of a folder: what is not safe there is replaced, and then a checksum tells ids apart."""
+    safe = _UNSAFE.sub("_", text)[:LONGEST_NAME]
+    if safe == text and safe.strip("."):
+        return safe
+    return f"{safe.lstrip('.')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _number(given: Any) -> Any:

@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[impor
 from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
-from airflow_provider_quoine.captures.store import PartStore, path_name
+from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import StoredPart, entry_name, read_entry, totals
 from airflow_provider_quoine.formats.kinds import FileFormat
@@ -425,15 +425,6 @@ def test_parquet_without_pyarrow_says_what_to_install(store_of: Stores, monkeypa
     monkeypatch.delitem(sys.modules, "airflow_provider_quoine.formats.parquet", raising=False)
     with pytest.raises(QuoineInputError, match=r"airflow-provider-quoine\[parquet\]"):
         store_of(file_format="parquet")
-
-
-def test_names_are_safe_and_of_one_id_only() -> None:
-    given = ["daily", "manual__2026-01-02T03:04:05+00:00", "a/b", "a_b", "a:b", "..", ".", "日本", "x" * 300, "x" * 301]
-    made = [path_name(text) for text in given]
-    assert len(set(made)) == len(given)
-    assert made[0] == "daily"
-    assert made[1].startswith("manual__2026-01-02T03_04_05_00_00-")
-    assert all(name.strip(".") and "/" not in name and len(name) < 100 for name in made)
 
 
 def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> None:

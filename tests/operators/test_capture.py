@@ -18,6 +18,7 @@ from airflow_provider_quoine.operators.capture import (
     QuoineCaptureExecutionsOperator,
     QuoineCaptureOrderBookOperator,
     QuoineCaptureProductOperator,
+    path_name,
 )
 from airflow_provider_quoine.triggers.events import QuoineForeignEventError
 from tests.support.events import event_of
@@ -212,3 +213,12 @@ def test_an_event_that_is_none_of_the_triggers_is_never_a_success(event: dict[st
     with pytest.raises(QuoineForeignEventError, match=r"does\s+not\s+understand"):
         book_of().execute_complete(context, event)
     assert context["task_state_store"]
+
+
+def test_names_are_safe_and_of_one_id_only() -> None:
+    given = ["daily", "manual__2026-01-02T03:04:05+00:00", "a/b", "a_b", "a:b", "..", ".", "日本", "x" * 300, "x" * 301]
+    made = [path_name(text) for text in given]
+    assert len(set(made)) == len(given)
+    assert made[0] == "daily"
+    assert made[1].startswith("manual__2026-01-02T03_04_05_00_00-")
+    assert all(name.strip(".") and "/" not in name and len(name) < 100 for name in made)
