@@ -21,7 +21,8 @@ def check_captured(folder: str) -> dict[str, Any]:
 
     :return: the manifest.
     """
-    assert verify(folder).faults == []
+    faults = verify(folder).faults
+    assert not faults, faults
     capture = one_capture(folder)
     parts = capture.manifest["parts"]
     for part in parts:
