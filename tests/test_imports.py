@@ -127,7 +127,7 @@ def heavy_imports(modules: list[str], home: Path) -> list[list[str]]:
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=250,
     )
     found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
     return found

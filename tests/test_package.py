@@ -32,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unwanted = shutil.ignore_patterns("__pycache__", "node_modules")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=unwanted)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", "."]
-    subprocess.run(command, cwd=copy, check=True, timeout=120, stdout=subprocess.PIPE)
+    subprocess.run(command, cwd=copy, check=True, timeout=250, stdout=subprocess.PIPE)
     return copy / "out"
 
 
@@ -78,7 +78,7 @@ def test_every_entry_point_of_the_wheel_exists(wheel: Path) -> None:
         for target in entry_points[group].values():
             module, _, function = target.partition(":")
             check = f"import {module}; assert callable({module}.{function})"
-            subprocess.run([sys.executable, "-c", check], check=True, timeout=60, cwd=ROOT)
+            subprocess.run([sys.executable, "-c", check], check=True, timeout=250, cwd=ROOT)
 
 
 def airflow(home: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def airflow(home: Path, *arguments: str) -> list[dict[str, Any]]:
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=250,
     )
     rows: list[dict[str, Any]] = json.loads(done.stdout[done.stdout.index("[") :])
     return rows

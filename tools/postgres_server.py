@@ -68,7 +68,7 @@ class PostgresServer:
         ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, user=self._user, stdout=log, stderr=log)
-        wait_for("PostgreSQL", self._answers, timeout=60, pause=0.02)
+        wait_for("PostgreSQL", self._answers, timeout=120, pause=0.02)
 
     def kill(self) -> None:
         """Kill all processes of the server (SIGKILL), as a failing machine would."""
@@ -80,7 +80,7 @@ class PostgresServer:
                 with suppress(psutil.NoSuchProcess):
                     child.send_signal(signal.SIGKILL)
             self._process.wait()
-            psutil.wait_procs(children, timeout=10)
+            psutil.wait_procs(children, timeout=60)
             self._process = None
 
     def new_database(self) -> URL:

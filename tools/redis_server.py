@@ -39,7 +39,7 @@ class RedisServer:
             raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
         options = ["--port", str(self.port), "--save", "", "--bind", "127.0.0.1"]
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        wait_for("Redis", self._answers, timeout=30, pause=0.01)
+        wait_for("Redis", self._answers, timeout=120, pause=0.01)
 
     def stop(self) -> None:
         """Kill the server, without a shutdown."""

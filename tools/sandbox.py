@@ -16,7 +16,7 @@ from tools.airflow_api import wait_for
 from tools.standalone import free_port
 from tools.supervised_process import SupervisedProcess
 
-SECONDS_TO_START = 60
+SECONDS_TO_START = 120
 #: The only address on the connection's allow-list: a valid test vector of BIP 173.
 ADDRESS = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 

@@ -19,7 +19,7 @@ from cryptography.fernet import Fernet
 from tools.airflow_api import AirflowApi, wait_for
 from tools.supervised_process import SupervisedProcess
 
-SECONDS_TO_HEALTH = 240
+SECONDS_TO_HEALTH = 400
 
 
 @contextmanager
@@ -191,6 +191,6 @@ class Standalone:
         :raises subprocess.CalledProcessError: if it fails; ``stderr`` has its messages
         """
         done = subprocess.run(
-            arguments, env=self.env, cwd=self.home, check=True, timeout=120, capture_output=True, text=True
+            arguments, env=self.env, cwd=self.home, check=True, timeout=300, capture_output=True, text=True
         )
         return done.stdout

@@ -84,7 +84,7 @@ def test_order_book_snapshot(run_dag: RunDag, exchange: SandboxControl) -> None:
 
 
 def test_capture_order_books(run_dag: RunDag, exchange: SandboxControl, tmp_path: Path) -> None:
-    conf = {"pairs": ["btcjpy", "ethbtc"], "path": str(tmp_path), "minutes": 0.05, "interval": 0.2}
+    conf = {"pairs": ["btcjpy", "ethbtc"], "path": str(tmp_path), "minutes": 0.15, "interval": 0.2}
     state, _, _ = run_dag("quoine_capture_order_books", conf)
     assert state == "success"
     files = sorted(tmp_path.glob("quoine_capture_order_books/*/capture/*/*.jsonl.gz"))

@@ -39,7 +39,7 @@ def test_a_wide_spread_is_captured(
     run_dag: RunDag, exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_QUOINE_CAPTURES", str(tmp_path))
-    state, _, results = run_dag("quoine_on_wide_spread", {"minutes": 0.05})
+    state, _, results = run_dag("quoine_on_wide_spread", {"minutes": 0.15})
     assert (state, results["report"]) == ("success", [])
     assert results["capture"]["rows"] > 0
     assert list(tmp_path.glob("quoine_on_wide_spread/*/capture/order_book_btcjpy_*.jsonl"))

@@ -63,7 +63,7 @@ def test_all_keys_and_connections_of_a_base_url_share_one_budget(monkeypatch: py
 
 
 def test_threads_that_ask_for_the_first_time_at_once_share_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    hook, store, both_make_one = connect(monkeypatch), budget._store, threading.Barrier(2, timeout=30)
+    hook, store, both_make_one = connect(monkeypatch), budget._store, threading.Barrier(2, timeout=100)
 
     def meet_and_make(*given: Any) -> BudgetStore:
         both_make_one.wait()

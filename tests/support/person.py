@@ -37,7 +37,7 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     thread = threading.Thread(target=_answer_all, args=(answer, asked, ready, over, a_task_runs))
     thread.start()
     try:
-        assert ready.wait(60), "Airflow's API did not start"
+        assert ready.wait(200), "Airflow's API did not start"
         # dag.test() sets the state of a waiting task a second time, from its own copy. It would overwrite an answer
         # that came in between, and the run would wait for ever. So no answer is given while a task runs.
         with patch.object(dag, "_run_task", alone):

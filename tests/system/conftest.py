@@ -83,6 +83,6 @@ def cross_the_level(airflow: Standalone, sandbox: SandboxProcess) -> str:
         runs = airflow.api.call("GET", f"dags/{WATCHER}/dagRuns")["dag_runs"]
         return next((str(run["dag_run_id"]) for run in runs if run["state"] in ENDED), None)
 
-    wait_for("the watcher to listen", lambda: traded("99999"), timeout=120)
+    wait_for("the watcher to listen", lambda: traded("99999"), timeout=400)
     traded("100001")
-    return wait_for("the run that the price started", ended, timeout=120)
+    return wait_for("the run that the price started", ended, timeout=400)

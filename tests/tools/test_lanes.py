@@ -198,7 +198,7 @@ def test_a_signal_ends_every_process() -> None:
         found = [each for each in me.children(recursive=True) if each.name() == "sleep"]
         return found if len(found) == 4 else None
 
-    found = wait_for("four sleepers", sleepers, timeout=20)
+    found = wait_for("four sleepers", sleepers, timeout=100)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=100) == 130
     assert [each for each in found if each.is_running()] == []

@@ -32,7 +32,7 @@ def sleepers(process: psutil.Process) -> list[int]:
 
 def test_stopping_ends_descendants_in_sessions_of_their_own(tmp_path: Path) -> None:
     with SupervisedProcess(DETACHES, env=os.environ, cwd=tmp_path, console=tmp_path / "console") as process:
-        wait_for("three sleepers", lambda: len(process.processes()) == 3 or None, timeout=20)
+        wait_for("three sleepers", lambda: len(process.processes()) == 3 or None, timeout=100)
         pids = [each.pid for each in process.processes()]
         assert not process.ended
     assert alive(pids) == []
@@ -43,7 +43,7 @@ def test_stopping_ends_descendants_in_sessions_of_their_own(tmp_path: Path) -> N
 def test_a_command_that_ignores_term_is_killed(tmp_path: Path) -> None:
     console = tmp_path / "console"
     with SupervisedProcess(IGNORES_TERM, env=os.environ, cwd=tmp_path, console=console, stop_timeout=0.5) as process:
-        wait_for("the sleeper", lambda: [each.name() for each in process.processes()] == ["sleep"] or None, timeout=20)
+        wait_for("the sleeper", lambda: [each.name() for each in process.processes()] == ["sleep"] or None, timeout=100)
         pids = [each.pid for each in process.processes()]
     assert alive(pids) == []
 
@@ -58,7 +58,7 @@ def test_the_exit_code_is_that_of_the_command(tmp_path: Path, command: str, code
 def test_a_command_that_ends_takes_its_descendants_along(tmp_path: Path) -> None:
     leaves = ["sh", "-c", "setsid sleep 1000 & echo $!"]
     with SupervisedProcess(leaves, env=os.environ, cwd=tmp_path, console=tmp_path / "console") as process:
-        wait_for("the supervisor's end", lambda: process.ended or None, timeout=20)
+        wait_for("the supervisor's end", lambda: process.ended or None, timeout=100)
         assert alive([int((tmp_path / "console").read_text())]) == []
 
 
@@ -79,8 +79,8 @@ time.sleep(1000)
             pids[:] = sleepers(psutil.Process(process.pid))
             return len(pids) == 3 or None
 
-        wait_for("three sleepers", started, timeout=20)
+        wait_for("three sleepers", started, timeout=100)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
-    wait_for("the sleepers' end", lambda: not alive(pids) or None, timeout=20, pause=0.1)
+        process.wait(timeout=100)
+    wait_for("the sleepers' end", lambda: not alive(pids) or None, timeout=100, pause=0.1)

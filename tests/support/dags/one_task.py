@@ -36,7 +36,7 @@ for variable in (None, "kept_key"):
                 credentials_variable=variable,
                 fail_on_declined=fail_on_declined,
                 poke_interval=0.05,
-                timeout=20,
+                timeout=120,
                 **RETRIED,
             )
 

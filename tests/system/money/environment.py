@@ -35,6 +35,9 @@ POST = "POST /btc_withdrawals/"
 PASSWORD = "Passw0rd-of-all-users"
 USERS = 110
 
+#: Seconds that a wait may take on a busy machine; none takes as long otherwise.
+PATIENCE = 400
+
 PARALLELISM = 8
 #: Killed workers are noticed soon, and slow ones are not mistaken for them.
 SETTINGS = {
@@ -138,7 +141,7 @@ class Environment:
             if run["state"] in ENDED
         }
 
-    def wait(self, run: Run, *states: str, timeout: float = 180) -> dict[str, Any]:
+    def wait(self, run: Run, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait until a run's task is in one of these states; return the task as Airflow's API describes it."""
         what = f"{run} to be {' or '.join(states)}"
         return wait_for(what, lambda: task if (task := self.task(run))["state"] in states else None, timeout=timeout)
@@ -147,7 +150,7 @@ class Environment:
         """Wait until a run's task is suspended; see :meth:`tools.standalone.Standalone.is_suspended`."""
         task_key = (run.dag_id, run.run_id, self.task(run)["task_id"])
         what = f"{run} to be {state} for the {times}. time"
-        wait_for(what, lambda: self.airflow.is_suspended(*task_key, state=state, times=times) or None, timeout=180)
+        wait_for(what, lambda: self.airflow.is_suspended(*task_key, state=state, times=times) or None, timeout=PATIENCE)
 
     def task(self, run: Run) -> dict[str, Any]:
         """Read a run's one task."""
@@ -172,7 +175,7 @@ class Environment:
 
     def wait_for_end(self, run: Run) -> str:
         """Wait for a run's end, and return its state."""
-        wait_for(f"{run} to end", lambda: run in self.ended_runs({run.dag_id}) or None, timeout=180)
+        wait_for(f"{run} to end", lambda: run in self.ended_runs({run.dag_id}) or None, timeout=PATIENCE)
         return self.airflow.api.run_state(run.dag_id, run.run_id)
 
     def delete_run(self, run: Run) -> None:
@@ -193,7 +196,7 @@ class Environment:
         """Wait until no request of the user's payment can be under way any more."""
         until = self.payment(user).in_doubt_until
         assert until is not None
-        wait_for("the doubt to end", lambda: datetime.now(UTC) > until or None, timeout=120)
+        wait_for("the doubt to end", lambda: datetime.now(UTC) > until or None, timeout=PATIENCE)
 
     def _store(self, run: Run) -> str:
         task = self.task(run)["task_id"]
@@ -216,7 +219,7 @@ class Environment:
         """Pay the user's order at the exchange, without Airflow and without the ledger; return the id."""
         key = UserCredentials.from_json(user.key)
         auth = ApiAuth(key.api_id, key.api_secret)
-        with QuoineClient(base_url=self.exchange.url, auth=auth, connect_timeout=5, read_timeout=30) as client:
+        with QuoineClient(base_url=self.exchange.url, auth=auth, connect_timeout=30, read_timeout=60) as client:
             client.request_auth_code(user_id=user.user_id)
             code = self.sandbox.latest_code(user.user_id)
             order = WithdrawalOrder.parse(amount=user.amount, address=ADDRESS)
@@ -278,7 +281,7 @@ def _tasks_api(airflow: Standalone, port: int) -> Iterator[None]:
                 return True
             return None
 
-        wait_for("the tasks' API server", healthy, timeout=120)
+        wait_for("the tasks' API server", healthy, timeout=PATIENCE)
         yield
 
 
@@ -286,7 +289,7 @@ def _users(exchange: SandboxProcess) -> Iterator[User]:
     """Onboard the users."""
     document = Document(name="document.pdf", content=b"%PDF-")
     with QuoineClient(
-        base_url=exchange.url, auth=ApiAuth("7", exchange.vendor_secret), connect_timeout=5, read_timeout=30
+        base_url=exchange.url, auth=ApiAuth("7", exchange.vendor_secret), connect_timeout=30, read_timeout=60
     ) as client:
         for number in range(USERS):
             form = OnboardingUser(

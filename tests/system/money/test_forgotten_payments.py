@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.system.money.environment import Environment, Run
+from tests.system.money.environment import PATIENCE, Environment, Run
 from tools.airflow_api import wait_for
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def delete_run(environment: Environment, run: Run) -> None:
@@ -88,7 +88,7 @@ def test_a_task_that_was_renamed_pays_nothing(environment: Environment) -> None:
     def renamed() -> bool | None:
         return [each["task_id"] for each in api.call("GET", f"dags/{run.dag_id}/tasks")["tasks"]] == ["pay"] or None
 
-    wait_for("the task to be renamed", renamed, timeout=120)
+    wait_for("the task to be renamed", renamed, timeout=PATIENCE)
     environment.clear_run(run)
     assert environment.wait_for_end(run) == "success"
     assert api.xcom(run.dag_id, run.run_id, "pay")["id"] == str(sent["id"])

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from tests.support.airflow_version import SCHEDULER_SURVIVES_A_CLEAR_OF_A_FROZEN_TASK
-from tests.system.money.environment import POST, Environment, Run, User
+from tests.system.money.environment import PATIENCE, POST, Environment, Run, User
 from tests.system.money.interruptions import SEND_WITHIN, Moment
 from tools.airflow_api import wait_for
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def stopped(environment: Environment) -> list[psutil.Process]:
@@ -28,7 +28,9 @@ def stopped(environment: Environment) -> list[psutil.Process]:
 def wait_until_frozen(environment: Environment, *, workers: int = 1) -> list[psutil.Process]:
     """Return the workers and the tasks' processes that they supervise."""
     return wait_for(
-        "the workers to freeze", lambda: all_ if len(all_ := stopped(environment)) == 2 * workers else None, timeout=120
+        "the workers to freeze",
+        lambda: all_ if len(all_ := stopped(environment)) == 2 * workers else None,
+        timeout=PATIENCE,
     )
 
 
@@ -37,7 +39,9 @@ def wake_up(processes: list[psutil.Process]) -> None:
     tasks = [each for each in processes if each.ppid() in {other.pid for other in processes}]
     for process in sorted(processes, key=tasks.__contains__):
         process.resume()
-    wait_for("the old tasks to end", lambda: None if any(each.is_running() for each in tasks) else True, timeout=60)
+    wait_for(
+        "the old tasks to end", lambda: None if any(each.is_running() for each in tasks) else True, timeout=PATIENCE
+    )
 
 
 @pytest.mark.skipif(

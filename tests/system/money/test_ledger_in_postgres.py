@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.money.environment import POST, Environment
+from tests.system.money.environment import PATIENCE, POST, Environment
 from tools.airflow_api import wait_for
 from tools.postgres_server import PostgresServer
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 
 def test_nothing_is_sent_while_the_server_is_down(
@@ -36,7 +36,7 @@ def test_a_server_that_is_killed_while_the_request_is_under_way_leaves_a_doubt_t
     user = environment.next_user()
     environment.sandbox.fault("delay", POST, request_contains=user.amount, seconds=8, when="after")
     run = environment.trigger("withdraw_0", user)
-    (sent,) = wait_for("the exchange to carry it out", lambda: environment.withdrawals(user) or None, timeout=120)
+    (sent,) = wait_for("the exchange to carry it out", lambda: environment.withdrawals(user) or None, timeout=PATIENCE)
     postgres.kill()
     try:
         environment.wait(run, "failed")

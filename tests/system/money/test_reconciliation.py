@@ -9,7 +9,7 @@ import pytest
 from tests.support.leaks import cells, find
 from tests.system.money.environment import Environment, Run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def reconcile(environment: Environment) -> str:

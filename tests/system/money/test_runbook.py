@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.money.environment import POST, Environment, Run, User
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 #: The commands in the task's error.
 ADVICE = re.compile(

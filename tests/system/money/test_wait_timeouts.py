@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.money.environment import Environment, Run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def wait_for_end(environment: Environment, run: Run) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from tests.system.money.environment import POST, Environment, Run, User
 from tests.system.money.fault_matrix import ADVICE_TEXT
 from tests.system.money.interruptions import Moment
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def answer(environment: Environment, run: Run, code: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.leaks import cells, contents, find
 from tests.system.money.environment import PASSWORD, Environment
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 #: Groups of tests that may have an Airflow each: both are searched.

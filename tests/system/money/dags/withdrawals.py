@@ -30,7 +30,7 @@ for retries in (0, 1):
         Authorize(user_id="{{ params.user_id }}", retries=retries, **ORDER)
 
 #: Time-out of the wait for the final state, in seconds.
-WAITS = {"withdraw_and_wait": 120, "withdraw_and_wait_briefly": 3}
+WAITS = {"withdraw_and_wait": 900, "withdraw_and_wait_briefly": 3}
 for dag_id, seconds in WAITS.items():
     with DAG(dag_id, schedule=None, params=PARAMS | CODES):
         Withdraw(
