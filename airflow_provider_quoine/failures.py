@@ -7,6 +7,7 @@ details. No line has more than :data:`WIDTH` characters.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 WIDTH = 99
 """Characters of a line."""
+_COMMAND = re.compile(r"airflow quoine .+? --why WHY")
+_BLANK = "\0"
+"""A blank in a command."""
 
 NOTHING_SENT = "Nothing was sent, so nothing was done at the exchange."
 ONLY_READ = "Nothing was changed at the exchange: this only reads."
@@ -145,7 +149,9 @@ def _lines(outline: Outline, *details: str) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, break_on_hyphens=False)
+    # A command stands in one line, if it is not longer than that, so that it can be copied.
+    whole = _COMMAND.sub(lambda command: command[0].replace(" ", _BLANK), line)
+    return [row.replace(_BLANK, " ") for row in textwrap.wrap(whole, WIDTH, break_on_hyphens=False)]
 
 
 def _facts(payment: Payment) -> Iterator[str]:

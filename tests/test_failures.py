@@ -22,6 +22,7 @@ from airflow_provider_quoine.payments.records import Order, Payment
 from airflow_provider_quoine.payments.refusals import PaymentError, PaymentInDoubtError
 from airflow_provider_quoine.payments.schema import Kind, Step
 
+COMMAND = "airflow quoine payments exists 'invoice 115' --id ID --why WHY"
 PACKAGE = Path(failures.__file__).parent
 LONG = "A word, and a path s3://connection@bucket/" + "x" * 250 + " that is long. " * 40
 
@@ -53,6 +54,13 @@ def made(error: type[Exception]) -> Exception:
         ApprovalsMissingError: {"number": 1},
     }
     return error(LONG, **next((each for of, each in fields.items() if issubclass(error, of)), {}))
+
+
+@pytest.mark.parametrize("before", range(100))
+def test_a_command_can_be_copied_from_one_line(before: int) -> None:
+    told = explain(PaymentError(f"{'x' * before} If it exists: {COMMAND}. Then clear this task.")).splitlines()
+    assert len([line for line in told if COMMAND in line]) == 1
+    assert all(len(line) <= failures.WIDTH for line in told)
 
 
 @pytest.mark.parametrize("error", errors(), ids=lambda error: error.__name__)

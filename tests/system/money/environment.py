@@ -210,10 +210,10 @@ class Environment:
         assert self.airflow.api.call("GET", path)["total_entries"] == 0
 
     def log(self, run: Run, try_number: int) -> str:
-        """Read the log of one try."""
+        """Read the log of one try. Each error in it is one line."""
         task = self.task(run)["task_id"]
         folder = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task}"
-        return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text()
+        return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text().replace(r"\n", " ")
 
     def pay_by_hand(self, user: User) -> str:
         """Pay the user's order at the exchange, without Airflow and without the ledger; return the id."""
