@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import psutil
@@ -21,8 +20,13 @@ pytestmark = pytest.mark.timeout(1500)
 
 
 def stopped(environment: Environment) -> list[psutil.Process]:
-    """List Airflow's processes that are stopped."""
-    return [process for process in environment.airflow.processes() if process.status() == psutil.STATUS_STOPPED]
+    """List Airflow's processes that are stopped; others come and go meanwhile."""
+    found = []
+    for process in environment.airflow.processes():
+        with suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                found.append(process)
+    return found
 
 
 def wait_until_frozen(environment: Environment, *, workers: int = 1) -> list[psutil.Process]:
@@ -107,23 +111,31 @@ class Frozen:
     moment: Moment
 
 
-def settle(environment: Environment, frozen: Frozen) -> None:
-    """Record what is at the exchange."""
-    for command in SETTLE[frozen.moment]:
-        if command == "absent":
+def wait_until_doubts_end(environment: Environment, everything: Iterable[Frozen]) -> None:
+    """Wait until no request that was left open can be under way."""
+    for frozen in everything:
+        if frozen.moment in IN_DOUBT:
             environment.wait_until_doubt_ends(frozen.user)
-        name, *options = command.split()
+
+
+def settle(environment: Environment, everything: Iterable[Frozen]) -> None:
+    """Record what is at the exchange."""
+    wait_until_doubts_end(environment, everything)
+    commands: list[tuple[str, User, *tuple[str, ...]]] = []
+    for frozen in everything:
         found = [str(each["id"]) for each in environment.withdrawals(frozen.user)]
-        environment.payments(name, frozen.user, *options, *(found if options else ()))
+        for name, *options in map(str.split, SETTLE[frozen.moment]):
+            commands.append((name, frozen.user, *options, *(found if options else ())))
+    environment.payments(*commands)
 
 
-def pay_by_hand(environment: Environment, frozen: Frozen) -> None:
-    """Find nothing at the exchange, take the payment, and pay it there."""
-    assert environment.withdrawals(frozen.user) == []
-    if frozen.moment in IN_DOUBT:
-        environment.wait_until_doubt_ends(frozen.user)
-    environment.payments("hold", frozen.user)
-    environment.payments("exists", frozen.user, "--id", environment.pay_by_hand(frozen.user))
+def pay_by_hand(environment: Environment, everything: Iterable[Frozen]) -> None:
+    """Find nothing at the exchange, take the payments, and pay them there."""
+    assert [frozen for frozen in everything if environment.withdrawals(frozen.user)] == []
+    wait_until_doubts_end(environment, everything)
+    users = [frozen.user for frozen in everything]
+    environment.payments(*(("hold", user) for user in users))
+    environment.payments(*(("exists", user, "--id", environment.pay_by_hand(user)) for user in users))
 
 
 @pytest.fixture(scope="module", params=[settle, pay_by_hand], ids=["settled", "paid by hand"])
@@ -133,7 +145,7 @@ def woken(environment: Environment, request: pytest.FixtureRequest) -> dict[Mome
 
     All moments at the same time, because Airflow takes a while to notice a worker's death.
     """
-    act: Callable[[Environment, Frozen], None] = request.param
+    act: Callable[[Environment, Iterable[Frozen]], None] = request.param
     everything: dict[Moment, Frozen] = {}
     for moment in Moment:
         user = environment.next_user()
@@ -144,8 +156,7 @@ def woken(environment: Environment, request: pytest.FixtureRequest) -> dict[Mome
     processes = wait_until_frozen(environment, workers=len(everything))
     for frozen in everything.values():
         assert environment.wait(frozen.run, "failed")["state"] == "failed"
-    with ThreadPoolExecutor(3) as people:
-        list(people.map(partial(act, environment), everything.values()))
+    act(environment, everything.values())
     wake_up(processes)
     for frozen in everything.values():
         environment.clear(frozen.run)

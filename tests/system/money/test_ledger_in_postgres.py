@@ -47,7 +47,7 @@ def test_a_server_that_is_killed_while_the_request_is_under_way_leaves_a_doubt_t
     environment.clear(run)
     environment.wait(run, "failed")
     assert "its outcome is unknown" in environment.log(run, 2)
-    environment.payments("exists", user, "--id", str(sent["id"]))
+    environment.payments(("exists", user, "--id", str(sent["id"])))
     environment.clear(run)
     assert environment.wait_for_end(run) == "success"
     assert environment.withdrawals(user) == [sent]

@@ -85,9 +85,9 @@ def test_a_withdrawal_that_does_not_exist_is_sent(environment: Environment) -> N
 def test_a_withdrawal_that_is_paid_by_hand_is_held_first(environment: Environment) -> None:
     user, run, _ = stopped_run(environment, "drop_before")
     environment.wait_until_doubt_ends(user)
-    environment.payments("hold", user)
+    environment.payments(("hold", user))
     environment.clear(run)
     environment.wait(run, "failed")
     assert "A person holds the payment" in environment.log(run, 2)
-    environment.payments("exists", user, "--id", "77")
+    environment.payments(("exists", user, "--id", "77"))
     assert environment.withdrawals(user) == []
