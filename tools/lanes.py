@@ -28,11 +28,12 @@ from threading import Event
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The tests that need a quiet machine, and those on another Airflow, come last, when nothing else runs.
+#: The tests of a whole Airflow wait most of the time, and those beside them give way to them. What needs a quiet
+#: machine comes last, when nothing else runs, and so do the tests on another Airflow.
 STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("lint",), ("docs", "build"), ("unit",)),
-    (("test-system", "test-airflow", "test-clients", "test-cluster", "test-browser", "demo"),),
-    (("test-alone", "test-captures"),),
+    (("test-system", "test-clients", "test-browser", "demo"), ("test-airflow",)),
+    (("test-cluster", "test-alone", "test-captures"),),
     (("test-next",),),
 )
 #: Branch coverage is measured over three targets, one after another, and printed at the end of the last.
@@ -48,8 +49,9 @@ SETTINGS = {
     # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
     "test-next": {"PAYMENTS": "tests/payments tests/operators tests/cli tests/plugins tests/dags/test_example_dags.py"},
 }
-#: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before.
-AGAIN = ("unit", "test-system", "test-airflow", "test-clients", "test-cluster")
+#: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before, and those of
+#: ``test-next`` are of payments.
+AGAIN = ("unit", "test-system", "test-airflow", "test-clients", "test-browser", "test-cluster")
 #: Runs the tests that follow one by one, whatever they need.
 ALONE = (sys.executable, "-m", "pytest", "-m", "", "-p", "no:cacheprovider")
 #: Tests of payments get no second chance: a payment that is made twice, once in a hundred runs, is what they look for.
