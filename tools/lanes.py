@@ -46,8 +46,6 @@ SETTINGS = {
     "test-airflow": {"QUOINE_HISTORIES": "1000"},
     "demo": {"ONCE": "1"},
     "test-captures": {"MINUTES": "3"},
-    # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
-    "test-next": {"PAYMENTS": "tests/payments tests/operators tests/cli tests/plugins tests/dags/test_example_dags.py"},
 }
 #: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before, and those of
 #: ``test-next`` are of payments.
