@@ -16,6 +16,8 @@ from tools.standalone import Standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHER = "quoine_on_price_cross"
+#: The tests of payments have two Airflows, which are busy for as long: these are on the one, all others on the other.
+MONEY_GROUPS = dict.fromkeys(("test_fault_matrix", "test_forgotten_payments"), "test_fault_matrix")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,12 @@ class FinishedScenario:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """
-    Mark each test of this folder, and name the tests that share an Airflow: one process of pytest-xdist runs them all.
-
-    The fault matrix has an Airflow of its own there, because it takes as long as all other tests of payments.
-    """
+    """Mark each test of this folder, and name those that share an Airflow: one process of pytest-xdist runs them."""
     item.add_marker("system")
     if item.get_closest_marker("xdist_group") is None:
-        others = item.path.parent.name == "money" and item.path.stem != "test_fault_matrix"
-        item.add_marker(pytest.mark.xdist_group("money" if others else item.path.stem))
+        module = item.path.stem
+        shared = MONEY_GROUPS.get(module, "money") if item.path.parent.name == "money" else module
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="module")
