@@ -61,8 +61,9 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
 	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster"
 
-test-alone: $(READY) ## Run the tests that need a quiet machine: captures three at a time, the others one by one
-	$(PYTEST) --numprocesses 3 --dist worksteal -m paced
+# Captures wait: three at a time take a seventh of two processors.
+test-alone: $(READY) ## Run the tests that need a quiet machine: captures five at a time, the others one by one
+	$(PYTEST) --numprocesses 5 --dist worksteal -m paced
 	$(PYTEST) -m "alone and not cluster"
 
 test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-server and PostgreSQL)
