@@ -12,6 +12,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, St
 from tests.payments.memory import Memory
 from tests.support.histories import HISTORIES
 
+#: So that no process is left with all of them.
+PARTS = 4
 IN_FLIGHT = 60.0
 ORDER = Order(
     exchange="https://exchange",
@@ -277,10 +280,14 @@ class Histories(RuleBasedStateMachine):
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_no_history_pays_twice_or_is_stuck() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_history_pays_twice_or_is_stuck(part: int) -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=HISTORIES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=ceil(HISTORIES / PARTS),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
