@@ -26,7 +26,7 @@ from airflow_provider_quoine.payments.users import user_reference
 
 PER_PAGE = 50
 """Payments of one page of the list."""
-MOST_WAITING = 50
+MOST_WAITING = 20
 """Payments in doubt that are shown, the oldest."""
 MOST_ACCOUNTS = 20
 """Accounts whose caps are shown: those with the newest payments."""

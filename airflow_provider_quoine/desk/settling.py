@@ -19,6 +19,7 @@ from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.payments.withdrawals import differs, exchange_of, ledger_order, look_up
 
 WRITTEN = "Written. Clear the task and it goes on from there."
+SAME = "Amount and address are the same at the exchange."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +143,10 @@ class Settling:
         """
         order = which.find(self.ledger).order
         said = _compare(order, exchange_id, key)
+        compared = said == SAME
         if key.conn_id:
             order = replace(order, conn_id=key.conn_id, credentials_variable=key.credentials_variable)
-        self.ledger.exists(order, exchange_id=exchange_id, who=self.who, why=why)
+        self.ledger.exists(order, exchange_id=exchange_id, who=self.who, why=why, compared=compared)
         return said
 
     def absent(self, which: Which, *, why: str) -> str:
@@ -206,4 +208,4 @@ def _compare(order: Order, exchange_id: str, key: Key) -> str:
         return f"It could not be compared with the exchange: {error}"
     if difference := differs(withdrawal, WithdrawalOrder.parse(amount=order.amount, address=order.address)):
         raise PaymentRefusedError(f"This is another withdrawal: {difference}. Nothing was changed.")
-    return "Amount and address are the same at the exchange."
+    return SAME

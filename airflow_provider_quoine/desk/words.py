@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from airflow_provider_quoine.desk.settling import SAME
 from airflow_provider_quoine.payments.records import Event
 from airflow_provider_quoine.payments.schema import LATE, Note, Step
 
@@ -40,6 +41,8 @@ def in_words(event: Event) -> str:
 
 
 def _template(event: Event) -> str:
+    if event.event == "exists" and event.data.get("compared"):
+        return f"{WORDS['exists']} {SAME}"
     if event.event == Step.PREPARED:
         if "amount" not in event.data:
             return _NOT_SENT

@@ -314,13 +314,14 @@ class Ledger:
             at.change(order, if_step=frozenset({Step.HELD}), step=step, reason=why)
             at.append(order, "released", actor=who, why=why, step=step)
 
-    def exists(self, order: Order, *, exchange_id: str, who: str, why: str) -> None:
+    def exists(self, order: Order, *, exchange_id: str, who: str, why: str, compared: bool = False) -> None:
         """
         Record that the exchange carried a payment out, or that it was paid by hand while it was held.
 
         The id that the ledger has already may be given with other names by which it is looked up, and changes those.
 
         :param exchange_id: positive whole number.
+        :param compared: whether amount and address were seen to be the same at the exchange.
         :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before; or if a task has gone
             on with the id.
         """
@@ -360,7 +361,8 @@ class Ledger:
                 reason=why,
                 reserved_at=func.coalesce(PAYMENTS.c.reserved_at, as_text(at.now)),
             )
-            at.append(order, "exists", actor=who, exchange_id=exchange_id, before=found.exchange_id, why=why)
+            before = found.exchange_id
+            at.append(order, "exists", actor=who, exchange_id=exchange_id, before=before, why=why, compared=compared)
 
     def absent(self, order: Order, *, who: str, why: str, user_id: str = "") -> bool:
         """

@@ -80,6 +80,7 @@ def payments(
         "payments.html",
         user=user,
         settles=settles,
+        most_waiting=overview.MOST_WAITING,
         steps=list(Step),
         asked=asked,
         at_page=lambda other: f"/payments?{urlencode(asked | {'page': str(other)})}",

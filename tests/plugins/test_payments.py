@@ -180,7 +180,9 @@ def test_what_is_decided_on_the_page_the_command_line_shows(
     assert "has gone on with that" in words_of(decide("op", "exists", lost.payment(), exchange_id="4999"))
 
 
-def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(lost: OneTask) -> None:
+def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(
+    lost: OneTask, exchange: SandboxControl
+) -> None:
     key = {"conn_id": "quoine_default", "credentials_variable": "user_key"}
     refused = decide("admin", "exists", lost.payment(), exchange_id="4999", why="my words", **key)
     assert (refused.status_code, lost.stands()) == (409, Step.UNKNOWN)
@@ -189,6 +191,14 @@ def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(lost: On
     assert 'value="4999"' in refused.text
     assert decide("admin", "exists", lost.payment(), exchange_id="4999").status_code == 303
     assert lost.stands() == Step.SENT
+    (withdrawal,) = exchange.state()["withdrawals"]
+    compared = "Amount and address are the same at the exchange"
+    payment = lost.payment()
+    assert payment is not None
+    path = payment_path(payment.order)
+    assert compared not in words_of(Person("viewer").get(path))
+    assert decide("admin", "exists", payment, exchange_id=str(withdrawal["id"]), **key).status_code == 303
+    assert compared in words_of(Person("viewer").get(path))
 
 
 @pytest.mark.parametrize(("field", "text"), [("why", " "), ("exchange_id", "5001/../1"), ("conn_id", "nowhere")])
