@@ -5,4 +5,4 @@ Everything here reads what :mod:`~airflow_provider_quoine.captures` wrote, some 
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["reading", "report", "tardis", "verification", "writing"]
+__all__ = ["depth", "reading", "report", "tardis", "timeline", "verification", "writing"]

@@ -37,6 +37,15 @@ LONGEST_NAME = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.=-]+")
 
 
+def folder_of(*, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """
+    Return the folder of a task's files below its ``path``.
+
+    :param map_index: -1 for a task that is not mapped.
+    """
+    return "/".join([*map(path_name, (dag_id, run_id, task_id)), *([str(map_index)] if map_index >= 0 else [])])
+
+
 class CaptureOperator(BaseOperator):
     """
     Base of the capture operators: a folder of its own for each task, and a retry that continues the same capture.
@@ -95,10 +104,8 @@ class CaptureOperator(BaseOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def _folder(self, ti: Any) -> str:
-        names = [path_name(name) for name in (ti.dag_id, ti.run_id, ti.task_id)]
-        if ti.map_index >= 0:
-            names.append(str(ti.map_index))
-        return "/".join([self.path.rstrip("/"), *names])
+        own = folder_of(dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+        return f"{self.path.rstrip('/')}/{own}"
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """

@@ -66,9 +66,17 @@ def may_answer(user: BaseUser, dag_id: str) -> bool:
     )
 
 
+def _tasks_reader(dag_id: str, user: GetUserDep) -> BaseUser:
+    if not may_see_tasks(user, dag_id):
+        raise HTTPException(403, "You may not see what the tasks of this DAG have made.")
+    return user
+
+
 AnyUser = GetUserDep
 """Anybody who is logged in."""
 PaymentsReader = Annotated[BaseUser, Depends(_payments_reader)]
 """A person who may see payments."""
 Settler = Annotated[BaseUser, Depends(_settler)]
 """A person who may settle, stop and resume payments."""
+TasksReader = Annotated[BaseUser, Depends(_tasks_reader)]
+"""A person who may see what the tasks of the DAG in the path have made."""

@@ -21,6 +21,13 @@ class QuoinePlugin(AirflowPlugin):
             "destination": "nav",
             "url_route": "quoine",
         },
+        {
+            # Airflow shows it on every task; where there is no book the page says so.
+            "name": "Order book",
+            "href": f"{PREFIX.lstrip('/')}/book/{{DAG_ID}}/{{RUN_ID}}/{{TASK_ID}}/{{MAP_INDEX}}",
+            "destination": "task_instance",
+            "url_route": "quoine-book",
+        },
     ]
 
     @property

@@ -23,6 +23,8 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/payments"): ALL,
     ("GET", "/payments/payment"): ALL,
     **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
+    ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}"): ALL,
+    ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}/manifest"): ALL,
     ("POST", WIPE): (),
 }
 
@@ -46,7 +48,8 @@ def test_every_route_is_in_the_table() -> None:
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_each_lets_in_whom_the_table_says(method: str, path: str) -> None:
     allowed = ROUTES[method, path]
-    where = path.format(**dict.fromkeys(("exchange", "kind", "reference", "dag_id", "run_id", "task_id"), "nothing"))
+    names = ("exchange", "kind", "reference", "dag_id", "run_id", "task_id", "map_index")
+    where = path.format(**dict.fromkeys(names, "nothing"))
     forms = {name: {"data": {"token": Person(name).token}} if (method, path) in FORMS else {} for name in ALL}
     seen = {name: Person(name).request(method, where, **forms[name]).status_code for name in ALL}
     assert {name for name, status in seen.items() if status not in (401, 403)} == {*allowed} | (

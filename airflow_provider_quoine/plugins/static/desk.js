@@ -2,8 +2,14 @@
 "use strict";
 
 // Airflow keeps the chosen colours here; "system" and nothing mean those of the machine.
-const colours = localStorage.getItem("theme");
-if (colours === "light" || colours === "dark") document.documentElement.dataset.colours = colours;
+function takeColours() {
+  const colours = localStorage.getItem("theme");
+  if (colours === "light" || colours === "dark") document.documentElement.dataset.colours = colours;
+  else delete document.documentElement.dataset.colours;
+}
+takeColours();
+// Somebody switches them on Airflow's page around this one.
+addEventListener("storage", takeColours);
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-airflow]");
