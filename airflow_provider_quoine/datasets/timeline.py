@@ -18,11 +18,11 @@ from datetime import datetime
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.entries import gaps_from
-from airflow_provider_quoine.captures.manifest import manifest_name, period_of, read_manifest
-from airflow_provider_quoine.captures.parts import Gap, disjoint
-from airflow_provider_quoine.captures.spec import FileFormat, StreamKind
 from airflow_provider_quoine.exchange.errors import QuoineError
+from airflow_provider_quoine.formats.entries import gaps_from, span_from
+from airflow_provider_quoine.formats.kinds import FileFormat, StreamKind
+from airflow_provider_quoine.formats.manifest import manifest_name, read_manifest
+from airflow_provider_quoine.formats.pieces import Gap, disjoint
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -131,7 +131,7 @@ def longest(gaps: Iterable[Gap], most: int) -> list[Gap]:
     return sorted(nlargest(most, gaps, key=lambda gap: gap.seconds))
 
 
-def manifest_of(capture: StoredCapture) -> dict[str, Any]:
+def stored_manifest(capture: StoredCapture) -> dict[str, Any]:
     """
     Read the manifest of a capture.
 
@@ -162,9 +162,9 @@ def read_timeline(capture: StoredCapture, *, seconds: float | None = None) -> Ti
     :param seconds: in which rows are read; :data:`SECONDS` by default.
     :raises TimelineError: if the manifest cannot be read, or is none of this capture.
     """
-    manifest = manifest_of(capture)
+    manifest = stored_manifest(capture)
     try:
-        since, until = period_of(manifest)
+        since, until = span_from(manifest)
         told = {name: str(value)[:LONGEST_WORD] for name, value in manifest["capture"].items()}
         numbers = {name: float(manifest[name]) for name in NUMBERS}
         parts = _parts(capture, manifest)

@@ -17,11 +17,11 @@ from airflow.sdk import ObjectStoragePath
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import HTMLResponse, Response
 
-from airflow_provider_quoine.captures.manifest import as_bytes
 from airflow_provider_quoine.datasets.depth import Depth, NoBookError, read_depth
 from airflow_provider_quoine.datasets.reading import StoredCapture
-from airflow_provider_quoine.datasets.timeline import Timeline, TimelineError, longest, manifest_of, read_timeline
+from airflow_provider_quoine.datasets.timeline import Timeline, TimelineError, longest, read_timeline, stored_manifest
 from airflow_provider_quoine.exchange.exact_json import plain_number
+from airflow_provider_quoine.formats.manifest import as_bytes
 from airflow_provider_quoine.operators import capture, market_data
 from airflow_provider_quoine.operators.capture import folder_of
 from airflow_provider_quoine.plugins.access import TasksReader
@@ -84,7 +84,7 @@ def manifest(_user: TasksReader, dag_id: str, run_id: str, task_id: str, map_ind
     if task.operator not in CAPTURES:
         raise HTTPException(404, "This task has captured nothing.")
     try:
-        content = as_bytes(manifest_of(_capture(task, **key)))
+        content = as_bytes(stored_manifest(_capture(task, **key)))
     except (NoResultError, TimelineError) as error:
         raise HTTPException(404, str(error)) from None
     return Response(content, media_type="application/json")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from airflow_provider_quoine.captures.parts import Part
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
+from airflow_provider_quoine.formats.entries import StoredPart, entry_of
 from airflow_provider_quoine.formats.lines import line_of, row_of
-from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name
-from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
+from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
+from airflow_provider_quoine.formats.parquet import write_parquet
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STEM = "order_book_btcjpy_20260102T120000Z"
@@ -97,3 +104,27 @@ def seal_anew(folder: Path, number: int) -> None:
     parts, content = json.loads(manifest(folder).read_text())["parts"], part(folder, number).read_bytes()
     parts[number] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     edit_manifest(folder, parts=parts, bytes=sum(each["bytes"] for each in parts))
+
+
+def make_day(folder: Path, file_format: str, *, parts: int = 288, seconds: int = 300) -> None:
+    """Store a capture of a day, a book of 20 levels each second. It takes seconds: the books differ in time only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ladder = [[str(6_000_000 + level), "0.12345678"] for level in range(20)]
+    span, length, second = spec_of(folder).periods.span(0), timedelta(seconds=seconds), timedelta(seconds=1)
+    pattern = [book(NOON + number * second, bids=ladder, asks=ladder) for number in range(1, seconds + 1)]
+    due, entries = b'"due_at":"%s"', []
+    table = pq.read_table(io.BytesIO(write_parquet(pattern, stream="order_book", depth=20)))
+    for period in range(parts):
+        since, target = NOON + period * length, folder / f"{STEM}_{period:06d}.{file_format}"
+        if file_format == "parquet":
+            moments = pa.array([row.at + period * length for row in pattern], table.schema.field("due_at").type)
+            pq.write_table(table.set_column(table.schema.get_field_index("due_at"), "due_at", moments), target)
+        else:
+            moved = ((row.line, row.at.isoformat(), (row.at + period * length).isoformat()) for row in pattern)
+            content = b"".join(line.replace(due % old.encode(), due % new.encode()) + b"\n" for line, old, new in moved)
+            target.write_bytes(gzip.compress(content, 1) if file_format == "jsonl.gz" else content)
+        told = StoredPart(seconds, [], [Stretch(since, since + length)])
+        own = Span(since, since + length)
+        entries.append(entry_of(told, own, period=period, name=target.name, content=target.read_bytes()))
+    capture = spec_of(folder, file_format).as_json() | {"duration": float(parts * seconds), "depth": 20}
+    manifest(folder).write_bytes(as_bytes(manifest_of(capture, span._replace(until=NOON + parts * length), entries)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import process_time
@@ -15,14 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # fsspec has no types
+from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # likewise
 
-from airflow_provider_quoine.captures.entries import entry_of
-from airflow_provider_quoine.captures.manifest import as_bytes, completeness, sums_of
-from airflow_provider_quoine.captures.parts import Gap, Part, Stretch
 from airflow_provider_quoine.datasets import timeline
 from airflow_provider_quoine.datasets.reading import StoredCapture
-from airflow_provider_quoine.datasets.timeline import Timeline, TimelineError, longest, manifest_of, read_timeline
-from tests.datasets.stored import NOON, STEM, book, edit_manifest, make, manifest, part, spec_of
+from airflow_provider_quoine.datasets.timeline import (
+    Timeline,
+    TimelineError,
+    longest,
+    read_timeline,
+    stored_manifest,
+)
+from airflow_provider_quoine.formats.lines import write_lines, write_packed_lines
+from airflow_provider_quoine.formats.parquet import write_parquet
+from airflow_provider_quoine.formats.pieces import Gap, Row
+from tests.datasets.stored import NOON, STEM, book, edit_manifest, make, make_day, manifest, part
 
 FORMATS = ("jsonl", "jsonl.gz", "parquet")
 GAP = (NOON + timedelta(seconds=140), NOON + timedelta(seconds=150))
@@ -71,7 +81,7 @@ def test_of_a_large_capture_some_rows_of_some_parts_are_drawn(
 def test_rows_of_a_large_file_are_found_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "MOST_PARTS", 1)
     monkeypatch.setattr(timeline, "POINTS", 10)
-    write_day(tmp_path, "jsonl", parts=1, seconds=3600)
+    make_day(tmp_path, "jsonl", parts=1, seconds=3600)
     reads = counting(monkeypatch)
     line = drawn(tmp_path)
     assert 9 <= len(line.points) <= 10
@@ -262,6 +272,15 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_capture_in_any_store_is_drawn(file_format: str) -> None:
+    attach("memory", fs=MemoryFileSystem())
+    folder = f"memory://{uuid.uuid4().hex}/dag/run"
+    make(folder, file_format)
+    line = read_timeline(StoredCapture(root=ObjectStoragePath(folder), stem=STEM), seconds=PATIENT)
+    assert (len(line.points), line.parts_failed) == (289, 0)
+
+
 def test_a_store_that_hangs_costs_the_time_for_rows_and_no_more(
     tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,15 +294,15 @@ def test_a_store_that_does_not_give_the_manifest_is_named(
     tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timeline, "PATIENCE", 0.01)
-    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.cat_file", lambda *_: gate.wait(60))
+    monkeypatch.setattr(LocalFileSystem, "cat_file", lambda *_: gate.wait(60))
     with pytest.raises(TimelineError, match="did not give"):
-        manifest_of(stored(tmp_path))
+        stored_manifest(stored(tmp_path))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_day_is_read_within_its_bounds(tmp_path: Path, file_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_day(tmp_path, file_format, parts=288, seconds=300)
+    make_day(tmp_path, file_format, parts=288, seconds=300)
     drawn(tmp_path)
     reads, began = counting(monkeypatch), process_time()
     line = drawn(tmp_path)
@@ -298,8 +317,6 @@ def test_a_day_is_read_within_its_bounds(tmp_path: Path, file_format: str, monke
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the bytes of each piece of a file that is read from now on."""
-    from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # fsspec has no types
-
     reads: list[int] = []
     original = LocalFileSystem.cat_file
 
@@ -320,61 +337,16 @@ def edit_entry(folder: Path, number: int, **changes: Any) -> None:
 
 
 def write(folder: Path, file_format: str, rows: list[dict[str, Any]]) -> None:
-    """Store a capture that has one part, and of it these rows."""
+    """Store a capture of which there are these rows."""
     make(folder, file_format)
-    spec = spec_of(folder, file_format)
-    from airflow_provider_quoine.captures.store import PartStore
-
-    for period in range(1, 5):
-        part(folder, period).unlink()
-    part(folder, 0).unlink()
-    since, until = spec.periods.span(0)
+    since = NOON
     told = [book(since + timedelta(seconds=number), **changes) for number, changes in enumerate(rows, 1)]
-    PartStore(spec).write(Part(period=0, rows=told, stretches=[Stretch(since, until)]), until=until)
-    entry = json.loads((folder / f"_{part(folder, 0).name}.json").read_text())
-    edit_manifest(folder, parts=[{name: value for name, value in entry.items() if name != "before"}])
+    write = {"jsonl": write_lines, "jsonl.gz": write_packed_lines}.get(file_format, in_columns)
+    part(folder, 0).write_bytes(write(told))
+    entry = {"name": part(folder, 0).name, "rows": len(rows), "bytes": part(folder, 0).stat().st_size, "gaps": []}
+    edit_manifest(folder, parts=[entry])
 
 
-def write_day(folder: Path, file_format: str, *, parts: int, seconds: int) -> None:
-    """Store a capture of books of 20 levels, a row each second, quickly."""
-    make(folder / "pattern", file_format)
-    ladder = [[str(6_000_000 + level), "0.12345678"] for level in range(20)]
-    entries = []
-    for period in range(parts):
-        since = NOON + timedelta(seconds=period * seconds)
-        until, name = since + timedelta(seconds=seconds), f"{STEM}_{period:06d}.{file_format}"
-        if period == 0:
-            text = book(since, bids=ladder, asks=ladder).line.decode()
-            before, _, after = text.partition(f'"due_at":"{since.isoformat()}"')
-        moments = [since + timedelta(seconds=second) for second in range(1, seconds + 1)]
-        content = "".join(f'{before}"due_at":"{at.isoformat()}"{after}\n' for at in moments).encode()
-        target = folder / name
-        if file_format == "parquet":
-            if period == 0:
-                from airflow_provider_quoine.captures.parquet import write_parquet
-
-                rows = [book(at, bids=ladder, asks=ladder) for at in moments]
-                target.write_bytes(write_parquet(rows, stream="order_book", depth=20))
-                table = pq.read_table(target)
-            place = table.schema.get_field_index("due_at")
-            moved = table.set_column(place, table.schema.field(place), pa.array(moments, pa.timestamp("us", tz="UTC")))
-            pq.write_table(moved, target, compression="zstd")
-            content = target.read_bytes()
-        else:
-            content = gzip.compress(content, 1) if file_format == "jsonl.gz" else content
-            target.write_bytes(content)
-        part_ = Part(period=period, stretches=[Stretch(since, until)])
-        entries.append(entry_of(part_, spec_of(folder).periods.span(0), name=name, content=content) | {"rows": seconds})
-    capture = json.loads(manifest(folder / "pattern").read_text())["capture"] | {"duration": parts * seconds}
-    sums = sums_of(entries)
-    told = {
-        "schema_version": 1,
-        "capture": capture,
-        "from": NOON.isoformat(),
-        "until": (NOON + timedelta(seconds=parts * seconds)).isoformat(),
-        **sums,
-        "bytes": sum(entry["bytes"] for entry in entries),
-        "completeness": completeness(capture, sums),
-        "parts": entries,
-    }
-    manifest(folder).write_bytes(as_bytes(told))
+def in_columns(rows: Iterable[Row]) -> bytes:
+    """Write rows as Parquet."""
+    return write_parquet(rows, stream="order_book", depth=2)
