@@ -20,6 +20,9 @@ from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
 DEEPEST = 2000
 """Levels of a side that are read at most; the exchange sends 40."""
 
+LONGEST_WORDS = 200
+"""Characters of what is said about a wrong value, which may be long."""
+
 AGES = ("bids_age", "asks_age")
 COUNTS = ("reconnects", "gap_seconds", "unreadable")
 
@@ -89,7 +92,7 @@ def read_depth(result: Any) -> Depth:
     except KeyError as error:
         raise NoBookError(f"it has no field {error}") from None
     except (QuoineError, TypeError, ValueError) as error:
-        raise NoBookError(str(error)) from None
+        raise NoBookError(str(error)[:LONGEST_WORDS]) from None
     if taken_at.tzinfo is None or not isinstance(stale, bool):
         raise NoBookError("taken_at has no offset, or stale is neither true nor false")
     numbers = {name: _number(result.get(name)) for name in (*AGES, *COUNTS)}

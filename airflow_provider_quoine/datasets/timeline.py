@@ -173,7 +173,8 @@ def read_timeline(capture: StoredCapture, *, seconds: float | None = None) -> Ti
         if not is_right or any(gap.since.tzinfo is None or gap.until.tzinfo is None for gap in gaps):
             raise ValueError("times or numbers that cannot be")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise TimelineError(f"The manifest of {capture} is damaged ({type(error).__name__}: {error}).") from None
+        words = f"{type(error).__name__}: {error}"[:LONGEST_WORD]
+        raise TimelineError(f"The manifest of {capture} is damaged ({words}).") from None
     is_book = told.get("stream") == StreamKind.ORDER_BOOK
     found, failed = _read(parts if is_book else [], SECONDS if seconds is None else seconds)
     points = {point.at: point for part in found for point in part if since <= point.at <= until}
@@ -204,8 +205,11 @@ def _parts(capture: StoredCapture, manifest: Mapping[str, Any]) -> list[_StoredP
     for entry in manifest["parts"]:
         if not form.fullmatch(entry["name"]):
             raise ValueError("a part has a name that is none of this capture")
-        if (rows := int(entry["rows"])) > 0:
-            parts.append(_StoredPart(path=capture.root / entry["name"], rows=rows, bytes=int(entry["bytes"])))
+        part = _StoredPart(path=capture.root / entry["name"], rows=int(entry["rows"]), bytes=int(entry["bytes"]))
+        if min(part.rows, part.bytes) < 0:
+            raise ValueError("a part has less than nothing")
+        if part.rows:
+            parts.append(part)
     return parts
 
 
@@ -257,6 +261,7 @@ def _packed_lines(part: _StoredPart, wanted: Sequence[int]) -> Iterator[Mapping[
 
 
 def _columns(part: _StoredPart, wanted: Sequence[int]) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     texts = [_COLUMNS["mid"], _COLUMNS["spread"]]
@@ -265,6 +270,8 @@ def _columns(part: _StoredPart, wanted: Sequence[int]) -> Iterator[Mapping[str, 
         source = pq.ParquetFile(file, read_dictionary=texts)
         if source.metadata.num_rows != part.rows or part.rows * len(_COLUMNS) * 8 > MOST_BYTES:
             raise ValueError("it has another number of rows, or too many")
+        if any(pa.types.is_nested(source.schema_arrow.field(column).type) for column in _COLUMNS.values()):
+            raise ValueError("a column is none of a capture")
         rows = source.read(columns=[*_COLUMNS.values()]).take(wanted).to_pylist()
     return ({name: row[column] for name, column in _COLUMNS.items()} for row in rows)
 

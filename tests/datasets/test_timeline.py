@@ -179,6 +179,15 @@ def test_a_parquet_file_of_other_rows_is_not_read(tmp_path: Path) -> None:
     assert drawn(tmp_path).parts_failed == 1
 
 
+def test_a_parquet_file_of_other_columns_is_not_read(tmp_path: Path) -> None:
+    make(tmp_path, "parquet")
+    table = pq.read_table(part(tmp_path, 2))
+    lists = pa.array([["600"] * 1000] * len(table))
+    pq.write_table(table.set_column(table.schema.get_field_index("mid_text"), "mid_text", lists), part(tmp_path, 2))
+    pq.write_table(table.drop_columns(["crossed"]), part(tmp_path, 3))
+    assert drawn(tmp_path).parts_failed == 2
+
+
 def test_a_capture_of_something_else_has_gaps_and_no_points(tmp_path: Path) -> None:
     make(tmp_path)
     edit_manifest(tmp_path, capture=json.loads(manifest(tmp_path).read_text())["capture"] | {"stream": "execution"})
@@ -208,6 +217,9 @@ def test_a_part_that_is_somewhere_else_is_not_read(tmp_path: Path, name: Any, mo
         {"from": "2026-01-02T12:00:00"},
         {"from": "2026-01-03T12:00:00+00:00"},
         {"from": 5},
+        {"from": "x" * 500_000},
+        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": 1, "bytes": -5, "gaps": []}]},
+        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": -1, "bytes": 5, "gaps": []}]},
         {"until": None},
         {"completeness": "all"},
         {"rows": 10**400},
@@ -231,8 +243,9 @@ def test_a_part_that_is_somewhere_else_is_not_read(tmp_path: Path, name: Any, mo
 def test_a_manifest_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     make(tmp_path)
     edit_manifest(tmp_path, **changes)
-    with pytest.raises(TimelineError, match="damaged"):
+    with pytest.raises(TimelineError, match="damaged") as caught:
         drawn(tmp_path)
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b'{"schema_version": 1, "digest": NaN}', b"\xff"])

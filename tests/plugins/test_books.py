@@ -20,7 +20,7 @@ from airflow_provider_quoine.plugins import access, books, results
 from airflow_provider_quoine.plugins.app import STATIC
 from airflow_provider_quoine.plugins.plugin import QuoinePlugin
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.datasets.stored import STEM, edit_manifest, make, manifest
+from tests.datasets.stored import STEM, edit_manifest, make, make_day, manifest
 from tests.datasets.test_depth import BOOK
 from tests.plugins.browser import PEOPLE, Person
 from tests.support.one_task import OneTask
@@ -202,6 +202,16 @@ def test_a_capture_is_drawn_with_its_gaps(tmp_path: Path, file_format: str) -> N
     assert "289 of 289 rows are drawn, of 5 of 5 files with rows" in page
     assert "The mid price began at 600.75" in page
     assert f"airflow quoine captures verify '{folder}/{STEM}_*'" in html.unescape(page)
+
+
+@pytest.mark.long
+def test_of_a_day_some_rows_are_drawn(tmp_path: Path) -> None:
+    task = OneTask("book_capture")
+    own = folder_of(dag_id=task.dag_id, run_id=task.run_id, task_id="task", map_index=-1)
+    make_day(tmp_path / own, "jsonl.gz")
+    answer = shown(returned(task, {"path": f"{tmp_path / own}/{STEM}_*.jsonl.gz"}))
+    assert "480 of 86,400 rows are drawn, of 120 of 288 files with rows" in answer
+    assert len(answer) < 100_000
 
 
 def test_the_manifest_is_a_link_away(tmp_path: Path) -> None:
