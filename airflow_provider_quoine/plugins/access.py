@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -28,20 +29,23 @@ def may_settle(user: BaseUser) -> bool:
 
 def may_start(user: BaseUser, dag_id: str) -> bool:
     """Whether a person may start runs of a DAG."""
-    return bool(
-        get_auth_manager().is_authorized_dag(
-            method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=dag_id), user=user
-        )
-    )
+    return _may("POST", DagAccessEntity.RUN, dag_id, user)
 
 
 def may_see_tasks(user: BaseUser, dag_id: str) -> bool:
     """Whether a person may see what the tasks of a DAG have made."""
-    return bool(
-        get_auth_manager().is_authorized_dag(
-            method="GET", access_entity=DagAccessEntity.XCOM, details=DagDetails(id=dag_id), user=user
-        )
-    )
+    return _may("GET", DagAccessEntity.XCOM, dag_id, user)
+
+
+def may_answer(user: BaseUser, dag_id: str) -> bool:
+    """Whether a person may answer the questions of a DAG's tasks, where they are not put to others."""
+    return _may("PUT", DagAccessEntity.HITL_DETAIL, dag_id, user)
+
+
+def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str, user: BaseUser) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    manager = get_auth_manager()
+    return bool(manager.is_authorized_dag(method=method, access_entity=entity, details=details, user=user))
 
 
 def _payments_reader(user: GetUserDep) -> BaseUser:
@@ -54,16 +58,6 @@ def _settler(user: GetUserDep) -> BaseUser:
     if not may_settle(user):
         raise HTTPException(403, "You may not change connections, so you may not settle, stop or resume payments.")
     return user
-
-
-def may_answer(user: BaseUser, dag_id: str) -> bool:
-    """Whether a person may answer the questions of a DAG's tasks, where they are not put to others."""
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return bool(
-        get_auth_manager().is_authorized_dag(
-            method="PUT", access_entity=DagAccessEntity.HITL_DETAIL, details=details, user=user
-        )
-    )
 
 
 def _tasks_reader(dag_id: str, user: GetUserDep) -> BaseUser:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import zip_longest
 from operator import itemgetter
@@ -20,7 +19,6 @@ from fastapi.responses import HTMLResponse, Response
 from airflow_provider_quoine.datasets.depth import Depth, NoBookError, read_depth
 from airflow_provider_quoine.datasets.reading import StoredCapture
 from airflow_provider_quoine.datasets.timeline import Timeline, TimelineError, longest, read_timeline, stored_manifest
-from airflow_provider_quoine.exchange.exact_json import plain_number
 from airflow_provider_quoine.formats.manifest import as_bytes
 from airflow_provider_quoine.operators import capture, market_data
 from airflow_provider_quoine.operators.capture import folder_of
@@ -92,15 +90,7 @@ def manifest(_user: TasksReader, dag_id: str, run_id: str, task_id: str, map_ind
 
 def _book_page(user: BaseUser, depth: Depth) -> HTMLResponse:
     ladder = list(zip_longest(depth.bids[:LEVELS], depth.asks[:LEVELS]))
-    return page(
-        "book.html",
-        user=user,
-        depth=depth,
-        ladder=ladder,
-        chart=depth.as_chart(),
-        digits=_digits,
-        utc=_utc,
-    )
+    return page("book.html", user=user, depth=depth, ladder=ladder, chart=depth.as_chart())
 
 
 def _capture_page(user: BaseUser, capture: StoredCapture, key: Mapping[str, Any]) -> HTMLResponse:
@@ -110,37 +100,30 @@ def _capture_page(user: BaseUser, capture: StoredCapture, key: Mapping[str, Any]
         user=user,
         line=line,
         gaps=longest(line.gaps, GAPS),
-        words=_words(line),
+        seen=_seen(line),
         chart=line.as_chart(),
         pattern=shlex.quote(f"{capture}_*"),
         task=key,
-        utc=_utc,
     )
 
 
-def _words(line: Timeline) -> str:
-    """Say what the charts show."""
+def _seen(line: Timeline) -> dict[str, Any]:
+    """Return what the charts show; empty if they show nothing."""
     seen = [(Decimal(one.mid), Decimal(one.spread), one) for one in line.points if one.mid and one.spread]
     if not seen:
-        return "No row with both sides could be read in half a second. Load the page again, or see Files below."
-    (low, _, lowest), (high, _, highest) = min(seen, key=itemgetter(0)), max(seen, key=itemgetter(0))
+        return {}
     spreads = [spread for _, spread, _ in seen]
-    crossed = sum(one.crossed for *_, one in seen)
-    stale = sum(one.stale for one in line.points)
-    return (
-        f"The mid price began at {seen[0][2].mid} and ended at {seen[-1][2].mid}. Its lowest was {low:f} at "
-        f"{_utc(lowest.at)}, its highest {high:f} at {_utc(highest.at)}. The spread was between {min(spreads):f} and "
-        f"{max(spreads):f}, in the middle {median_low(spreads):f}. Of {len(line.points)} books that were read "
-        f"{crossed} were crossed, and {stale} stale: these are left out."
-    )
-
-
-def _digits(number: Decimal | None) -> str:
-    return "not known" if number is None else plain_number(number)
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return {
+        "first": seen[0][2],
+        "last": seen[-1][2],
+        "lowest": min(seen, key=itemgetter(0))[2],
+        "highest": max(seen, key=itemgetter(0))[2],
+        "narrowest": min(spreads),
+        "widest": max(spreads),
+        "median": median_low(spreads),
+        "crossed": sum(one.crossed for *_, one in seen),
+        "stale": sum(one.stale for one in line.points),
+    }
 
 
 def _number(map_index: str) -> int:
