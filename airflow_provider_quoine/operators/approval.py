@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-
 from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import as_timedelta
@@ -48,6 +46,7 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         task has none.
     :param response_timeout: time that the person has.
     :param assigned_users: users who may answer; by default everybody with the permission.
+    :param notifiers: Airflow's notifiers, called when a person is needed.
     :return: the number of approvals that are still missing.
     """
 
@@ -97,7 +96,7 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         self.body = BODY.format(about=about, rules=rules, approve=APPROVE, reject=REJECT)
         self.refuse_another_question(self.put_question(context), payment)
         payment.approvals.ask(about)
-        HITLOperator.execute(self, context)
+        self.wait_for_answer(context)
         return missing
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> int:

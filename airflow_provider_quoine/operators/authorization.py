@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import NEVER_EXPIRE, Param  # type: ignore[attr-defined]  # there, but not in its stub
+from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
 from airflow_provider_quoine.failures import stop, without_retry
 from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
+from airflow_provider_quoine.payments.withdrawals import NOT_SENT
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -26,6 +27,9 @@ SEND, CANCEL = "Send", "Cancel"
 #: The name of a secret, so that Airflow masks the value wherever it shows parameters by name.
 CODE_FIELD = "one_time_token"
 CODE = re.compile(r"[0-9A-Za-z-]{4,16}")
+
+ANSWER = "quoine_answer"
+"""Key of the XCom that says who chose what, and what became of it."""
 
 CODE_STATE = "quoine_code"
 """
@@ -40,8 +44,12 @@ You are asked to let this withdrawal be sent:
 {request}
 
 A withdrawal cannot be taken back. Compare each line, then type the code and choose **{send}**; **{cancel}** sends
-nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in all) and the
-exchange's words are in the task's log.
+nothing. If the exchange refuses the code, this question comes again (at most {attempts} times in all) and says so:
+reload the page if it stays grey after your answer.
+"""
+REFUSED = """\
+**The last code was refused, and nothing was sent.** {reason} Type a new one.
+
 """
 
 
@@ -60,6 +68,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         lifetime is on record).
     :param response_timeout: time that the person has.
     :param assigned_users: users who may answer; by default everybody with the permission.
+    :param notifiers: Airflow's notifiers, called each time that a person is needed.
     :return: id, amount (str), address and state.
     """
 
@@ -108,53 +117,72 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 return self.go_on(context, payment, sent)
             return self._ask(context, payment)
 
-    def _ask(self, context: Context, payment: WithdrawalPayment) -> Any:
+    def _ask(self, context: Context, payment: WithdrawalPayment, refused: str = "") -> Any:
         payment.check_policy()
         payment.approvals.check()
         about = self.about(payment)
         request = self._request_code(context, payment)
         self.subject = f"Withdraw {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, request=request, send=SEND, cancel=CANCEL, attempts=self.code_attempts)
+        if refused:
+            self.body = REFUSED.format(reason=as_it_is(refused)) + self.body
         self._keep(context, asked={"subject": self.subject, "body": self.body})
         self.refuse_another_question(self.put_question(context), payment)
         payment.ask(about)
-        return HITLOperator.execute(self, context)
+        if refused:
+            # Airflow 3.3 keeps the first text, whatever is put there.
+            self._write(context, body=self.body)
+        return self.wait_for_answer(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the code, wipe it from Airflow's tables, and send; ask again if the exchange refuses the code."""
-        from airflow_provider_quoine.exchange.errors import QuoineError
-
         event = event or {}
         code = _code_in(event)
         self._wipe_answer(context)
-        by = self._check_answer(context, {**event, "params_input": {}})
-        # The fields are rendered again by now, and the policy may have changed: both are checked again.
-        with without_retry():
-            payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
-            if sent := payment.begin():
-                return self.go_on(context, payment, sent)
-            # A dry run leaves nothing in the ledger.
-            asked = str(self.body) if self.is_dry_run else payment.asked_about()
-            self.refuse_another_question(asked, payment)
-            payment.note("answered", by=by, chose=SEND)
-            if not CODE.fullmatch(code):
-                return self._ask_again(context, payment, "That is no authentication code.")
-            requested_at = self._state(context).get("requested_at")
-            # The code counts as used from here on. If its outcome stays unknown, a later try needs another one.
-            if not self.is_dry_run:
-                self._keep(context, requested_at=None)
-            try:
-                return self.send(context, payment, code)
-            except QuoineError as error:
-                refused = payment.has_sent and _refused_code(error)
-                if refused or not payment.has_sent:
-                    self._keep(context, requested_at=requested_at)
-                if refused:
-                    return self._ask_again(context, payment, refused)
-                raise
-            finally:
+        option, person = self.answered(context, {**event, "params_input": {}})
+        payment, asks_again = None, False
+        try:
+            with without_retry():
+                by = str(person.get("name", "Somebody"))
+                if option != SEND:
+                    self.skip(by, CANCEL)
+                self.log.info("%s chose %s.", by, SEND)
+                # The fields are rendered again by now, and the policy may have changed: both are checked again.
+                payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
+                return self._send_with(context, payment, code, by)
+        except TaskAwaitingInput:
+            asks_again = True
+            raise
+        finally:
+            if not asks_again:
                 # Wiping had opened the question again, so it may have been answered a second time.
                 self._wipe_answer(context)
+                self._show_answer(context, option, person, payment)
+
+    def _send_with(self, context: Context, payment: WithdrawalPayment, code: str, by: str) -> Any:
+        from airflow_provider_quoine.exchange.errors import QuoineError
+
+        if sent := payment.begin():
+            return self.go_on(context, payment, sent)
+        # A dry run leaves nothing in the ledger.
+        asked = str(self.body) if self.is_dry_run else payment.asked_about()
+        self.refuse_another_question(asked, payment)
+        payment.note("answered", by=by, chose=SEND)
+        if not CODE.fullmatch(code):
+            return self._ask_again(context, payment, "That is no authentication code.")
+        requested_at = self._state(context).get("requested_at")
+        # The code counts as used from here on. If its outcome stays unknown, a later try needs another one.
+        if not self.is_dry_run:
+            self._keep(context, requested_at=None)
+        try:
+            return self.send(context, payment, code)
+        except QuoineError as error:
+            refused = payment.has_sent and _refused_code(error)
+            if refused or not payment.has_sent:
+                self._keep(context, requested_at=requested_at)
+            if refused:
+                return self._ask_again(context, payment, refused)
+            raise
 
     def withdrawal_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """
@@ -217,7 +245,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
             )
         self._keep(context, refused=refused)
         self.log.warning("%s Nothing was sent; asking again (%s of %s).", reason, refused + 1, self.code_attempts)
-        return self._ask(context, payment)
+        return self._ask(context, payment, reason)
 
     def _state(self, context: Context) -> dict[str, Any]:
         state: Any = context["task_state_store"].get(CODE_STATE)
@@ -234,14 +262,27 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         self.subject, self.body = asked.get("subject", self.subject), asked.get("body", self.body)
         self.put_question(context)
 
-    def _check_answer(self, context: Context, event: dict[str, Any]) -> str:
-        """Return who chose to send."""
-        option, person = self.answered(context, event)
-        by = str(person.get("name", "Somebody"))
-        if option != SEND:
-            self.skip(by, CANCEL)
-        self.log.info("%s chose %s.", by, SEND)
-        return by
+    def _show_answer(
+        self, context: Context, option: str, person: dict[str, Any], payment: WithdrawalPayment | None
+    ) -> None:
+        """Leave who chose what, and what became of it, on Airflow's page and in an XCom. Nothing depends on it."""
+        by = {name: str(person.get(name) or "") for name in ("id", "name")}
+        try:
+            became = payment.outcome() if payment else NOT_SENT
+            context["ti"].xcom_push(key=ANSWER, value={"chosen": option, "by": by["name"], "outcome": became})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the withdrawal's end counts
+            self.log.warning("What became of the answer could not be shown: %s: %s", type(error).__name__, error)
+            return
+        fields = {"Answered by": by["name"], "What became of it": became}
+        self._write(context, answer={"chosen": option, "by": by, "fields": fields})
+
+    def _write(self, context: Context, **changes: Any) -> None:
+        from airflow_provider_quoine.api_server import QuoineApiServerError, write_question
+
+        try:
+            write_question(context["ti"].id, **changes)
+        except QuoineApiServerError as error:
+            self.log.warning("The question on Airflow's page stays as it was. %s", error)
 
 
 def _code_in(event: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
 from airflow_provider_quoine.failures import stop
+from airflow_provider_quoine.operators.notifying import notify
 from airflow_provider_quoine.operators.payment_task import PaymentTask
 
 if TYPE_CHECKING:
@@ -113,6 +114,15 @@ class PaymentQuestion(PaymentTask, HITLOperator):
                 details=f"{type(error).__name__}: {error}",
             ) from None
         return option, dict(answer.get("responded_by_user") or {})
+
+    def wait_for_answer(self, context: Context) -> None:
+        """Tell the notifiers that a person is needed, and wait. A notifier that fails is logged and stops nothing."""
+        notify(self.notifiers, context)
+        told, self.notifiers = self.notifiers, []
+        try:
+            HITLOperator.execute(self, context)
+        finally:
+            self.notifiers = told
 
     def skip(self, by: str, option: str) -> None:
         """Skip what comes after this task, because a person wants it."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
-from airflow_provider_quoine.failures import in_words, stop
+from airflow_provider_quoine.failures import explain, in_words, stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
+from airflow_provider_quoine.operators.notifying import notify
 from airflow_provider_quoine.operators.payment_task import PaymentTask
 from airflow_provider_quoine.operators.task_state import name_payment
-from airflow_provider_quoine.payments.refusals import check_reference
+from airflow_provider_quoine.payments.refusals import PaymentInDoubtError, check_reference
 from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
 
     from airflow_provider_quoine.exchange.models import Withdrawal
     from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
@@ -39,6 +41,8 @@ class WithdrawalTask(PaymentTask):
         reverted fail, and nothing is sent again.
     :param poke_interval: seconds between two queries while it waits.
     :param completion_timeout: longest wait.
+    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether it was sent. Their templates
+        have the failure's lines as ``exception``.
     :param dry_run: do everything but send; the result's ``id`` is None and its state ``dry_run``.
     """
 
@@ -52,6 +56,7 @@ class WithdrawalTask(PaymentTask):
         poke_interval: float = 60,
         completion_timeout: timedelta = timedelta(days=1),
         dry_run: bool = False,
+        unknown_outcome_notifiers: Sequence[BaseNotifier] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,6 +65,7 @@ class WithdrawalTask(PaymentTask):
         self.completion_timeout = as_timedelta(completion_timeout)
         # Not dry_run, which is a method of every operator.
         self.is_dry_run = dry_run
+        self.unknown_outcome_notifiers = unknown_outcome_notifiers
         may_add_events(self, WITHDRAWALS)
 
     def send(self, context: Context, payment: WithdrawalPayment, auth_code: str) -> Any:
@@ -68,7 +74,11 @@ class WithdrawalTask(PaymentTask):
             checked = payment.dry_run()
             self.log.info("Dry run: the withdrawal was checked and not sent.")
             return checked
-        withdrawal = payment.send(auth_code, fence=lambda: name_payment(context, payment.ledger_order))
+        try:
+            withdrawal = payment.send(auth_code, fence=lambda: name_payment(context, payment.ledger_order))
+        except PaymentInDoubtError as error:
+            notify(self.unknown_outcome_notifiers, context, exception=explain(error))
+            raise
         self.log.info("The exchange took withdrawal %s.", withdrawal.id)
         return self.go_on(context, payment, withdrawal)
 

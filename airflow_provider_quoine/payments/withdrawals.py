@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The state of a withdrawal that was checked and not sent.
 DRY_RUN = "dry_run"
+NOT_SENT = "nothing was sent"
+UNKNOWN = "unknown: the exchange may have carried it out"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 log = logging.getLogger(f"airflow.task.{__name__}")
@@ -129,6 +131,15 @@ class WithdrawalPayment:
         from airflow_provider_quoine.payments.schema import Note
 
         return str(self._attempt.last_note(Note.ASKED).get("about", ""))
+
+    def outcome(self) -> str:
+        """Say in a few words what has become of the payment, for the person who was asked."""
+        from airflow_provider_quoine.payments.schema import IN_DOUBT, Step
+
+        found = self._ledger.find(self.ledger_order)
+        if found is None or found.step not in IN_DOUBT | {Step.SENT}:
+            return NOT_SENT
+        return f"sent as withdrawal {found.exchange_id}" if found.step == Step.SENT else UNKNOWN
 
     def check_policy(self) -> None:
         """

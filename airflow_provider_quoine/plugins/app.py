@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from airflow_provider_quoine.plugins import books, home, payments, typed_codes
+from airflow_provider_quoine.plugins import books, home, payments, tasks
 from airflow_provider_quoine.plugins.pages import add_error_pages
 from airflow_provider_quoine.plugins.protection import Protection
 
@@ -20,6 +20,6 @@ def make_app() -> FastAPI:
     app.add_middleware(Protection)
     add_error_pages(app)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for module in (home, payments, books, typed_codes):
+    for module in (home, payments, books, tasks):
         app.include_router(module.router)
     return app

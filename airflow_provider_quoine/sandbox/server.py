@@ -134,7 +134,7 @@ class ForegroundServer(uvicorn.Server):
                     "withdrawal_count_24h": "unlimited",
                     "withdrawal_max_day": "unlimited",
                     "withdrawal_count_day": "unlimited",
-                    "withdrawal_link": f"{self.url}/?withdrawal={{id}}#withdrawals",
+                    "withdrawal_link": f"{self.url}/#withdrawal-{{id}}",
                     "request_limit": self.settings.limit,
                     "request_window": self.settings.window,
                 },

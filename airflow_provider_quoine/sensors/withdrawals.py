@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
+from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
 from airflow_provider_quoine.failures import stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
 from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.sensors.base import QuoineWaitSensor
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger
@@ -36,6 +39,7 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
     :return: id, amount (str), address and state.
     """
 
+    operator_extra_links = (QuoineWithdrawalLink(),)
     template_fields: Sequence[str] = ("quoine_conn_id", "withdrawal_id", "credentials_variable", "payment_reference")
 
     def __init__(
@@ -55,6 +59,13 @@ class QuoineWithdrawalSensor(QuoineWaitSensor):
         self.success_states = success_states
         self.failure_states = failure_states
         may_add_events(self, WITHDRAWALS)
+
+    def execute(self, context: Context) -> Any:
+        """Show the link to the withdrawal's page, then wait in the chosen mode."""
+        # Where the connection cannot be used, the wait itself says so, as its mode has it.
+        with suppress(QuoineError):
+            show_link(context=context, hook=self._hook(), withdrawal_id=str(self.withdrawal_id))
+        return super().execute(context)
 
     def get_trigger(self) -> QuoineWithdrawalTrigger:
         """

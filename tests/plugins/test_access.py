@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.routing import APIRoute
 
-from airflow_provider_quoine.api_server import PREFIX, WIPE
+from airflow_provider_quoine.api_server import PREFIX, QUESTION, WIPE
 from airflow_provider_quoine.plugins.app import make_app
 from airflow_provider_quoine.plugins.protection import HEADERS, MOST_BYTES
 from tests.plugins.browser import PEOPLE, Person
@@ -16,6 +16,8 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 
 ALL = tuple(PEOPLE)
 SETTLERS = ("admin", "op")
+#: What only a task of this Airflow may ask for.
+TASKS = (WIPE, QUESTION)
 DECISIONS = ("hold", "release", "exists", "absent", "stop", "resume")
 #: Per route: who gets something else than "log in" and "you may not". Nobody's word counts where a task's token does.
 ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
@@ -25,12 +27,12 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}"): ALL,
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}/manifest"): ALL,
-    ("POST", WIPE): (),
+    **{("POST", path): () for path in TASKS},
 }
 
 
 #: Routes that take a form from a page.
-FORMS = [(method, path) for method, path in ROUTES if method == "POST" and path != WIPE]
+FORMS = [(method, path) for method, path in ROUTES if method == "POST" and path not in TASKS]
 
 
 def routes() -> Iterator[tuple[str, str]]:
@@ -53,9 +55,9 @@ def test_each_lets_in_whom_the_table_says(method: str, path: str) -> None:
     forms = {name: {"data": {"token": Person(name).token}} if (method, path) in FORMS else {} for name in ALL}
     seen = {name: Person(name).request(method, where, **forms[name]).status_code for name in ALL}
     assert {name for name, status in seen.items() if status not in (401, 403)} == {*allowed} | (
-        {*ALL} if path == WIPE else set()
+        {*ALL} if path in TASKS else set()
     )
-    assert Person(None).request(method, where).status_code == (422 if path == WIPE else 401)
+    assert Person(None).request(method, where).status_code == (422 if path in TASKS else 401)
 
 
 @pytest.mark.parametrize(("method", "path"), FORMS)

@@ -80,7 +80,7 @@ def test_a_connection_for_airflow_fits_the_server() -> None:
             "withdrawal_count_24h": "unlimited",
             "withdrawal_max_day": "unlimited",
             "withdrawal_count_day": "unlimited",
-            "withdrawal_link": f"{sandbox.url}/?withdrawal={{id}}#withdrawals",
+            "withdrawal_link": f"{sandbox.url}/#withdrawal-{{id}}",
             "request_limit": 300,
             "request_window": 300.0,
         },

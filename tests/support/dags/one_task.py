@@ -12,6 +12,8 @@ from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithd
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator, QuoineRequestAuthCodeOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
+from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
+from tests.support.notifier import Telling
 
 #: Airflow would retry each task at once. A task that is failed and not up for retry was stopped by the provider.
 RETRIED: dict[str, Any] = {"task_id": "task", "retries": 3, "retry_delay": timedelta(0)}
@@ -40,6 +42,11 @@ for variable in (None, "kept_key"):
                 **RETRIED,
             )
 
+with DAG("wait_for_withdrawal", schedule=None, params={"id": ""}):
+    QuoineWithdrawalSensor(
+        withdrawal_id="{{ params.id }}", credentials_variable="user_key", deferrable=True, poke_interval=0.05, **RETRIED
+    )
+
 with DAG("request_code", schedule=None, params={"user_id": ""}):
     QuoineRequestAuthCodeOperator(user_id="{{ params.user_id }}", credentials_variable="user_key", **RETRIED)
 
@@ -51,6 +58,7 @@ ORDER: dict[str, Any] = {
     **RETRIED,
 }
 FORM: dict[str, Any] = {"payment_reference": "", "amount": "", "address": ""}
+NEEDED, DOUBT = Telling("{{ task.subject }}"), Telling("{{ exception }}")
 #: One list for several tasks, as an author may have it.
 OUTLETS = [Asset("an_outlet_of_the_author")]
 #: The last one is the first DAG with another name.
@@ -66,6 +74,11 @@ for name, how in WAYS.items():
         QuoineCreateWithdrawalOperator(auth_code_variable="user_code", **ORDER, **how)
     with DAG(f"authorize{name}", schedule=None, params=FORM | {"user_id": ""}):
         QuoineAuthorizeWithdrawalOperator(user_id="{{ params.user_id }}", **ORDER, **how)
+
+with DAG("authorize_telling", schedule=None, params=FORM | {"user_id": ""}):
+    QuoineAuthorizeWithdrawalOperator(
+        user_id="{{ params.user_id }}", notifiers=NEEDED, unknown_outcome_notifiers=[DOUBT], **ORDER
+    )
 
 for whose, users in {"": None, "_by_carol": [{"id": "carol", "name": "carol"}]}.items():
     with DAG(f"approve{whose}", schedule=None, params=FORM | {"user_id": ""}):
