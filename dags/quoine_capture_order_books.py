@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from airflow_provider_quoine.forms import PAIR, minutes, text
+from airflow_provider_quoine.forms import PAIRS, minutes, text
 from airflow_provider_quoine.operators.capture import QuoineCaptureOrderBookOperator
 
 with DAG(
@@ -25,17 +25,10 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     params={
-        "pairs": Param(
-            ["btcjpy", "ethjpy"],
-            type="array",
-            items={"type": "string", "enum": PAIR.schema["enum"]},
-            minItems=1,
-            title="Currency pairs",
-            description="One task captures each.",
-        ),
-        "path": text("Folder", "A path or URI that the triggerer can write to.", examples=["s3://connection@bucket/x"]),
+        "pairs": PAIRS,
+        "path": text("Folder", "A path or URI that the triggerer can write to, such as s3://connection@bucket/x."),
         "minutes": minutes(60),
-        "interval": Param(1, type="number", minimum=0.1, title="Interval", description="Seconds between two rows."),
+        "interval": Param(1, type="number", title="Interval (s)", description="Seconds between two rows, such as 0.5."),
     },
     tags=["quoine", "example"],
 ):

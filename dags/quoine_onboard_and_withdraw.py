@@ -1,9 +1,9 @@
 """
 ### From a new user to a withdrawal
 
-The whole chain: create the user, wait for APPROVED, keep the user's key, look at the order book, ask other people if
-the connection wants approvals, have the exchange send a code, ask a person for it, withdraw, and wait until the
-exchange has paid. Nobody copies a key.
+The whole chain: check what the form says about the withdrawal, create the user, wait for APPROVED, keep the user's key,
+look at the order book, ask other people if the connection wants approvals, have the exchange send a code, ask a person
+for it, withdraw, and wait until the exchange has paid. Nobody copies a key.
 
 When `authorize_withdrawal` waits, its question is under *Required Actions*.
 
@@ -16,9 +16,17 @@ from __future__ import annotations
 from typing import Any
 
 import pendulum
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, chain, get_current_context, task
 
-from airflow_provider_quoine.forms import AMOUNT, ONBOARDING_FIELDS, ONBOARDING_FORM, PAIR, PAYMENT_REFERENCE, text
+from airflow_provider_quoine.forms import (
+    AMOUNT,
+    ONBOARDING_FIELDS,
+    ONBOARDING_FORM,
+    PAIR,
+    PAYMENT_REFERENCE,
+    check_withdrawal,
+    text,
+)
 from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.market_data import QuoineOrderBookSnapshotOperator
@@ -35,11 +43,17 @@ with DAG(
         **ONBOARDING_FORM,
         "payment_reference": PAYMENT_REFERENCE,
         "amount": AMOUNT,
-        "withdrawal_address": text("Withdrawal address", "Bitcoin address to pay to."),
+        "withdrawal_address": text("Withdrawal address", "Bitcoin address to pay to; the connection must allow it."),
         "pair": PAIR,
     },
     tags=["quoine", "example"],
 ):
+
+    @task
+    def check_input() -> None:
+        """Say what is wrong with the withdrawal before a user is created for it."""
+        check_withdrawal(get_current_context()["params"], address="withdrawal_address")
+
     # [START chain]
     create_user = QuoineCreateOnboardingUserOperator(
         task_id="create_user",
@@ -84,5 +98,6 @@ with DAG(
         timeout=pendulum.duration(days=1),
     )
 
+    check_input() >> create_user
     chain(wait_for_approval, snapshot, *approvals, authorize_withdrawal, wait_for_withdrawal)
     # [END chain]

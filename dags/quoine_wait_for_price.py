@@ -25,9 +25,7 @@ with DAG(
     schedule=None,
     params={
         "pair": PAIR,
-        "level": text(
-            "Level", "Plain digits, in the pair's second currency.", pattern=r"^[0-9]+(\.[0-9]+)?$", examples=["61000"]
-        ),
+        "level": text("Level", "Plain digits such as 61000, in the pair's second currency."),
     },
     tags=["quoine", "example"],
 ):
