@@ -131,7 +131,10 @@ class CaptureRun:
         """Take what is due."""
 
         def note_missed(first: datetime, last: datetime) -> None:
-            self._writer.add_gap(Gap(first, last, HELD_UP))
+            # The ends by themselves too: where the gaps of two lives meet in one moment, each life's stretch holds the
+            # end of the other's gap, and only the moment itself is left to state.
+            for since, until in ((first, last), (first, first), (last, last)):
+                self._writer.add_gap(Gap(since, until, HELD_UP))
 
         await self._wait_for(sampler.pull_first(), f"there was no whole {sampler.subject} yet")
         for due_at in schedule.moments(self._gaps[0].until, on_missed=note_missed, clock=self._clock):
@@ -303,7 +306,8 @@ class CaptureRun:
                         self._take(await anext(self._stream))
         self._gaps.append(Gap(self._proven_until(), now, NOT_PROVEN))
         if self._due_at is not None and self._due_at <= now:
-            self._writer.add_gap(Gap(self._due_at, now, STOPPED))
+            for until in (self._due_at, now):
+                self._writer.add_gap(Gap(self._due_at, until, STOPPED))
         while self._closed_until < now and (key := self._writer.key_at(self._closed_until)) is not None:
             self._close(key, min(now, self._writer.end_of(key)))
         with suppress(TimeoutError):

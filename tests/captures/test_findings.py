@@ -16,6 +16,7 @@ from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.run import HELD_UP, CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.writer import CaptureWriter
+from airflow_provider_quoine.formats.pieces import Gap
 from tests.captures.simulated import FOLDER, Disk, Market, Sampler, Store, Stream
 from tests.simulation.world import BEGIN, World
 
@@ -164,6 +165,23 @@ def test_time_that_the_event_loop_was_held_up_is_not_listened(stream: str) -> No
     assert 6.4 <= first[0] <= 7
     assert last[1] == pytest.approx(13, abs=0.1)
     assert not any(since < 11.9 and until > 7.1 for since, until in scene.listened())
+
+
+def test_the_first_and_the_last_snapshot_that_are_missed_are_stated_by_themselves_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stated, add_gap = set[tuple[float, float]](), CaptureWriter.add_gap
+
+    def add_and_note(self: CaptureWriter, gap: Gap) -> None:
+        stated.add((_second(gap.since.isoformat()), _second(gap.until.isoformat())))
+        add_gap(self, gap)
+
+    monkeypatch.setattr(CaptureWriter, "add_gap", add_and_note)
+    scene = Scene("product", interval=0.1)
+    scene.at(7.04, lambda: scene.world.hold(0.4))
+    scene.play()
+    assert stated >= {(7.2, 7.4), (7.2, 7.2), (7.4, 7.4)}
+    assert scene.gaps(HELD_UP) == [(7.2, 7.4)]
 
 
 @pytest.mark.parametrize("seconds", [1.1, 1.4, 5])

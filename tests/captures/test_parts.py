@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -109,6 +110,21 @@ def test_a_snapshot_that_one_could_not_read_is_missing_only_if_the_other_has_non
     assert merge(Part(period=0), unread).gaps == [gap(5, 5)]
     has_it = Part(period=0, life="b", rows=[Row(at(5), b"b")], stretches=[Stretch(at(0), at(9), life="b")])
     assert merge(has_it, unread).gaps == merge(unread, has_it).gaps == []
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_moment_in_which_the_snapshots_that_two_missed_meet_is_missing(order: tuple[str, str]) -> None:
+    missed = {"a": (3, 5), "b": (5, 7)}
+    stored = Part(period=0)
+    for life in order:
+        first, last = missed[life]
+        rows = [Row(at(second), life.encode()) for second in range(1, 10) if not first <= second <= last]
+        # As a run states them.
+        gaps = [gap(first, last), gap(first, first), gap(last, last)]
+        stretches = [Stretch(at(0), at(9), life=life)]
+        stored = merge(stored, Part(period=0, life=life, rows=rows, gaps=gaps, stretches=stretches))
+    assert stored.gaps == [gap(5, 5)]
+    assert [row.at for row in stored.rows] == [at(second) for second in (1, 2, 3, 4, 6, 7, 8, 9)]
 
 
 def test_what_a_life_counted_stays_where_it_listened_to_nothing() -> None:
