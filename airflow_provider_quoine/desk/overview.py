@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy import RowMapping, func, or_, select, tuple_
+from sqlalchemy import RowMapping, func, select, tuple_
 
 from airflow_provider_quoine.desk.history import readable
 from airflow_provider_quoine.desk.tasks import Task, starters
@@ -22,7 +22,6 @@ from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy, start
 from airflow_provider_quoine.payments.records import History, Order, Payment
 from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LEDGER, PAYMENTS, Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction, as_text, payment_of
-from airflow_provider_quoine.payments.users import user_reference
 
 PER_PAGE = 50
 """Payments of one page of the list."""
@@ -49,7 +48,7 @@ class Filter:
     :param kind: withdrawal or user; empty for both.
     :param since: begun then or later.
     :param until: begun before.
-    :param reference: a part of the reference, in any case; the e-mail address of a new user.
+    :param reference: a part of the reference, in any case.
     """
 
     step: str = ""
@@ -58,8 +57,9 @@ class Filter:
     until: datetime | None = None
     reference: str = ""
 
-    def conditions(self, ledger: Ledger) -> list[Any]:
-        """Return the conditions of the query."""
+    @property
+    def conditions(self) -> list[Any]:
+        """The conditions of the query."""
         found: list[Any] = []
         if self.step:
             found.append(PAYMENTS.c.step == self.step)
@@ -70,9 +70,7 @@ class Filter:
         if self.until is not None:
             found.append(PAYMENTS.c.created_at < as_text(self.until))
         if text := unicodedata.normalize("NFKC", self.reference).strip():
-            part = PAYMENTS.c.reference.icontains(text, autoescape=True)
-            hashed = PAYMENTS.c.reference == user_reference(ledger, text)
-            found.append(or_(part, hashed) if "@" in text else part)
+            found.append(PAYMENTS.c.reference.icontains(text, autoescape=True))
         return found
 
 
@@ -124,7 +122,7 @@ def list_payments(ledger: Ledger, wanted: Filter, *, page: int) -> Listed:
     :param page: from 1; one that there is not is empty.
     :raises LedgerUnusableError: if the ledger cannot be used.
     """
-    conditions = wanted.conditions(ledger)
+    conditions = wanted.conditions
     newest = select(PAYMENTS).where(*conditions).order_by(PAYMENTS.c.created_at.desc(), *_KEY)
     with ledger.looking() as at:
         count = at.connection.execute(select(func.count()).select_from(PAYMENTS).where(*conditions)).scalar_one()

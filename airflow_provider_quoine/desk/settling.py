@@ -19,6 +19,8 @@ from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.payments.withdrawals import differs, exchange_of, ledger_order, look_up
 
 WRITTEN = "Written. Clear the task and it goes on from there."
+PATIENCE = 20.0
+"""Seconds that a comparison waits for a slot of the request budget: a person waits, and the task compares again."""
 SAME = "Amount and address are the same at the exchange."
 
 
@@ -199,7 +201,7 @@ def _compare(order: Order, exchange_id: str, key: Key) -> str:
             f"Connection {key.conn_id!r} leads to {exchange_of(hook)}, not to {order.exchange}. Nothing was changed."
         )
     try:
-        withdrawal = look_up(hook, exchange_id)
+        withdrawal = look_up(hook, exchange_id, patience=PATIENCE)
     except QuoineNotFoundError as error:
         raise PaymentRefusedError(
             f"{error} Nothing was changed. Without a connection the id is recorded as it is."

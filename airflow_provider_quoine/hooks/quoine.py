@@ -69,18 +69,20 @@ class QuoineHook(BaseHook):
         """
         return self._credentials.api_id
 
-    def get_conn(self, *, priority: Priority = Priority.NORMAL, read_attempts: int | None = None) -> QuoineClient:
+    def get_conn(
+        self, *, priority: Priority = Priority.NORMAL, read_attempts: int | None = None, patience: float = math.inf
+    ) -> QuoineClient:
         """
         Return a new client for this connection; the caller closes it (it is a context manager).
 
         :param priority: of its requests in the request budget. A client that polls sends a read once; other clients
             retry transient failures.
         :param read_attempts: how often a read is sent at most; by default what the priority says.
+        :param patience: seconds that a request waits for a slot of the request budget at most.
         :raises QuoineInputError: if the connection or the credentials' Variable is incomplete.
         """
-        return self._client(
-            self._credentials, priority=priority, read_attempts=read_attempts or READ_ATTEMPTS[priority]
-        )
+        attempts = read_attempts or READ_ATTEMPTS[priority]
+        return self._client(self._credentials, priority=priority, read_attempts=attempts, patience=patience)
 
     async def aget_stream_endpoint(self) -> PusherEndpoint:
         """
@@ -104,9 +106,7 @@ class QuoineHook(BaseHook):
         except QuoineError as error:
             return False, str(error).translate(BRACKETS)
 
-    def _client(
-        self, key: UserCredentials, *, priority: Priority, read_attempts: int, patience: float = math.inf
-    ) -> QuoineClient:
+    def _client(self, key: UserCredentials, *, priority: Priority, read_attempts: int, patience: float) -> QuoineClient:
         from airflow_provider_quoine.exchange.rest.auth import ApiAuth, JwtAuth
         from airflow_provider_quoine.exchange.rest.client import QuoineClient
 

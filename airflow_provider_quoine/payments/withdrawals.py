@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 from collections.abc import Callable
 from datetime import timedelta
@@ -302,13 +303,14 @@ def exchange_of(hook: QuoineHook) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def look_up(hook: QuoineHook, withdrawal_id: str) -> Withdrawal:
+def look_up(hook: QuoineHook, withdrawal_id: str, *, patience: float = math.inf) -> Withdrawal:
     """
     Look up a withdrawal.
 
+    :param patience: seconds to wait for a slot of the request budget at most.
     :raises QuoineError: if the exchange does not answer, or does not know it.
     """
-    with hook.get_conn(priority=Priority.URGENT) as client:
+    with hook.get_conn(priority=Priority.URGENT, patience=patience) as client:
         return client.get_withdrawal(withdrawal_id=withdrawal_id)
 
 

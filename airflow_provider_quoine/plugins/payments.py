@@ -27,6 +27,7 @@ from airflow_provider_quoine.payments.records import History, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentError
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from airflow_provider_quoine.payments.transaction import clean
+from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.plugins.access import PaymentsReader, Settler, may_answer, may_settle
 from airflow_provider_quoine.plugins.pages import page, see
 from airflow_provider_quoine.plugins.protection import from_our_form
@@ -87,6 +88,26 @@ def payments(
         path=payment_path,
         **shown,
     )
+
+
+@router.post("/payments/filter", dependencies=[OurForm])
+def filter_(
+    user: PaymentsReader,
+    step: Typed = "",
+    kind: Typed = "",
+    first: Typed = "",
+    last: Typed = "",
+    reference: Typed = "",
+) -> Response:
+    """Filter the list. A page's address is in logs, so an e-mail address becomes its hash before it is in one."""
+    if "@" in reference:
+        try:
+            with opened_ledger() as ledger:
+                reference = user_reference(ledger, clean(reference))
+        except PaymentError as error:
+            return _unusable(user, error)
+    asked = {"step": step, "kind": kind, "first": first, "last": last, "reference": reference}
+    return see(f"/payments?{urlencode({name: value for name, value in asked.items() if value})}#all")
 
 
 @router.get("/payments/payment")

@@ -14,9 +14,8 @@ from airflow_provider_quoine.desk import overview
 from airflow_provider_quoine.desk.overview import Filter
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order
-from airflow_provider_quoine.payments.schema import EVENTS, PAYMENTS, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import EVENTS, PAYMENTS, Note, Step
 from airflow_provider_quoine.payments.transaction import as_text
-from airflow_provider_quoine.payments.users import user_reference
 from tests.payments.test_ledger import ORDER, send
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -71,13 +70,6 @@ def test_the_database_filters(ledger: Ledger, wanted: dict[str, Any], found: lis
     *_, last = begin(ledger, "Invoice 1", "invoice_2", "100%")
     ledger.hold(last, who="ann", why="x")
     assert listed(ledger, **wanted) == found
-
-
-def test_a_new_user_is_found_by_the_e_mail_address(ledger: Ledger) -> None:
-    reference = user_reference(ledger, "ta@example.com")
-    ledger.prepare(replace(ORDER, kind=Kind.USER, reference=reference, address="", user_id=""), actor="ann")
-    begin(ledger, "a")
-    assert listed(ledger, reference=" Ta@Example.com ") == [reference]
 
 
 def test_what_may_still_be_under_way_waits_for_nobody(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/"): ALL,
     ("GET", "/payments"): ALL,
     ("GET", "/payments/payment"): ALL,
+    ("POST", "/payments/filter"): ALL,
     **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}"): ALL,
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}/manifest"): ALL,

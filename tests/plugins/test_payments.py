@@ -6,16 +6,19 @@ import html
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
+from airflow_provider_quoine.desk import settling
 from airflow_provider_quoine.desk.tasks import Task
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
 from airflow_provider_quoine.payments.schema import Kind, Step
+from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.plugins.payments import payment_path
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.plugins.browser import Person
@@ -138,6 +141,18 @@ def test_the_list_is_filtered(params: dict[str, str], found: bool | None) -> Non
         assert (payment_path(order).replace("&", "&amp;") in answer.text) is found
 
 
+def test_a_new_user_is_found_by_an_e_mail_address_that_is_in_no_log() -> None:
+    ledger, email = ledger_of_tests(), f"{uuid.uuid4().hex}@example.com"
+    user = replace(new_order(ledger, uuid.uuid4().hex), kind=Kind.USER, reference=user_reference(ledger, email))
+    ledger.prepare(user, actor="somebody")
+    found = Person("viewer").send("/payments", "/payments/filter", reference=f" {email.upper()}", step="prepared")
+    location = found.headers["location"]
+    assert (found.status_code, "example" in location.casefold()) == (303, False)
+    listed = Person("viewer").get(location.removeprefix("/quoine")).text
+    assert "1 payment, the newest first" in listed
+    assert payment_path(user).replace("&", "&amp;") in listed
+
+
 @pytest.mark.parametrize("reference", HOSTILE)
 def test_any_reference_has_a_page_and_changes_nothing_on_it(reference: str) -> None:
     ledger = ledger_of_tests()
@@ -199,6 +214,18 @@ def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(
     assert compared not in words_of(Person("viewer").get(path))
     assert decide("admin", "exists", payment, exchange_id=str(withdrawal["id"]), **key).status_code == 303
     assert compared in words_of(Person("viewer").get(path))
+
+
+def test_a_comparison_does_not_wait_until_the_exchange_takes_requests_again(
+    lost: OneTask, exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange has answered 429, which pauses all requests for minutes."""
+    monkeypatch.setattr(settling, "PATIENCE", 0.2)
+    (withdrawal,) = exchange.state()["withdrawals"]
+    exchange.fault("status", "GET /btc_withdrawals/:id", status=429, body="API rate limit exceeded.")
+    key = {"conn_id": "quoine_default", "credentials_variable": "user_key"}
+    told = decide("op", "exists", lost.payment(), exchange_id=str(withdrawal["id"]), **key)
+    assert (told.status_code, lost.stands()) == (303, Step.SENT)
 
 
 @pytest.mark.parametrize(("field", "text"), [("why", " "), ("exchange_id", "5001/../1"), ("conn_id", "nowhere")])
