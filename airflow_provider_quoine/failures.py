@@ -26,7 +26,7 @@ _BLANK = "\0"
 
 NOTHING_SENT = "Nothing was sent, so nothing was done at the exchange."
 ONLY_READ = "Nothing was changed at the exchange: this only reads."
-SETTLE = "Look it up at the exchange, then settle it as said below. Do not simply repeat it."
+SETTLE = "Look it up at the exchange, then settle it on Airflow's page Quoine, or as said below."
 
 
 class Outline(NamedTuple):

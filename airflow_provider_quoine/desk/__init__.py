@@ -5,4 +5,4 @@ It runs where Airflow's database is reached: on the API server, and on hosts whe
 """
 
 #: Modules that may be used from outside of this folder; tests/test_imports.py holds it.
-__all__ = ["history", "opening", "overview", "question_words", "questions", "settling", "tasks", "typed_codes", "words"]
+__all__ = ["answers", "history", "opening", "overview", "questions", "settling", "tasks", "typed_codes", "words"]

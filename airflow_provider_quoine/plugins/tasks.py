@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Header, HTTPException
 
 from airflow_provider_quoine.api_server import QUESTION, WIPE, is_from_this_airflow, words_of_this_airflow
-from airflow_provider_quoine.desk.question_words import write_question
+from airflow_provider_quoine.desk.answers import write_question
 from airflow_provider_quoine.desk.typed_codes import wipe_typed_codes
 
 router = APIRouter()
