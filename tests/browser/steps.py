@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 
 def field(form: Locator, label: str) -> Locator:
-    """Return the input beside a label in one of Airflow's forms."""
-    group = form.get_by_role("group").filter(has=form.page.get_by_text(label, exact=True))
+    """Return the input beside a label in one of Airflow's forms, which mark a label that is required."""
+    named = form.page.get_by_text(re.compile(rf"^{re.escape(label)}\s*\*?$"))
+    group = form.get_by_role("group").filter(has=named)
     return group.locator("input, textarea").first
 
 
