@@ -127,9 +127,10 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         if refused:
             self.body = REFUSED.format(reason=as_it_is(refused)) + self.body
         self._keep(context, asked={"subject": self.subject, "body": self.body})
-        self.refuse_another_question(self.put_question(context), payment)
+        question = self.put_question(context)
+        self.refuse_another_question(question, payment)
         payment.ask(about)
-        if refused:
+        if question != self.body:
             # Airflow 3.3 keeps the first text, whatever is put there.
             self._write(context, body=self.body)
         return self.wait_for_answer(context)

@@ -116,6 +116,15 @@ def test_the_next_question_says_that_the_last_code_was_refused(
     assert find({"code": wrong}, cells(database())) == set()
 
 
+def test_a_later_try_does_not_say_so_any_more(server: None, exchange: SandboxControl, payer: str) -> None:
+    task = asked(exchange, payer)
+    task.answer("Send", "00000000")
+    assert task.question()["body"].startswith("**The last code was refused")
+    task.clear()
+    assert task.step().state == "awaiting_input"
+    assert task.question()["body"].startswith("You are asked")
+
+
 def test_without_the_api_server_the_withdrawal_is_sent_all_the_same(
     exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
