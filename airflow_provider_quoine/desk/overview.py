@@ -305,9 +305,11 @@ def payments_asked_about(ledger: Ledger, actors: Iterable[str]) -> dict[str, tup
     :param actors: the tasks, as the ledger names them; some hundreds at most.
     :return: by task, the payment and its events.
     """
-    asked = select(EVENTS).where(
-        EVENTS.c.event.in_((Note.ASKED, Note.APPROVAL_ASKED)), EVENTS.c.actor.in_(list(actors))
-    )
+    names = list(actors)
+    if not names:
+        # No index is by the actor, so all events would be read.
+        return {}
+    asked = select(EVENTS).where(EVENTS.c.event.in_((Note.ASKED, Note.APPROVAL_ASKED)), EVENTS.c.actor.in_(names))
     with ledger.looking() as at:
         keys = {row["actor"]: _key_of(row) for row in at.connection.execute(asked.order_by(EVENTS.c.number)).mappings()}
         rows = at.connection.execute(select(PAYMENTS).where(tuple_(*_KEY).in_(list(keys.values())))).mappings().all()
