@@ -42,6 +42,20 @@ OPTIONS: dict[str, tuple[str, str | None, bool, str]] = {
         "Connection of the PostgreSQL database that holds the ledger of payments. Empty: a file in AIRFLOW_HOME, for "
         "executors that run all tasks on one host.",
     ),
+    "applications_path": (
+        "string",
+        None,
+        False,
+        "Folder where applications wait, encrypted, until their users exist: a path, or a URI of any object store such "
+        "as s3://connection@bucket/applications, that API server and workers reach. Empty: a folder in AIRFLOW_HOME, "
+        "for executors that run all tasks on one host.",
+    ),
+    "applications_days": (
+        "float",
+        "7",
+        False,
+        "Days after which an application is removed if its user does not exist by then.",
+    ),
     "budget_redis_url": (
         "string",
         None,
@@ -96,7 +110,8 @@ def get_provider_info() -> dict[str, Any]:
         "cli": [f"{PACKAGE}.cli.definition.get_quoine_cli_commands"],
         "config": {
             "quoine": {
-                "description": "The request budget that everybody who asks the exchange shares.",
+                "description": "The request budget that all processes share, the ledger of payments, and the place "
+                "where applications of new users wait.",
                 "options": {name: _option(*option) for name, option in OPTIONS.items()},
             }
         },

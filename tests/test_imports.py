@@ -23,7 +23,7 @@ FLOORS = (
     {"exchange/rest", "exchange/market"},
     {"hooks"},
     {"formats"},
-    {"payments", "waiting", "captures", "datasets"},
+    {"payments", "waiting", "captures", "datasets", "applications"},
     {"links", "triggers", "failures", "assets", "api_server"},
     {"operators", "sensors", "forms"},
     {"desk"},

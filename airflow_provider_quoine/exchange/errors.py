@@ -31,6 +31,18 @@ class QuoineInputError(QuoineError, ValueError):
     """The input is wrong. It was refused here, and nothing was sent."""
 
 
+class QuoineFormError(QuoineInputError):
+    """
+    The onboarding form is wrong.
+
+    :param faults: field → what is wrong with it, with the field's name in it.
+    """
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__("\n".join(["The onboarding form was not sent:", *(f"{words}." for words in faults.values())]))
+        self.faults = faults
+
+
 class QuoineBudgetError(QuoineError):
     """No slot of the request budget was free in time; nothing was sent."""
 

@@ -14,8 +14,8 @@ from typing import Self
 
 from airflow_provider_quoine.exchange.addresses import BitcoinAddress, decode_address
 from airflow_provider_quoine.exchange.amounts import Amount
-from airflow_provider_quoine.exchange.countries import COUNTRY_CODES
-from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.countries import COUNTRIES
+from airflow_provider_quoine.exchange.errors import QuoineFormError, QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import plain_number
 
 DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
@@ -23,6 +23,12 @@ DOCUMENT_EXTENSIONS = frozenset({"pdf", "xps", "jpg", "jpeg", "png", "gif"})
 
 REQUIRED_FIELDS = ("first_name", "last_name", "phone", "email", "country")
 """Required fields (api-reference 1.1). The password is required too; it is passed separately."""
+
+DOCUMENT_FIELDS = ("id_document", "proof_address", "bank_statement")
+"""The three documents (api-reference 1.1)."""
+
+LONGEST_VALUE = 200
+"""Characters of one field of the onboarding form (decisions, Onboarding)."""
 
 PASSWORD_LENGTH = 8
 MADE_PASSWORD_LENGTH = 24
@@ -287,8 +293,8 @@ class OnboardingUser:
     :param phone: with or without country code, e.g. ``+819017901357`` or ``09017901357``.
     :param country: ISO 3166-1 alpha-2 code, e.g. ``JP``.
     :param first_furi_name: for a Japanese name; optional, as are the fields after it; empty ones are not sent.
-    :raises QuoineInputError: if a required field is missing or a value has the wrong form. The message names every
-        fault and quotes no value, because these are personal data.
+    :raises QuoineFormError: if a required field is missing or a value has the wrong form. It names every fault and
+        quotes no value, because these are personal data.
     """
 
     first_name: str
@@ -304,14 +310,14 @@ class OnboardingUser:
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        faults = [f"{name} must be text" for name, value in values.items() if not isinstance(value, str)]
+        faults = {name: "must be text" for name, value in values.items() if not isinstance(value, str)}
         if not faults:
             values = {name: value.strip() for name, value in values.items()}
             values["country"] = values["country"].upper()
             values["phone"] = _PHONE_NOISE.sub("", unicodedata.normalize("NFKC", values["phone"]))
             faults = _faults(values)
         if faults:
-            raise QuoineInputError(f"The onboarding form was not sent: {'; '.join(faults)}.")
+            raise QuoineFormError({name: f"{name} {words}" for name, words in faults.items()})
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -320,16 +326,20 @@ class OnboardingUser:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name)}
 
 
-def _faults(values: dict[str, str]) -> list[str]:
-    faults = [f"{name} is required" for name in REQUIRED_FIELDS if not values[name]]
-    faults += [f"{name} holds a control character" for name, value in values.items() if _CONTROL.search(value)]
+def _faults(values: dict[str, str]) -> dict[str, str]:
+    faults = {}
     if values["email"] and not _EMAIL.fullmatch(values["email"]):
-        faults.append("email is no e-mail address")
-    if values["country"] and values["country"] not in COUNTRY_CODES:
-        faults.append("country must be a two-letter ISO 3166 code such as JP")
+        faults["email"] = "is no e-mail address"
+    if values["country"] and values["country"] not in COUNTRIES:
+        faults["country"] = "must be a two-letter ISO 3166 code such as JP"
     if values["phone"] and not _PHONE.fullmatch(values["phone"]):
-        faults.append("phone must be 6 to 15 digits, with or without a + and country code in front")
-    return faults
+        faults["phone"] = "must be 6 to 15 digits, with or without a + and country code in front"
+    for name, value in values.items():
+        if len(value) > LONGEST_VALUE:
+            faults[name] = f"is longer than {LONGEST_VALUE} characters"
+        if _CONTROL.search(value):
+            faults[name] = "holds a control character"
+    return faults | {name: "is required" for name in REQUIRED_FIELDS if not values[name]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,13 +358,18 @@ class Document:
     def __post_init__(self) -> None:
         if not self.name or re.search(r"[/\\]", self.name) or _CONTROL.search(self.name):
             raise QuoineInputError(f"{self.name!r:.120} is no file name: give the name without folders.")
-        if self.name.rpartition(".")[2].lower() not in DOCUMENT_EXTENSIONS or "." not in self.name[1:]:
+        if self.extension not in DOCUMENT_EXTENSIONS or "." not in self.name[1:]:
             raise QuoineInputError(
                 f"The document {self.name!r:.120} has a type that the exchange does not take: "
                 f"give one of {', '.join(sorted(DOCUMENT_EXTENSIONS))}."
             )
         if not self.content:
             raise QuoineInputError(f"The document {self.name!r:.120} is empty.")
+
+    @property
+    def extension(self) -> str:
+        """The end of the name, which says the type, in lower case."""
+        return self.name.rpartition(".")[2].lower()
 
 
 def check_password(password: str) -> None:

@@ -12,26 +12,25 @@ if TYPE_CHECKING:
 _OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
-def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
+def read_document(*, path: str, max_megabytes: float) -> Document:
     """
     Read a whole document.
 
-    :param field: the form field, such as ``id_document``, for messages.
     :param path: a local path or any URI that Airflow's ``ObjectStoragePath`` knows, such as
         ``s3://connection@bucket/passport.pdf``.
-    :param max_megabytes: larger files are refused before they are read. No limit of the exchange is on record
-        (facts, Onboarding), so this is the connection's setting.
+    :param max_megabytes: larger files are refused before they are read.
     :raises QuoineInputError: if this worker cannot read that kind of URI, or if the file does not exist, is empty, too
         large, or of a type that the exchange does not take.
     """
     from airflow.sdk import ObjectStoragePath
 
+    from airflow_provider_quoine.applications.checks import check_size
     from airflow_provider_quoine.exchange.errors import QuoineInputError
     from airflow_provider_quoine.exchange.models import Document
 
     if _OF_WINDOWS.match(path):
         raise QuoineInputError(
-            f"{field}: {path!r} is a path of a Windows computer, which no worker can read. Put the file where the "
+            f"{path!r} is a path of a Windows computer, which no worker can read. Put the file where the "
             "workers can read it, and give that path or URI."
         )
     try:
@@ -40,17 +39,10 @@ def read_document(*, field: str, path: str, max_megabytes: float) -> Document:
         size = source.stat().st_size if found else 0
     except (ImportError, ValueError) as error:
         raise QuoineInputError(
-            f"{field}: this worker cannot read the store of {path!r}: {error}. Install the Airflow provider of that "
-            "store, or give another path or URI."
+            f"this worker cannot read the store of {path!r}: {error}. Install the Airflow provider of that store, or "
+            "give another path or URI."
         ) from None
     if not found:
-        raise QuoineInputError(f"{field}: there is no file {path!r}. Give a path or a URI that this worker can read.")
-    if size > max_megabytes * 1_000_000:
-        raise QuoineInputError(
-            f"{field}: the file {path!r} has {size / 1_000_000:.1f} MB, more than the {max_megabytes:g} MB that the "
-            "connection's field 'Largest document' allows."
-        )
-    try:
-        return Document(name=source.name, content=source.read_bytes())
-    except QuoineInputError as error:
-        raise QuoineInputError(f"{field}: {error}") from None
+        raise QuoineInputError(f"there is no file {path!r}. Give a path or a URI that this worker can read.")
+    check_size(size, name=path, max_megabytes=max_megabytes)
+    return Document(name=source.name, content=source.read_bytes())

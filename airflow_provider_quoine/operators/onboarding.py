@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.exchange.models import DOCUMENT_FIELDS
 from airflow_provider_quoine.failures import check_all, stop, without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
@@ -19,10 +21,21 @@ from airflow_provider_quoine.payments.withdrawals import task_name
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_quoine.exchange.models import Document, OnboardingUser
+    from airflow_provider_quoine.applications.application import Application
+    from airflow_provider_quoine.applications.store import ApplicationStore
     from airflow_provider_quoine.payments.attempt import Attempt
     from airflow_provider_quoine.payments.records import Order
     from airflow_provider_quoine.payments.transaction import Transaction
+
+#: The form's fields as this operator calls them → as the exchange does.
+REQUIRED = {
+    "first_name": "first_name",
+    "last_name": "last_name",
+    "phone": "phone",
+    "email_address": "email",
+    "country": "country",
+}
+OPTIONAL = {name: name for name in ("first_furi_name", "last_furi_name", "address", "city", "postcode")}
 
 
 class QuoineCreateOnboardingUserOperator(BaseOperator):
@@ -33,6 +46,10 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     hash: whatever run, task or DAG has the same address finds the user. If the answer is lost, nothing is sent again
     until a person has looked.
 
+    The form is given by ``application``, as the page *New applicant* stores it, and then nothing personal is in
+    Airflow's tables. Or it is given field by field, which everybody who may see the DAG's runs can read.
+
+    :param application: reference of an application. It is removed as soon as the user exists.
     :param first_name: given name.
     :param last_name: family name.
     :param phone: with or without country code.
@@ -56,6 +73,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
 
     template_fields: Sequence[str] = (
         "quoine_conn_id",
+        "application",
         "first_name",
         "last_name",
         "phone",
@@ -76,14 +94,15 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     def __init__(
         self,
         *,
-        first_name: str,
-        last_name: str,
-        phone: str,
-        email_address: str,
-        country: str,
-        id_document: str,
-        proof_address: str,
-        bank_statement: str,
+        application: str = "",
+        first_name: str = "",
+        last_name: str = "",
+        phone: str = "",
+        email_address: str = "",
+        country: str = "",
+        id_document: str = "",
+        proof_address: str = "",
+        bank_statement: str = "",
         password_variable: str,
         generate_password: bool = False,
         first_furi_name: str = "",
@@ -95,6 +114,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.application = application
         self.first_name = first_name
         self.last_name = last_name
         self.phone = phone
@@ -111,42 +131,63 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         self.city = city
         self.postcode = postcode
         self.quoine_conn_id = quoine_conn_id
+        form = [name for name in (*REQUIRED, *DOCUMENT_FIELDS, *OPTIONAL) if getattr(self, name)]
+        missing = {*REQUIRED, *DOCUMENT_FIELDS} - {*form}
+        if application and form:
+            raise ValueError(f"{self.task_id} has an application, and {', '.join(form)} beside it: give one of both.")
+        if missing and not application:
+            raise ValueError(f"{self.task_id} has no {', '.join(sorted(missing))}: give them, or an application.")
 
     def execute(self, context: Context) -> str:
         """Check, send once, and return the user's id."""
+        from airflow_provider_quoine.applications.configuration import open_store
         from airflow_provider_quoine.exchange.errors import QuoineRefusedError
         from airflow_provider_quoine.payments.attempt import Attempt
         from airflow_provider_quoine.payments.configuration import open_ledger
         from airflow_provider_quoine.payments.refusals import how_to_settle
         from airflow_provider_quoine.payments.schema import Step
-        from airflow_provider_quoine.payments.users import user_order
+        from airflow_provider_quoine.payments.users import user_order, user_reference
 
         with without_retry():
             ledger, hook = open_ledger(), QuoineHook(self.quoine_conn_id)
-            order = user_order(ledger, hook=hook, email=self.email_address)
+            store = open_store() if self.application else None
+            # The application of a user who exists is gone; what stands for the user in the ledger is not.
+            reference = store.user_of(self.application) if store else ""
+            application = store.read(self.application) if store and not reference else None
+            if not reference:
+                reference = user_reference(ledger, application.user.email if application else self.email_address)
+            order = user_order(hook, reference)
             name_payment(context, order)
             attempt = Attempt(ledger=ledger, order=order, task=task_name(context))
             found = attempt.begin()
             if found.step == Step.SENT:
-                self.log.info("User %s was created before.", found.exchange_id)
-                return str(found.exchange_id)
-            try:
-                return self._create(context, hook, attempt, order)
-            except QuoineRefusedError as error:
-                was_in_doubt = any(event.event == "absent" for event in ledger.history(order))
-                if was_in_doubt and _names_taken_email(error.message):
-                    raise stop(
-                        "The exchange has a user with this e-mail address, which is probably ours.",
-                        done="This attempt did nothing at the exchange; an earlier one was in doubt.",
-                        next="Look the user up at the exchange, then settle it as said below.",
-                        details=f"{error}\n{how_to_settle(order)}",
-                    ) from None
-                raise
+                user_id = str(found.exchange_id)
+                self.log.info("User %s was created before.", user_id)
+            else:
+                if store and application is None:
+                    application = store.read(self.application)
+                try:
+                    user_id = self._create(context, hook, attempt, order, application)
+                except QuoineRefusedError as error:
+                    was_in_doubt = any(event.event == "absent" for event in ledger.history(order))
+                    if was_in_doubt and _names_taken_email(error.message):
+                        raise stop(
+                            "The exchange has a user with this e-mail address, which is probably ours.",
+                            done="This attempt did nothing at the exchange; an earlier one was in doubt.",
+                            next="Look the user up at the exchange, then settle it as said below.",
+                            details=f"{error}\n{how_to_settle(order)}",
+                        ) from None
+                    raise
+        if store:
+            self._settle(store, reference)
+        return user_id
 
-    def _create(self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order) -> str:
+    def _create(
+        self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order, application: Application | None
+    ) -> str:
         from airflow_provider_quoine.payments.users import allow_user
 
-        user, documents, password = self._input(hook.settings.extras.max_document_mb)
+        checked, password = self._input(application, hook.settings.extras.max_document_mb)
 
         def allow(_: Transaction) -> str:
             name_payment(context, order)
@@ -157,45 +198,43 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             slot = client.take_slot()
             user_id = attempt.send(
                 lambda in_time: client.create_onboarding_user(
-                    user=user, password=password, slot=slot, before_send=in_time, **documents
+                    user=checked.user, password=password, slot=slot, before_send=in_time, **checked.documents
                 ),
                 identify=str,
-                in_flight=timedelta(seconds=client.in_flight_seconds(*documents.values())),
+                in_flight=timedelta(seconds=client.in_flight_seconds(*checked.documents.values())),
                 allow=allow,
             )
         self.log.info("The exchange created user %s.", user_id)
         return user_id
 
-    def _input(self, max_megabytes: float) -> tuple[OnboardingUser, dict[str, Document], str]:
-        """Check everything, so that a person learns of all that is wrong at once."""
-        paths = {
-            "id_document": self.id_document,
-            "proof_address": self.proof_address,
-            "bank_statement": self.bank_statement,
-        }
-        reads = [
-            partial(read_document, field=field, path=path, max_megabytes=max_megabytes) for field, path in paths.items()
-        ]
-        # One that is made here is made once all else is right.
-        given = () if self.generate_password else (self._password,)
-        user, *documents = check_all((self._user, *reads, *given))[: 1 + len(reads)]
-        return user, dict(zip(paths, documents, strict=True)), self._password()
+    def _input(self, application: Application | None, max_megabytes: float) -> tuple[Application, str]:
+        """Check an application, or what the task itself was given; a person learns of all that is wrong at once."""
+        from airflow_provider_quoine.applications.checks import check_onboarding
 
-    def _user(self) -> OnboardingUser:
-        from airflow_provider_quoine.exchange.models import OnboardingUser
+        if application:
+            form = asdict(application.user)
+            documents = {field: partial(application.documents.__getitem__, field) for field in DOCUMENT_FIELDS}
+        else:
+            form = {field: getattr(self, name) for name, field in (REQUIRED | OPTIONAL).items()}
+            documents = {
+                field: partial(read_document, path=getattr(self, field), max_megabytes=max_megabytes)
+                for field in DOCUMENT_FIELDS
+            }
+        check = partial(check_onboarding, form, documents, max_megabytes=max_megabytes)
+        # A password that is made here is made once all else is right.
+        checked = check_all((check,) if self.generate_password else (check, self._password))[0]
+        return checked, self._password()
 
-        return OnboardingUser(
-            first_name=self.first_name,
-            last_name=self.last_name,
-            phone=self.phone,
-            email=self.email_address,
-            country=self.country,
-            first_furi_name=self.first_furi_name,
-            last_furi_name=self.last_furi_name,
-            address=self.address,
-            city=self.city,
-            postcode=self.postcode,
-        )
+    def _settle(self, store: ApplicationStore, user: str) -> None:
+        try:
+            store.settle(self.application, user=user)
+        except OSError as error:
+            # The user exists, so the task has succeeded.
+            self.log.warning(
+                "Application %s could not be removed yet (%s). Whoever opens the page Quoine, Applicants, tries again.",
+                self.application,
+                type(error).__name__,
+            )
 
     def _password(self) -> str:
         from airflow_provider_quoine.exchange.models import check_password, make_password

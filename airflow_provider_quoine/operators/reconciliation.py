@@ -28,7 +28,8 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
 
     Every payment that is not final is looked up, and every final one of the last days. The task only reads at the
     exchange, within the request budget and behind everything urgent. If a connection does not answer, Airflow retries.
-    Before that it has codes wiped that people have typed for tasks which could not take them.
+    Before that it has codes wiped that people have typed for tasks which could not take them, and removes applications
+    of new users whose time is over.
 
     :param final_for: a payment that was seen final is looked up for so long after that.
     :param stuck_after: a payment that is not final, in doubt or held after so long is a finding.
@@ -56,6 +57,7 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
         from airflow_provider_quoine.payments.reconciliation import Reconciliation, Report
 
         self._wipe_typed_codes()
+        self._expire_applications()
         report = Report()
         reconciliation = Reconciliation(
             ledger=open_ledger(), final_for=self.final_for, stuck_after=self.stuck_after, actor=task_name(context)
@@ -94,6 +96,14 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
                 "`airflow quoine payments` command wipes them. %s",
                 error,
             )
+
+    def _expire_applications(self) -> None:
+        from airflow_provider_quoine.applications.configuration import open_store
+
+        try:
+            open_store()
+        except (QuoineError, OSError) as error:
+            self.log.warning("Applications whose time is over may be there still. %s: %s", type(error).__name__, error)
 
     def _tell(self, report: Report) -> None:
         from airflow_provider_quoine.operators.findings import table

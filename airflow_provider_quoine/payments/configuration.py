@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable, VariableResult
 from sqlalchemy import URL
 
-from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home
+from airflow_provider_quoine.hooks.configuration import SECTION, airflow_home, executors_on_other_hosts
 from airflow_provider_quoine.payments.database import open_file, open_server
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Head, Pin
@@ -21,9 +21,6 @@ PIN = "quoine_ledger"
 
 POSTGRES = frozenset({"postgres", "postgresql"})
 """Connection types of PostgreSQL: Airflow reads the second out of a URL."""
-
-ONE_HOST = frozenset({"LocalExecutor", "SequentialExecutor"})
-"""Executors whose tasks all run on the scheduler's host, and so share a file."""
 
 
 class VariablePin:
@@ -85,10 +82,9 @@ def open_ledger(*, pin: Pin | None = None) -> Ledger:
     conn_id = conf.get(SECTION, "ledger_conn_id", fallback="")
     if conn_id:
         return Ledger(open_server(_server_url(conn_id)), pin=pin or VariablePin())
-    executors = {name.strip().rpartition(".")[2].rpartition(":")[2] for name in conf.get("core", "executor").split(",")}
-    if executors - ONE_HOST:
+    if executors := executors_on_other_hosts():
         raise LedgerUnusableError(
-            f"The ledger of payments is a file on this host, and the executor ({', '.join(sorted(executors))}) may run "
+            f"The ledger of payments is a file on this host, and the executor ({', '.join(executors)}) may run "
             f"tasks on others. Nothing was sent. Name a connection to PostgreSQL in [{SECTION}] ledger_conn_id."
         )
     return Ledger(open_file(airflow_home() / "quoine" / "ledger.db"), pin=pin or VariablePin())

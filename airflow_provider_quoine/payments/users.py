@@ -25,18 +25,18 @@ def user_reference(ledger: Ledger, email: str) -> str:
     return hmac.digest(ledger.identity.encode(), normalised.encode(), hashlib.sha256).hex()
 
 
-def user_order(ledger: Ledger, *, hook: QuoineHook, email: str) -> Order:
+def user_order(hook: QuoineHook, reference: str) -> Order:
     """
     Return what creating a user is in the ledger.
 
     :param hook: of the vendor's key.
-    :param email: of the user; the exchange accepts each address once.
+    :param reference: of :func:`user_reference`; the exchange accepts each e-mail address once.
     :raises QuoineInputError: if the connection is incomplete.
     """
     return Order(
         exchange=exchange_of(hook),
         kind=Kind.USER,
-        reference=user_reference(ledger, email),
+        reference=reference,
         account=hook.account,
         conn_id=hook.quoine_conn_id,
     )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_quoine.waiting.status_queries import Observation
 
+DECISION = "decision"
+"""Key of the XCom with the exchange's decision. It is there after a task that has failed as well."""
+
 
 class QuoineOnboardingStatusSensor(QuoineWaitSensor):
     """
@@ -83,6 +86,10 @@ class QuoineOnboardingStatusSensor(QuoineWaitSensor):
         """Whether there is a key to store. An event never carries it, so the task queries an approved user again."""
         approved = seen.progress == Progress.DONE and seen.state.upper() == OnboardingStatus.APPROVED
         return approved and bool(self.credentials_variable)
+
+    def see_end(self, context: Context, seen: Observation) -> None:
+        """Keep the exchange's decision where a failed task has it as well."""
+        context["ti"].xcom_push(key=DECISION, value=seen.state.upper())
 
     def tell(self, context: Context, seen: Observation) -> None:
         """Add the event that the user was approved."""

@@ -27,6 +27,7 @@ from airflow_provider_quoine.payments.schema import EVENTS, SENDABLE, Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.payments.memory import Memory
 from tests.payments.processes import payment
+from tests.support.documents import PDF
 from tests.support.one_task import OneTask, payments_cli
 
 #: The ledger that they share takes seconds to fill.
@@ -349,7 +350,7 @@ def test_no_secret_and_no_personal_data_is_in_it(
     assert task.answer("Send", code).state == "success"
     documents = {name: str(tmp_path / f"{name}.pdf") for name in ("id_document", "proof_address", "bank_statement")}
     for document in documents.values():
-        Path(document).write_bytes(b"%PDF-")
+        Path(document).write_bytes(PDF)
     form = {"first_name": "Hanako", "last_name": "Yamada", "phone": "09017901357", "country": "JP"}
     monkeypatch.setenv("AIRFLOW_VAR_NEW_PASSWORD", "Passw0rd-of-another")
     user = OneTask("create_user_False", **form, **documents, email_address="new@example.com", password="new_password")

@@ -16,6 +16,7 @@ from airflow_provider_quoine.assets import WITHDRAWALS
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import FOLDERS, stored_variable
 from tests.support.asset_events import asset_events
+from tests.support.documents import JPEG, PDF, PNG
 from tests.support.person import Answer, person
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -29,13 +30,13 @@ RunDag = Callable[..., tuple[str, dict[str, str], dict[str, Any]]]
 def form(tmp_path: Path) -> dict[str, str]:
     """A filled-in onboarding form."""
     documents = {}
-    for field, name in {
-        "id_document": "passport.pdf",
-        "proof_address": "bill.png",
-        "bank_statement": "statement.jpg",
-    }.items():
+    for field, name, content in (
+        ("id_document", "passport.pdf", PDF),
+        ("proof_address", "bill.png", PNG),
+        ("bank_statement", "statement.jpg", JPEG),
+    ):
         path = tmp_path / name
-        path.write_bytes(b"a document")
+        path.write_bytes(content)
         documents[field] = str(path)
     return {
         "first_name": "Taro",

@@ -16,6 +16,7 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
+from tests.support.documents import JPEG, PDF, PNG
 from tests.support.one_task import OneTask, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -28,8 +29,8 @@ PASSWORD = "Passw0rd-of-the-test"
 def form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A correct form, with documents on this machine and a password in a Variable."""
     names = {"id_document": "passport.pdf", "proof_address": "bill.PNG", "bank_statement": "statement.jpg"}
-    for name in names.values():
-        (tmp_path / name).write_bytes(b"a document")
+    for name, content in zip(names.values(), (PDF, PNG, JPEG), strict=True):
+        (tmp_path / name).write_bytes(content)
     monkeypatch.setenv("AIRFLOW_VAR_USER_PASSWORD", PASSWORD)
     return {
         "first_name": "Taro",
@@ -112,6 +113,23 @@ def test_a_document_of_another_type_is_not_sent(exchange: SandboxControl, form: 
     assert "'statement.docx' has a type that the exchange does not take" in end.words
 
 
+def test_every_fault_is_named_at_once(exchange: SandboxControl, form: dict[str, str]) -> None:
+    Path(form["id_document"]).write_bytes(b"MZ")
+    Path(form["bank_statement"]).write_bytes(JPEG[:-2])
+    wrong = {"email_address": "taro", "phone": "none", "proof_address": "nowhere.pdf"}
+    end = create(form | wrong).step()
+    assert (end.state, exchange.state()["requests"]) == ("failed", [])
+    for words in (
+        "The onboarding form was not sent:",
+        "email is no e-mail address",
+        "phone must be",
+        "id_document: the file 'passport.pdf' is no PDF inside",
+        "proof_address: there is no file 'nowhere.pdf'",
+        "bank_statement: the file 'statement.jpg' is cut off",
+    ):
+        assert words in end.words
+
+
 def test_an_empty_document_is_not_sent(exchange: SandboxControl, form: dict[str, str]) -> None:
     Path(form["id_document"]).write_bytes(b"")
     end = create(form).step()
@@ -124,7 +142,7 @@ def test_a_document_may_have_the_connections_size_and_no_more(
     exchange: SandboxControl, form: dict[str, str], monkeypatch: pytest.MonkeyPatch, size: int, state: str
 ) -> None:
     set_connection(monkeypatch, max_document_mb=1)
-    Path(form["proof_address"]).write_bytes(b"x" * size)
+    Path(form["proof_address"]).write_bytes(PNG[:-12].ljust(size - 12, b"x") + PNG[-12:])
     end = create(form).step()
     assert end.state == state
     assert len(exchange.state()["requests"]) == (state == "success")
@@ -134,7 +152,7 @@ def test_a_document_may_have_the_connections_size_and_no_more(
 def test_the_record_is_in_doubt_for_as_long_as_the_documents_may_be_on_their_way(
     exchange: SandboxControl, form: dict[str, str]
 ) -> None:
-    Path(form["proof_address"]).write_bytes(b"x" * 1_000_000)
+    Path(form["proof_address"]).write_bytes(PNG[:-12].ljust(1_000_000 - 12, b"x") + PNG[-12:])
     exchange.fault("drop_after", CREATE)
     task = create(form)
     assert task.step().state == "failed"
@@ -169,12 +187,12 @@ def test_documents_may_be_anywhere_that_airflow_can_read(
     for field in ("id_document", "proof_address", "bank_statement"):
         path = ObjectStoragePath(f"{scheme}://{form[field]}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(scheme.encode())
+        path.write_bytes(Path(form[field]).read_bytes())
         form[field] = str(path)
     assert create(form).step().state == "success"
     (user,) = exchange.state()["users"]
     document = user["documents"]["id_document"]
-    assert (document["filename"], document["size"]) == ("passport.pdf", len(scheme))
+    assert (document["filename"], document["size"]) == ("passport.pdf", len(PDF))
 
 
 def test_a_password_is_made_and_stored_encrypted(exchange: SandboxControl, form: dict[str, str]) -> None:
@@ -325,4 +343,4 @@ def test_no_secret_and_no_document_is_in_the_rendered_fields(exchange: SandboxCo
     task = create(form)
     task.step()
     assert PASSWORD not in str(task.rendered())
-    assert "a document" not in str(task.rendered())
+    assert "trailer" not in str(task.rendered())

@@ -337,7 +337,10 @@ class QuoineClient:
                 f"The form is longer than {MAX_FIELDS_BYTES} bytes, its documents left out. Nothing was sent. Shorten "
                 "its fields and file names."
             )
-        scrub = quoting.Scrubber((self._auth.secret, *secrets, *_signatures(request)))
+        # A form is about a person, and so may the names of its files be.
+        values = data.values() if isinstance(data, Mapping) else ()
+        personal = (*values, *(name for name, _, _ in (files or {}).values()))
+        scrub = quoting.Scrubber((self._auth.secret, *secrets, *_signatures(request)), personal)
         transport = Transport(before_send=before_send) if endpoint.writes else self._reads
         # Raised after the block, so that no error has a context that holds the request.
         failure: QuoineError

@@ -72,22 +72,29 @@ def _flat(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _patterns(texts: Iterable[str]) -> list[str]:
+    spellings = {spelling(text) for text in texts for spelling in _SPELLINGS}
+    # The longest first: a shorter one inside it would leave its rest.
+    return [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
+
+
 class Scrubber:
     """
     Makes a server's text fit for an error: without control characters and secrets, and not too long.
 
     :param secrets: to hide, as they are and as JSON, a URL or HTML writes them; empty ones are left out.
+    :param personal: to hide likewise, as whole words in any case: a short name may be a part of any word.
     """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
+    def __init__(self, secrets: Iterable[str], personal: Iterable[str] = ()) -> None:
         self._secrets = tuple(filter(None, secrets))
+        self._personal = tuple(filter(None, personal))
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         # Compiled on first use: it costs as much as half a request.
-        spellings = {spelling(secret) for secret in self._secrets for spelling in _SPELLINGS}
-        # The longest first: a shorter one inside it would leave its rest.
-        return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or r"(?!)")
+        patterns = [*_patterns(self._secrets), *(rf"(?i:(?<!\w){each}(?!\w))" for each in _patterns(self._personal))]
+        return re.compile("|".join(patterns) or r"(?!)")
 
     def __repr__(self) -> str:
         return "Scrubber(***)"

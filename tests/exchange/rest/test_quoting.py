@@ -104,3 +104,9 @@ def test_a_page_of_a_million_characters_has_no_answer(make_client: MakeClient) -
         pytest.raises(Exception, match="65536 bytes"),
     ):
         make_client(server.url).get_withdrawal(withdrawal_id="20")
+
+
+def test_personal_data_are_hidden_as_whole_words_in_any_case() -> None:
+    scrub = Scrubber(("a secret",), ("Ema", "ema@example.com", "李", ""))
+    said = scrub('email EMA@example.com of EMA, "\\u674e" has a secret, %E6%9D%8E; the email has already been taken')
+    assert said == 'email *** of ***, "***" has ***, ***; the email has already been taken'
