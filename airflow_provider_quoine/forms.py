@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import Param
 
-from airflow_provider_quoine.exchange.countries import COUNTRY_CODES
+from airflow_provider_quoine.exchange.countries import COUNTRIES
 from airflow_provider_quoine.exchange.market.channels import PRODUCT_IDS
 
 _DOCUMENT = "A path or URI that the workers can read, such as s3://connection@bucket/{}."
@@ -41,7 +41,7 @@ ONBOARDING_FORM = {
     "last_name": text("Last name", "As in the id document, such as Yamada."),
     "email_address": text("E-mail", "The exchange takes each address once, such as taro@example.com."),
     "phone": text("Phone", "With or without country code, such as +819017901357."),
-    "country": text("Country", "Two letters, ISO 3166, such as JP.", enum=sorted(COUNTRY_CODES)),
+    "country": text("Country", "Two letters, ISO 3166, such as JP.", enum=list(COUNTRIES)),
     "id_document": text("Id document", _DOCUMENT.format("passport.pdf")),
     "proof_address": text("Proof of address", _DOCUMENT.format("utility-bill.png")),
     "bank_statement": text("Bank statement", _DOCUMENT.format("statement.pdf")),
@@ -54,6 +54,16 @@ ONBOARDING_FORM = {
 
 #: The operator's arguments, taken from the form.
 ONBOARDING_FIELDS = {field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM}
+
+#: A DAG with this tag and :data:`APPLICATION_FORM` is offered on the page *New applicant*, which starts its runs.
+APPLICANTS_TAG = "quoine-applicants"
+
+APPLICATION_FORM = {
+    "application": text(
+        "Application",
+        "Reference of an application. The page *Quoine*, *Applicants* takes the form and starts this DAG with it.",
+    )
+}
 
 #: Amounts are text: a JSON number would be a float on its way.
 AMOUNT = text("Amount (BTC)", "Plain digits such as 0.5, at most 8 decimals.")

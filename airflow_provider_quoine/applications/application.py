@@ -47,6 +47,11 @@ def is_reference(text: str) -> bool:
     return bool(re.fullmatch(REFERENCE, text))
 
 
+def first_reference(at: datetime) -> str:
+    """Return what comes before all references of a time or later ones, and after those of earlier times."""
+    return f"{at.astimezone(UTC):{_TIME}}"
+
+
 def time_of(reference: str) -> datetime:
     """Return when the form was opened."""
     return datetime.strptime(reference.partition("-")[0], _TIME).replace(tzinfo=UTC)

@@ -68,7 +68,7 @@ def check_onboarding(
         except QuoineInputError as error:
             faults[field] = f"{field}: {str(error).rstrip('.')}"
     if user is None or faults:
-        raise QuoineFormError(faults)
+        raise QuoineFormError.of(faults)
     return Application(user=user, documents=read)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 from airflow.sdk import conf
@@ -26,6 +27,11 @@ def open_store() -> ApplicationStore:
         unusable = (
             f"Applications would be kept in a folder of this host, and the executor ({', '.join(executors)}) may run "
             f"tasks on others. Nothing was stored. Name a place that all reach in [{SECTION}] applications_path."
+        )
+    if path and "://" not in path and not os.path.isabs(path):
+        unusable = (
+            f"[{SECTION}] applications_path is {path!r}, which each process would look for in a folder of its own. "
+            "Nothing was stored. Give a path that begins with /, or a URI."
         )
     kept_for = timedelta(days=max(0.0, conf.getfloat(SECTION, "applications_days", fallback=KEPT_DAYS)))
     store = ApplicationStore(

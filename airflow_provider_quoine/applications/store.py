@@ -23,10 +23,10 @@ from typing import IO, TYPE_CHECKING
 from airflow_provider_quoine.applications.application import (
     REFERENCE,
     Application,
+    first_reference,
     is_reference,
     seal,
     the_fernet,
-    time_of,
     unseal,
 )
 from airflow_provider_quoine.exchange.errors import QuoineInputError
@@ -127,7 +127,7 @@ class ApplicationStore:
         """
         path = self._at(reference, "sealed")
         try:
-            if self._age(reference) > self.kept_for or path.stat().st_size > MOST_BYTES:
+            if reference < self._oldest(self.kept_for) or path.stat().st_size > MOST_BYTES:
                 raise FileNotFoundError
             return unseal(reference, path.read_bytes())
         except FileNotFoundError:
@@ -153,8 +153,10 @@ class ApplicationStore:
         :param user: what stands for the user in the ledger.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        self._write(f"{reference}.user", [user.encode()])
-        self._remove(f"{reference}.sealed")
+        try:
+            self._write(f"{reference}.user", [user.encode()])
+        finally:
+            self._remove(f"{reference}.sealed")
 
     def discard(self, reference: str) -> None:
         """Remove an application of which nothing came."""
@@ -164,13 +166,14 @@ class ApplicationStore:
     def kept(self) -> list[Kept]:
         """Return what is there, the newest first."""
         kinds: dict[str, set[str]] = {}
+        oldest = self._oldest(self.kept_for)
         for found in map(_FILE.fullmatch, self._names()):
             if found:
                 kinds.setdefault(found[1], set()).add(found[2])
         return [
             Kept(
                 reference=reference,
-                is_readable="sealed" in kinds[reference] and self._age(reference) <= self.kept_for,
+                is_readable="sealed" in kinds[reference] and reference >= oldest,
                 has_user="user" in kinds[reference],
             )
             for reference in sorted(kinds, reverse=True)
@@ -185,21 +188,22 @@ class ApplicationStore:
         """
         names = self._names()
         there, removed = {*names}, 0
+        kept_for, half_written, record = map(self._oldest, (self.kept_for, HALF_WRITTEN_KEPT_FOR, RECORD_KEPT_FOR))
         for name in names:
             if found := _HALF_WRITTEN.fullmatch(name):
-                if self._age(found[1]) > HALF_WRITTEN_KEPT_FOR:
+                if found[1] < half_written:
                     self._remove(name)
             elif found := _FILE.fullmatch(name):
                 reference, kind = found.groups()
-                age = self._age(reference)
-                over = kind == "sealed" and (age > self.kept_for or f"{reference}.user" in there)
-                if over or age > RECORD_KEPT_FOR:
+                over = kind == "sealed" and (reference < kept_for or f"{reference}.user" in there)
+                if over or reference < record:
                     self._remove(name)
                     removed += over
         return removed
 
-    def _age(self, reference: str) -> timedelta:
-        return self._clock() - time_of(reference)
+    def _oldest(self, kept_for: timedelta) -> str:
+        """Return what comes before all references that are not older."""
+        return first_reference(self._clock() - kept_for)
 
     def _write(self, name: str, lines: Iterable[bytes]) -> None:
         temporary = self._folder / f".{name}.{secrets.token_hex(4)}.tmp"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 DEFAULT_RETRY_AFTER = 300.0
 """Seconds to pause after a 429 that names none (facts, Error bodies)."""
@@ -35,12 +37,19 @@ class QuoineFormError(QuoineInputError):
     """
     The onboarding form is wrong.
 
+    :param text: the whole message.
     :param faults: field → what is wrong with it, with the field's name in it.
     """
 
-    def __init__(self, faults: dict[str, str]) -> None:
-        super().__init__("\n".join(["The onboarding form was not sent:", *(f"{words}." for words in faults.values())]))
+    def __init__(self, text: str, *, faults: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(text)
         self.faults = faults
+
+    @classmethod
+    def of(cls, faults: Mapping[str, str]) -> Self:
+        """Make the error of some faults, each on a line."""
+        lines = [f"{words}." for words in faults.values()]
+        return cls("\n".join(["The onboarding form was not sent:", *lines]), faults=faults)
 
 
 class QuoineBudgetError(QuoineError):

@@ -317,7 +317,7 @@ class OnboardingUser:
             values["phone"] = _PHONE_NOISE.sub("", unicodedata.normalize("NFKC", values["phone"]))
             faults = _faults(values)
         if faults:
-            raise QuoineFormError({name: f"{name} {words}" for name, words in faults.items()})
+            raise QuoineFormError.of({name: f"{name} {words}" for name, words in faults.items()})
         for name, value in values.items():
             object.__setattr__(self, name, value)
 

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.payments.records import Order
     from airflow_provider_quoine.payments.transaction import Transaction
 
-#: The form's fields as this operator calls them → as the exchange does.
-REQUIRED = {
+# The form's fields as this operator calls them → as the exchange does.
+_REQUIRED = {
     "first_name": "first_name",
     "last_name": "last_name",
     "phone": "phone",
     "email_address": "email",
     "country": "country",
 }
-OPTIONAL = {name: name for name in ("first_furi_name", "last_furi_name", "address", "city", "postcode")}
+_OPTIONAL = {name: name for name in ("first_furi_name", "last_furi_name", "address", "city", "postcode")}
 
 
 class QuoineCreateOnboardingUserOperator(BaseOperator):
@@ -131,8 +131,8 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         self.city = city
         self.postcode = postcode
         self.quoine_conn_id = quoine_conn_id
-        form = [name for name in (*REQUIRED, *DOCUMENT_FIELDS, *OPTIONAL) if getattr(self, name)]
-        missing = {*REQUIRED, *DOCUMENT_FIELDS} - {*form}
+        form = [name for name in (*_REQUIRED, *DOCUMENT_FIELDS, *_OPTIONAL) if getattr(self, name)]
+        missing = {*_REQUIRED, *DOCUMENT_FIELDS} - {*form}
         if application and form:
             raise ValueError(f"{self.task_id} has an application, and {', '.join(form)} beside it: give one of both.")
         if missing and not application:
@@ -215,7 +215,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             form = asdict(application.user)
             documents = {field: partial(application.documents.__getitem__, field) for field in DOCUMENT_FIELDS}
         else:
-            form = {field: getattr(self, name) for name, field in (REQUIRED | OPTIONAL).items()}
+            form = {field: getattr(self, name) for name, field in (_REQUIRED | _OPTIONAL).items()}
             documents = {
                 field: partial(read_document, path=getattr(self, field), max_megabytes=max_megabytes)
                 for field in DOCUMENT_FIELDS
@@ -228,12 +228,13 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     def _settle(self, store: ApplicationStore, user: str) -> None:
         try:
             store.settle(self.application, user=user)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - each store has errors of its own
             # The user exists, so the task has succeeded.
             self.log.warning(
-                "Application %s could not be removed yet (%s). Whoever opens the page Quoine, Applicants, tries again.",
+                "Application %s could not be removed (%s). It is removed after %s at the latest.",
                 self.application,
                 type(error).__name__,
+                store.kept_for,
             )
 
     def _password(self) -> str:

@@ -27,8 +27,8 @@ def may_settle(user: BaseUser) -> bool:
     return may_see_payments(user) and bool(get_auth_manager().is_authorized_connection(method="PUT", user=user))
 
 
-def may_start(user: BaseUser, dag_id: str) -> bool:
-    """Whether a person may start runs of a DAG."""
+def may_start(user: BaseUser, dag_id: str | None) -> bool:
+    """Whether a person may start runs of a DAG; of all DAGs if None."""
     return _may("POST", DagAccessEntity.RUN, dag_id, user)
 
 
@@ -42,8 +42,8 @@ def may_answer(user: BaseUser, dag_id: str) -> bool:
     return _may("PUT", DagAccessEntity.HITL_DETAIL, dag_id, user)
 
 
-def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str, user: BaseUser) -> bool:
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str | None, user: BaseUser) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)) if dag_id else None
     manager = get_auth_manager()
     return bool(manager.is_authorized_dag(method=method, access_entity=entity, details=details, user=user))
 
@@ -51,6 +51,12 @@ def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str, user: Bas
 def _payments_reader(user: GetUserDep) -> BaseUser:
     if not may_see_payments(user):
         raise HTTPException(403, "You may not see the runs of all DAGs, so you may not see payments.")
+    return user
+
+
+def _applicants_reader(user: GetUserDep) -> BaseUser:
+    if not may_see_payments(user):
+        raise HTTPException(403, "You may not see the runs of all DAGs, so you may not see applicants.")
     return user
 
 
@@ -70,6 +76,8 @@ AnyUser = GetUserDep
 """Anybody who is logged in."""
 PaymentsReader = Annotated[BaseUser, Depends(_payments_reader)]
 """A person who may see payments."""
+ApplicantsReader = Annotated[BaseUser, Depends(_applicants_reader)]
+"""A person who may see what became of applicants, without their data."""
 Settler = Annotated[BaseUser, Depends(_settler)]
 """A person who may settle, stop and resume payments."""
 TasksReader = Annotated[BaseUser, Depends(_tasks_reader)]

@@ -51,16 +51,17 @@ def add_error_pages(app: FastAPI) -> None:
 
 
 def _refused(request: Request, error: StarletteHTTPException) -> Response:
-    return _error(request, error.status_code, str(error.detail))
+    return refuse(request, error.status_code, str(error.detail))
 
 
 def _misunderstood(request: Request, error: RequestValidationError) -> Response:
     # The input itself is left out: it may be a secret.
     faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
-    return _error(request, 422, f"This is not what the page sends: {faults}.")
+    return refuse(request, 422, f"This is not what the page sends: {faults}.")
 
 
-def _error(request: Request, status: int, words: str) -> Response:
+def refuse(request: Request, status: int, words: str) -> Response:
+    """Answer a browser with a page, and a program with JSON."""
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": words}, status_code=status)
     shown = _TEMPLATES.get_template("error.html").render(status=status, words=words, user=None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -10,7 +11,7 @@ from airflow.configuration import conf
 from fastapi import Form, HTTPException, Request
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -24,6 +25,7 @@ MOST_BYTES = 64 * 1024
 """Of a request's body, unless its path has a bound of its own."""
 FORM_VALID_FOR = 12 * 3600
 """Seconds for which a form may stay open."""
+TOO_OLD = HTTPException(403, "This form is too old, or was opened by somebody else. Nothing was done: open it again.")
 
 
 class Protection:
@@ -31,12 +33,16 @@ class Protection:
     Adds the headers to every answer, and refuses a body that is too large before it is read.
 
     :param app: what it protects.
+    :param refuse: makes the answer to a request, of a status and words.
     :param most_bytes: paths with a bound of their own, in bytes.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, refuse: Callable[[Request, int, str], Response], most_bytes: dict[str, int]
+    ) -> None:
         self._app = app
-        self._most_bytes = most_bytes or {}
+        self._refuse = refuse
+        self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -61,9 +67,8 @@ class Protection:
                 if chunked
                 else f"The form is larger than {bound // 1024} KiB. Nothing of it was read."
             )
-            await JSONResponse({"detail": words}, status_code=411 if chunked else 413)(
-                scope, receive, send_with_headers
-            )
+            answer = self._refuse(Request(scope), 411 if chunked else 413, words)
+            await answer(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
 
@@ -80,16 +85,47 @@ def from_our_form(request: Request, user: GetUserDep, token: Annotated[str, Form
     :param token: the form's hidden field.
     :raises HTTPException: 403 for anything else.
     """
+    from_our_site(request)
+    if _read(token) != str(user.get_id()):
+        raise TOO_OLD
+
+
+def from_our_site(request: Request) -> None:
+    """
+    Let no form pass that a browser says another site has sent.
+
+    :raises HTTPException: 403 for such a form.
+    """
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "This form was sent by another site. Nothing was done.")
+
+
+def one_time_token(user: BaseUser, name: str) -> str:
+    """
+    Make the token of a form that counts once, however often it is sent.
+
+    :param name: of what the form makes.
+    """
+    return _serializer().dumps([str(user.get_id()), name])
+
+
+def name_in(token: str, user: BaseUser) -> str:
+    """
+    Return the name in a token of :func:`one_time_token`.
+
+    :raises HTTPException: 403 if this person has not opened the form, or too long ago.
+    """
+    match _read(token):
+        case [opened_by, str(name)] if opened_by == str(user.get_id()):
+            return name
+    raise TOO_OLD
+
+
+def _read(token: str) -> Any:
     try:
-        opened_by = _serializer().loads(token, max_age=FORM_VALID_FOR)
+        return _serializer().loads(token, max_age=FORM_VALID_FOR)
     except BadData:
-        opened_by = None
-    if opened_by != str(user.get_id()):
-        raise HTTPException(
-            403, "This form is too old, or was opened by somebody else. Nothing was done: open it again."
-        )
+        return None
 
 
 def _serializer() -> URLSafeTimedSerializer:

@@ -278,5 +278,25 @@ def test_a_folder_of_one_host_is_refused_where_tasks_run_on_several(
     open_store().check()
 
 
+def test_a_path_that_each_process_would_look_for_elsewhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch, keys: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", "applications")
+    with pytest.raises(QuoineInputError, match="Give a path that begins with /"):
+        open_store().check()
+
+
+def test_it_is_removed_even_if_nothing_can_be_written(
+    store: ApplicationStore, folder: Path, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(store, "_write", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        store.settle(reference, user="hash")
+    assert names(folder) == ["received"]
+
+
 def test_nothing_is_shown_of_an_application() -> None:
     assert "Hanako" not in repr(APPLICATION)

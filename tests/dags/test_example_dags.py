@@ -7,12 +7,17 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_quoine.applications.application import Application
+from airflow_provider_quoine.applications.application import new_reference as new_application
+from airflow_provider_quoine.applications.configuration import open_store
 from airflow_provider_quoine.assets import WITHDRAWALS
+from airflow_provider_quoine.exchange.models import DOCUMENT_FIELDS, Document, OnboardingUser
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import FOLDERS, stored_variable
 from tests.support.asset_events import asset_events
@@ -66,6 +71,21 @@ def test_onboard_user(run_dag: RunDag, exchange: SandboxControl, form: dict[str,
     assert str(results["create_user"]) == str(user["user_id"])
     assert results["wait_for_approval"] == "APPROVED"
     assert "api_secret" in stored_variable(f"quoine_user_{user['user_id']}_api_secret")
+
+
+def test_onboard_applicant(
+    run_dag: RunDag, exchange: SandboxControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", str(tmp_path / "applications"))
+    documents = {field: Document(name=f"{field}.pdf", content=PDF) for field in DOCUMENT_FIELDS}
+    person = OnboardingUser(first_name="Taro", last_name="Yamada", email="a@example.com", phone="0901790", country="JP")
+    reference = new_application(datetime.now(UTC))
+    open_store().add(reference, Application(user=person, documents=documents), {})
+    state, tasks, results = run_dag("quoine_onboard_applicant", {"application": reference})
+    assert (state, tasks) == ("success", {"create_user": "success", "wait_for_approval": "success"})
+    (user,) = exchange.state()["users"]
+    assert (user["email"], str(user["user_id"])) == ("a@example.com", str(results["create_user"]))
+    assert [path.suffix for path in sorted((tmp_path / "applications").iterdir())] == [".received", ".user"]
 
 
 def test_declined_user_fails_and_is_not_asked_for_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_quoine.applications.application import new_reference
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.operators.reconciliation import QuoineReconcilePaymentsOperator
 from airflow_provider_quoine.payments import reconciliation
@@ -43,6 +45,36 @@ def test_what_is_wrong_is_a_failure_that_is_not_retried(world: World, capfd: pyt
     assert [finding["reference"] for finding in pushed["findings"]] == [gone.reference]
     assert gone.reference in log
     assert "the exchange does not know this id" in log
+
+
+def test_applications_whose_time_is_over_are_removed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", str(tmp_path / "applications"))
+    old, new = (new_reference(datetime.now(UTC) - timedelta(days=days)) for days in (8, 6))
+    (tmp_path / "applications").mkdir()
+    for reference in (old, new):
+        for kind in ("sealed", "received"):
+            (tmp_path / "applications" / f"{reference}.{kind}").write_bytes(b"")
+    with world:
+        world.sent("processed")
+    with world.sandbox:
+        execute(pushed={})
+    assert {path.name for path in (tmp_path / "applications").iterdir()} == {
+        f"{old}.received",
+        f"{new}.received",
+        f"{new}.sealed",
+    }
+
+
+def test_a_store_of_applications_that_does_not_answer_stops_no_reconciliation(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", "pigeon://loft")
+    with world:
+        world.sent("processed")
+    with world.sandbox:
+        assert execute(pushed={})["looked_up"] == 1
 
 
 def test_an_exchange_that_does_not_answer_is_a_failure_that_is_retried(

@@ -26,14 +26,18 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/payments/payment"): ALL,
     ("POST", "/payments/filter"): ALL,
     **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
+    ("GET", "/applicants"): ALL,
+    ("GET", "/applicants/new"): ("admin", "op", "user"),
+    ("POST", "/applicants/new"): ("admin", "op", "user"),
+    ("GET", "/applicants/{reference}"): ALL,
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}"): ALL,
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}/manifest"): ALL,
     **{("POST", path): () for path in TASKS},
 }
 
 
-#: Routes that take a form from a page.
-FORMS = [(method, path) for method, path in ROUTES if method == "POST" and path not in TASKS]
+#: Routes that take a form from a page; the one with files has tests of its own, in test_applicants.py.
+FORMS = [(method, path) for method, path in ROUTES if method == "POST" and path not in (*TASKS, "/applicants/new")]
 
 
 def routes() -> Iterator[tuple[str, str]]:

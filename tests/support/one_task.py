@@ -102,6 +102,19 @@ class OneTask:
                 session=session,
             )
 
+    @classmethod
+    def of_run(cls, dag_id: str, run_id: str) -> OneTask:
+        """Take the task of a run that somebody else has started."""
+        from airflow.models.dagbag import DBDagBag
+        from airflow.utils.session import create_session
+
+        found = cls.__new__(cls)
+        found.task = parsed().dags[dag_id].get_task("task")
+        found.dag_id, found.run_id, found.reference = dag_id, run_id, ""
+        with create_session() as session:
+            found.dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+        return found
+
     @contextmanager
     def instance(self) -> Iterator[Any]:
         """Open the task instance in the database."""

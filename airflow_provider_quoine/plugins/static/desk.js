@@ -38,3 +38,13 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => {
   for (const form of document.forms) delete form.dataset.sent;
 });
+
+// A file that is too large is told of before it is sent.
+document.addEventListener("change", (event) => {
+  const input = event.target;
+  if (input.type !== "file" || !input.dataset.largest) return;
+  const megabytes = input.files.length ? input.files[0].size / 1e6 : 0;
+  const isTooLarge = megabytes > Number(input.dataset.largest);
+  input.setCustomValidity(isTooLarge ? `This file has ${megabytes.toFixed(1)} MB, and ${input.dataset.largest} MB is the most.` : "");
+  input.reportValidity();
+});

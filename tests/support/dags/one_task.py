@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset
 
+from airflow_provider_quoine.forms import APPLICANTS_TAG, APPLICATION_FORM
 from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
@@ -28,6 +29,14 @@ for generate in (False, True):
             generate_password=generate,
             **RETRIED,
         )
+
+with DAG("create_applicant", schedule=None, params=APPLICATION_FORM, tags=[APPLICANTS_TAG]):
+    QuoineCreateOnboardingUserOperator(
+        application="{{ params.application }}",
+        password_variable="quoine_password_{{ run_id }}",
+        generate_password=True,
+        **RETRIED,
+    )
 
 for variable in (None, "kept_key"):
     for fail_on_declined in (False, True):
