@@ -20,7 +20,7 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy, start_of_day
 from airflow_provider_quoine.payments.records import History, Order, Payment
-from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, LEDGER, PAYMENTS, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction, as_text, payment_of
 
 PER_PAGE = 50
@@ -177,10 +177,9 @@ def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
     """
     with ledger.looking() as at:
         asked = select(EVENTS.c.exchange, EVENTS.c.kind, EVENTS.c.reference).where(EVENTS.c.event == Note.ABSENT_ASKED)
-        # A request that may still be under way waits for nobody.
-        due = PAYMENTS.c.step.in_(IN_DOUBT) & (
-            PAYMENTS.c.in_doubt_until.is_(None) | (PAYMENTS.c.in_doubt_until <= as_text(at.now))
-        )
+        # A request that is still being sent waits for nobody, unless its attempt has never come back.
+        over = PAYMENTS.c.in_doubt_until.is_(None) | (PAYMENTS.c.in_doubt_until <= as_text(at.now))
+        due = (PAYMENTS.c.step == Step.UNKNOWN) | ((PAYMENTS.c.step == Step.SENDING) & over)
         # What a person has recorded may be taken back by two.
         again = (PAYMENTS.c.step == Step.SENT) & tuple_(*_KEY).in_(asked)
         oldest = select(PAYMENTS).where(due | again).order_by(PAYMENTS.c.changed_at).limit(MOST_WAITING)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FrameLocator, Locator, Page, expect
+
+from tests.browser.conftest import shoot
 
 
 def field(form: Locator, label: str) -> Locator:
@@ -74,23 +77,34 @@ def start_run(page: Page, airflow: str, dag_id: str, values: dict[str, str]) -> 
 def our_page(page: Page, airflow: str, name: str) -> FrameLocator:
     """Open one of the provider's pages by Airflow's navigation; return its frame."""
     page.goto(f"{airflow}/")
-    page.get_by_role("link", name="Quoine").click()
+    page.get_by_role("link", name="Quoine", exact=True).click()
     frame = page.frame_locator('iframe[title="Quoine"]')
     frame.get_by_role("navigation").get_by_role("link", name=name).click()
     expect(frame.get_by_role("heading", level=1)).to_have_text(name)
     return frame
 
 
-def answer(page: Page, airflow: str, task: tuple[str, str, str], option: str, **typed: str) -> None:
+def answer(
+    page: Page, airflow: str, task: tuple[str, str, str], option: str, *, code: str = "", before: str = ""
+) -> None:
     """
     Answer the question that a task asks.
 
     :param task: DAG, run and task.
-    :param typed: label of a field, with ``_`` for a blank → what is typed.
+    :param code: is typed, if there is one.
+    :param before: name of a picture that is taken before the answer.
     """
     dag_id, run_id, task_id = task
     page.goto(f"{airflow}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{task_id}/required_actions")
-    for label, value in typed.items():
-        field(page.locator("body"), label.replace("_", " ")).fill(value)
+    if code:
+        field(page.locator("body"), "Authentication code").fill(code)
+    if before:
+        shoot(page, before)
     page.get_by_role("button", name=option, exact=True).click()
     expect(page.get_by_text("response successful")).to_be_visible()
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds on a page that is serious or worse."""
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {each['help']}" for each in found if each["impact"] in ("serious", "critical")]

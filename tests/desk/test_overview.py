@@ -72,13 +72,14 @@ def test_the_database_filters(ledger: Ledger, wanted: dict[str, Any], found: lis
     assert listed(ledger, **wanted) == found
 
 
-def test_what_may_still_be_under_way_waits_for_nobody(ledger: Ledger) -> None:
-    first, second, third = begin(ledger, "a", "b", "c")
+def test_an_unknown_outcome_waits_at_once_and_what_is_still_sent_for_nobody(ledger: Ledger) -> None:
+    first, second, third, fourth = begin(ledger, "a", "b", "c", "d")
     lose(ledger, first)
-    lose(ledger, second, in_flight=timedelta(minutes=1))
+    send(ledger, second, "attempt", in_flight=timedelta(minutes=1))
     send(ledger, third, "attempt", in_flight=timedelta(seconds=-1))
+    lose(ledger, fourth, in_flight=timedelta(minutes=1))
     waiting = overview.doubts(ledger, who="ann as user 1 of Airflow's page", user_id="1")
-    assert [each.payment.order.reference for each in waiting] == ["a", "c"]
+    assert [each.payment.order.reference for each in waiting] == ["a", "c", "d"]
 
 
 def test_a_word_that_takes_back_what_a_person_has_recorded_waits_for_another(ledger: Ledger) -> None:
