@@ -55,7 +55,7 @@ ONBOARDING_FORM = {
 #: The operator's arguments, taken from the form.
 ONBOARDING_FIELDS = {field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM}
 
-#: A DAG with this tag and :data:`APPLICATION_FORM` is offered on the page *New applicant*, which starts its runs.
+#: A DAG with this tag and ``APPLICATION_FORM`` is offered on the page *New applicant*, which starts its runs.
 APPLICANTS_TAG = "quoine-applicants"
 
 APPLICATION_FORM = {

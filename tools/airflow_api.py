@@ -109,12 +109,28 @@ class AirflowApi:
                 break
         return self._content(response)
 
+    def page(self, method: str, path: str, **options: Any) -> requests.Response:
+        """
+        Ask for one of the provider's pages, as a browser does.
+
+        :param path: of the page, as ``applicants/new``
+        :param options: as of ``requests``, such as ``data`` and ``files``
+        :return: the answer; a redirect is not followed
+        """
+        url = f"{self.url}/quoine/{path}"
+        response = self._session.request(method, url, allow_redirects=False, timeout=90, **options)
+        self._check(response)
+        return response
+
     def _content(self, response: requests.Response) -> Any:
+        self._check(response)
+        return response.json() if response.content else None
+
+    def _check(self, response: requests.Response) -> None:
         if not response.ok:
             call = f"{response.request.method} {response.request.path_url}"
             message = f"Airflow answered {response.status_code} to {call}: {response.text[:2000]}"
             raise AirflowApiError(message, status=response.status_code)
-        return response.json() if response.content else None
 
     def create_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
         """

@@ -84,9 +84,14 @@ def instructions(*, airflow: str, exchange: str, documents: dict[str, str]) -> s
     files = "\n".join(f"    {field:20}{path}" for field, path in documents.items())
     return f"""
 Airflow's page       {airflow}
+Payments             {airflow}/plugin/quoine
+Applicants           {airflow}/quoine/applicants (in Airflow's page: Quoine, Applicants)
 The exchange's page  {exchange}
 
-Try it by hand: open quoine_onboard_and_withdraw in Airflow's page and press Trigger. Documents for the form:
+An order book is drawn beside its task: quoine_order_book_snapshot, its run, snapshot, tab Order book.
+
+Try it by hand: press New applicant under Applicants, or open quoine_onboard_and_withdraw in Airflow's page and press
+Trigger. Documents for the forms:
 {files}
     withdrawal_address  {ADDRESS} (the only one on the allow-list)
 

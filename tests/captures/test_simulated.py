@@ -28,6 +28,7 @@ def check(seeds: range) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.long
 def test_every_event_is_in_a_file_or_in_a_stated_gap_in_some_histories(first: int) -> None:
     check(range(first, first + 20))
 

@@ -80,6 +80,7 @@ def test_wrong_input_is_refused_in_words(given: dict[str, Any], words: str) -> N
 
 
 @pytest.mark.parametrize("stream", ["order_book", "product", "execution"])
+@pytest.mark.long
 async def test_a_pair_is_checked_once_per_capture_and_never_per_row(
     market: SandboxServer, begin: Begin, stream: str
 ) -> None:

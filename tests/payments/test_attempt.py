@@ -220,6 +220,7 @@ def test_of_a_users_refusal_no_personal_data_stands_in_the_ledger(world: World) 
 # A person who decides between "sending" and the first byte.
 
 
+@pytest.mark.long
 def test_nothing_leaves_once_a_stop_has_returned(world: World) -> None:
     attempt = world.attempt()
     attempt.begin()

@@ -48,6 +48,7 @@ def test_a_payment_that_the_exchange_says_it_has_is_not_sent_again(tmp_path: Pat
     assert carried_out == ["5000"]
 
 
+@pytest.mark.long
 def test_after_stop_has_returned_nothing_begins_to_be_sent(tmp_path: Path) -> None:
     ledger = Ledger(open_file(tmp_path / "ledger.db"), pin=Memory())
     sent_after_stop: list[bool] = []

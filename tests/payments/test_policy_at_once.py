@@ -19,6 +19,7 @@ ALL = range(PROCESSES * THREADS)
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.long
 def test_64_withdrawals_of_4_processes_fill_a_daily_cap_and_never_exceed_it(
     where: str, processes: Processes, round_: int
 ) -> None:
@@ -28,6 +29,7 @@ def test_64_withdrawals_of_4_processes_fill_a_daily_cap_and_never_exceed_it(
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
+@pytest.mark.long
 def test_what_the_exchange_refuses_is_freed_for_others(where: str, processes: Processes, round_: int) -> None:
     # The exchange refuses every second one. What was over the cap meanwhile is tried again by its task.
     refused = range(0, len(ALL), 2)

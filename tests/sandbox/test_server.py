@@ -30,6 +30,7 @@ def test_a_response_on_a_kept_alive_connection_is_not_delayed_by_acknowledgement
     assert min(seconds[40:]) < 0.03
 
 
+@pytest.mark.long
 def test_the_port_is_closed_for_a_while_and_is_then_the_same(by_hand: Partner) -> None:
     asked_at = time.monotonic()
     by_hand.control.fault("refuse", seconds=2)

@@ -51,6 +51,7 @@ async def outcome_of(spec: dict[str, Any], *, quoine_conn_id: str = "quoine_defa
     return read_event(json.loads(json.dumps(event.payload, allow_nan=False)), sender="The trigger")
 
 
+@pytest.mark.long
 async def test_a_capture_that_has_rows_succeeds_with_its_summary(market: SandboxServer, tmp_path: Path) -> None:
     given = given_for(tmp_path, duration=5.0, part_seconds=2.5)
     outcome = await outcome_of(given)
@@ -60,6 +61,7 @@ async def test_a_capture_that_has_rows_succeeds_with_its_summary(market: Sandbox
     assert outcome.result["rows"] > 0
 
 
+@pytest.mark.long
 async def test_a_capture_of_a_silent_pair_is_empty_with_its_summary(market: SandboxServer, tmp_path: Path) -> None:
     outcome = await outcome_of(given_for(tmp_path, pair="btcjpn"))
     assert (outcome.status, outcome.result["rows"]) == (Status.EMPTY, 0)

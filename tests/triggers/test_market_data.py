@@ -140,6 +140,7 @@ async def test_an_unreadable_side_is_waited_out(market: SandboxServer) -> None:
     assert event["result"]["bids"] == [["600", "1"]]
 
 
+@pytest.mark.long
 async def test_silence_ends_in_a_time_out_that_names_the_channels_and_the_silent_side(market: SandboxServer) -> None:
     task = asyncio.create_task(events_of(make_trigger(timeout=4)))
     await publish(market, BIDS, [])
@@ -150,6 +151,7 @@ async def test_silence_ends_in_a_time_out_that_names_the_channels_and_the_silent
     assert "misspelt" in event["message"]
 
 
+@pytest.mark.long
 async def test_data_that_stay_unreadable_are_told_at_the_time_out(market: SandboxServer) -> None:
     task = asyncio.create_task(events_of(make_trigger(timeout=4)))
     await publish(market, BIDS, [["NaN", "1"]])
@@ -159,6 +161,7 @@ async def test_data_that_stay_unreadable_are_told_at_the_time_out(market: Sandbo
     assert "Nothing came" not in event["message"]
 
 
+@pytest.mark.long
 async def test_a_time_out_says_if_there_was_no_connection_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         connect(monkeypatch, pusher_port=closed.getsockname()[1])
@@ -198,6 +201,7 @@ async def test_cancelling_leaves_nothing(market: SandboxServer) -> None:
     await until(lambda: stream_threads() == [] and len(asyncio.all_tasks()) == 1)
 
 
+@pytest.mark.long
 async def test_a_server_that_hangs_does_not_hang_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         connect(monkeypatch, pusher_port=mute.getsockname()[1])
@@ -256,6 +260,7 @@ async def test_why_a_book_cannot_be_read_is_logged_once_and_such_snapshots_are_c
     assert told(2)
 
 
+@pytest.mark.long
 async def test_a_trigger_by_time_says_at_its_end_why_it_had_no_snapshot(market: SandboxServer) -> None:
     began_at = datetime.now(UTC) + timedelta(seconds=4)
     listening = Listening(make_trigger(count=2, duration=0.4, began_at=began_at.isoformat()))
@@ -266,6 +271,7 @@ async def test_a_trigger_by_time_says_at_its_end_why_it_had_no_snapshot(market: 
     assert "readable and without doubt until the end. The stream sent a price ladder" in event["message"]
 
 
+@pytest.mark.long
 async def test_a_number_of_snapshots_in_a_time_ends_by_itself(market: SandboxServer) -> None:
     began_at = datetime.now(UTC) + timedelta(seconds=4)
     listening = Listening(make_trigger(count=3, duration=0.6, depth=1, began_at=began_at.isoformat()))
@@ -369,6 +375,7 @@ async def test_the_next_executions_come_every_one_and_in_order(market: SandboxSe
     json.dumps(event, allow_nan=False)
 
 
+@pytest.mark.long
 async def test_too_few_executions_are_told_at_the_time_out(market: SandboxServer) -> None:
     listening = Listening(make_trigger(QuoineExecutionsTrigger, count=3, timeout=4))
     await publish(market, EXECUTIONS, trade(1), event="created")

@@ -120,6 +120,7 @@ async def test_the_book_is_watched_by_bid_ask_mid_and_spread(market: SandboxServ
     assert [wide[name] for name in ("spread", "best_bid", "best_ask", "bound")] == ["14", "590", "604", "5"]
 
 
+@pytest.mark.long
 async def test_a_silent_book_is_one_event_for_each_silence(market: SandboxServer) -> None:
     silence = QuoineSilentBookTrigger(pair="btcjpy", seconds=3, cooldown=0)
     async with watching(silence) as watched:
@@ -173,6 +174,7 @@ async def test_after_a_reconnect_a_crossing_is_told_late(market: SandboxServer) 
     assert not large["seen_after_gap"]
 
 
+@pytest.mark.long
 async def test_a_slow_watcher_with_a_short_queue_loses_no_trade_of_a_burst(
     market: SandboxServer,
 ) -> None:

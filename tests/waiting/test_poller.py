@@ -221,6 +221,7 @@ async def test_an_error_of_one_id_does_not_touch_the_others(three: Waiting) -> N
     assert (await fine).status == Status.SUCCESS
 
 
+@pytest.mark.long
 async def test_what_may_pass_by_itself_ends_no_wait(three: Waiting) -> None:
     for kind, more in (
         ("drop_before", {}),

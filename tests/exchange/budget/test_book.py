@@ -95,6 +95,7 @@ def times(exchange: Exchange) -> list[float]:
     margin=st.sampled_from([0.0, 0.01, 0.2]),
     kinds=st.lists(st.sampled_from(list(Priority)), min_size=1, max_size=8),
 )
+@pytest.mark.long
 def test_no_window_ever_holds_more_than_the_limit(seed: int, limit: int, margin: float, kinds: list[Priority]) -> None:
     chance = random.Random(seed)
     exchange = Exchange(Rules(limit=limit, window=10.0, margin=margin))

@@ -152,6 +152,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if "budget" in record.name]
 
 
+@pytest.mark.long
 def test_a_locked_book_leaves_the_fallback_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     book, rules = tmp_path / "book", Rules(limit=16_000, window=200.0, margin=0.0)
     budget = open_budget(str(book), rules)
@@ -170,6 +171,7 @@ def test_a_locked_book_leaves_the_fallback_and_one_warning(tmp_path: Path, caplo
     assert open_store(str(book), rules).transact(lambda book, _: len(book.times)) == 14
 
 
+@pytest.mark.long
 def test_a_place_for_no_book_leaves_the_fallback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     budget = open_budget(str(tmp_path / "file" / "book"), Rules(limit=160, window=2.0, margin=0.0))
@@ -267,6 +269,7 @@ def test_a_url_that_is_none_is_refused() -> None:
         open_budget("redis://host:port/x", RULES)
 
 
+@pytest.mark.long
 def test_a_pause_in_one_process_holds_the_others(where: str, caplog: pytest.LogCaptureFixture) -> None:
     takers = [Taker(where, RULES, priority=POLLING) for _ in range(3)]
     store = WatchedStore(open_store(where, RULES))
@@ -367,6 +370,7 @@ class Waits(Observer):
         self.seconds.append(seconds)
 
 
+@pytest.mark.long
 def test_who_waits_for_long_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +387,7 @@ def test_who_waits_for_long_says_so(
     assert "Processes that share it: 1." in said[0]
 
 
+@pytest.mark.long
 def test_threads_of_one_process_keep_the_limit(where: str) -> None:
     book = WatchedStore(open_store(where, RULES))
     budget = RequestBudget(store=book, rules=RULES)

@@ -178,6 +178,7 @@ def test_a_poller_sends_each_read_once(exchange: Exchange, make_client: MakeClie
     assert exchange.seen.waits == ["polling"]
 
 
+@pytest.mark.long
 def test_a_429_pauses_every_process_once_and_the_read_goes_on_after_it(
     exchange: Exchange, client: QuoineClient
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_slot_of_another_budget_is_refused(
     assert exchange.requests() == 0
 
 
+@pytest.mark.long
 def test_slots_that_are_held_until_their_window_is_over_do_not_break_the_limit(
     tmp_path: Path, make_client: MakeClient
 ) -> None:

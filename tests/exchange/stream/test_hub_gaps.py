@@ -61,6 +61,7 @@ async def test_a_channel_is_confirmed_by_the_answer_to_its_latest_subscription()
 
 
 @pytest.mark.parametrize("answered", ["never", "later"])
+@pytest.mark.long
 async def test_a_channel_that_is_not_confirmed_in_time_is_asked_for_again_at_nobodys_cost(
     answered: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -158,6 +158,7 @@ async def test_a_connection_gone_silent_is_found_by_a_ping_and_the_gap_counts_fr
         assert stream.gap_seconds >= 0.3
 
 
+@pytest.mark.long
 async def test_a_quiet_market_is_no_outage() -> None:
     with SandboxServer(SandboxSettings(market_rate=0, activity_timeout=1, pong_timeout=2)) as sandbox:
         async with open_stream(endpoint_of(sandbox), BIDS) as stream:
@@ -186,6 +187,7 @@ async def test_a_slow_consumer_loses_the_oldest_and_is_told_how_many_and_when(qu
         assert before <= first.since < last.until <= kept[0].received_at
 
 
+@pytest.mark.long
 async def test_a_server_that_is_not_there_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with SandboxServer(SandboxSettings(market_rate=50)) as sandbox:
         await control(sandbox.control.fault, "refuse", seconds=2)

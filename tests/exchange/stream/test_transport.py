@@ -120,6 +120,7 @@ async def test_a_close_code_is_read_even_if_the_server_does_not_wait_for_our_ans
             await next_event(stream)
 
 
+@pytest.mark.long
 async def test_a_complaint_without_code_or_channel_is_a_refusal_if_a_channel_stays_unconfirmed() -> None:
     async def refuse_one(connection: ServerConnection) -> None:
         await connection.send(GREETING)
@@ -199,6 +200,7 @@ async def test_a_servers_ping_is_answered() -> None:
         await until(lambda: "pusher:pong" in answered)
 
 
+@pytest.mark.long
 async def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None:
     async def no_pong(connection: ServerConnection) -> None:
         await connection.send(GREETING)

@@ -98,6 +98,7 @@ def _swallow(partner: Partner, user: Key, code: str) -> None:
         partner.withdraw(user, code)
 
 
+@pytest.mark.long
 def test_a_client_that_gave_up_may_still_be_served(by_hand: Partner, user: Key) -> None:
     code = by_hand.code(user)
     by_hand.control.fault("delay", CREATE, when="before", seconds=2)

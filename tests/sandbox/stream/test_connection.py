@@ -103,6 +103,7 @@ def test_a_malformed_message_is_an_error_and_the_connection_stays(
         assert receive(client)["event"] == "pusher:pong"
 
 
+@pytest.mark.long
 def test_a_client_that_hears_events_and_answers_pings_owes_nothing() -> None:
     settings = SandboxSettings(market_rate=100, activity_timeout=1, pong_timeout=3)
     with SandboxServer(settings) as sandbox, connect(sandbox) as client:
@@ -127,6 +128,7 @@ def end_within(client: ClientConnection, *, messages: int) -> ConnectionClosed |
     return None
 
 
+@pytest.mark.long
 def test_a_client_that_stays_silent_is_closed_with_4201_and_one_that_pings_is_not() -> None:
     settings = SandboxSettings(market_rate=100, activity_timeout=1, pong_timeout=2)
     with SandboxServer(settings) as sandbox, connect(sandbox) as silent, connect(sandbox) as alive:

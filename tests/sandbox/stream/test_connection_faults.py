@@ -163,6 +163,7 @@ def test_data_can_be_an_object_where_it_should_be_a_string(quiet: SandboxServer)
         assert quiet.control.publish(BUY, "updated", []) == 1
 
 
+@pytest.mark.long
 def test_a_subscription_is_confirmed_late_and_nothing_comes_before(quiet: SandboxServer) -> None:
     quiet.control.fault("delay_subscription", "stream", seconds=3)
     with connect(quiet) as client:
