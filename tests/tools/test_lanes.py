@@ -114,7 +114,7 @@ def failing(
 def test_what_failed_beside_others_and_passes_alone_has_passed_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = "tests/system/test_b.py::test_flaky"
+    whole = f"{lanes.ONLY_WAIT[0]}::test_flaky"
     code, printed = failing(monkeypatch, capsys, FLAKY, f"{whole}@group_1")
     assert code == 0
     assert printed.count(f"\nagain {FLAKY}\nagain {whole}\n") == 1
@@ -154,6 +154,7 @@ def test_no_second_chance_for_payments_for_many_or_for_what_did_not_run(
 
 def test_every_folder_without_a_second_chance_is_there() -> None:
     assert [folder for folder in lanes.ONLY_ONCE if not (ROOT / folder).is_dir()] == []
+    assert [file for file in lanes.ONLY_WAIT if not (ROOT / file).is_file()] == []
 
 
 FLAKY_FILE = """
