@@ -24,7 +24,8 @@ WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 # What is of payments, and so must hold on every Airflow that is supported.
-PAYMENTS ?= tests/payments tests/operators tests/cli tests/plugins tests/dags/test_example_dags.py tests/system/money
+PAYMENTS ?= tests/payments tests/operators tests/cli tests/desk tests/plugins/test_payments.py tests/plugins/test_app.py \
+	tests/plugins/test_access.py tests/plugins/test_applicants.py tests/dags/test_example_dags.py tests/system/money
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 

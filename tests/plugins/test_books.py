@@ -32,17 +32,23 @@ MARKUP = "</script><script>alert(1)</script>"
 
 def returned(task: OneTask, value: Any, *, map_index: int = -1) -> str:
     """Have a task return something, and return the address of its page."""
-    from airflow.models.dagrun import DagRun
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
     with task.instance() as instance:
         instance.map_index = map_index
         instance.state = "success"
-    key = {"task_id": "task", "dag_id": task.dag_id, "run_id": task.run_id, "map_index": map_index}
     with create_session() as session:
-        run = session.query(DagRun).filter_by(dag_id=task.dag_id, run_id=task.run_id).one()
-        session.add(XComModel(**key, dag_run_id=run.id, key="return_value", value=value))
+        XComModel.set(
+            key="return_value",
+            value=value,
+            dag_id=task.dag_id,
+            task_id="task",
+            run_id=task.run_id,
+            map_index=map_index,
+            serialize=False,
+            session=session,
+        )
     return address(task, map_index if map_index >= 0 else "{MAP_INDEX}")
 
 
