@@ -25,7 +25,9 @@ PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 # What is of payments, and so must hold on every Airflow that is supported.
 PAYMENTS ?= tests/payments tests/operators tests/cli tests/desk tests/plugins/test_payments.py tests/plugins/test_app.py \
-	tests/plugins/test_access.py tests/plugins/test_applicants.py tests/dags/test_example_dags.py tests/system/money
+	tests/plugins/test_access.py tests/plugins/test_applicants.py tests/dags/test_example_dags.py
+# The same on a whole Airflow.
+PAYMENTS_ON_AIRFLOW ?= tests/system/money
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -80,7 +82,7 @@ test-captures: $(READY) ## Capture for 10 minutes through kills, black holes and
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes $(MINUTES)
 
 test-next: $(NEXT_VENV)/.ready ## Run the tests of payments on the newest pre-release of Airflow
-	$(NEXT_VENV)/bin/python -m pytest --numprocesses 3 --dist loadgroup -m "not long and not alone and not cluster" $(PAYMENTS)
+	$(NEXT_VENV)/bin/python -m pytest --numprocesses 3 --dist loadgroup -m "not long and not alone and not cluster" $(PAYMENTS) $(PAYMENTS_ON_AIRFLOW)
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
 	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients and not browser" --cov --cov-report=

@@ -42,17 +42,12 @@ COVERAGE = {
     "test-airflow": "--cov --cov-append --cov-report=",
     "test-alone": "--cov --cov-append --cov-report=term:skip-covered",
 }
-#: Those of ``PAYMENTS`` in the Makefile that need no whole Airflow.
-OF_PAYMENTS = (
-    "tests/payments tests/operators tests/cli tests/desk tests/plugins/test_payments.py tests/plugins/test_app.py "
-    "tests/plugins/test_access.py tests/plugins/test_applicants.py tests/dags/test_example_dags.py"
-)
 SETTINGS = {
     "test-airflow": {"QUOINE_HISTORIES": "1000"},
     "demo": {"ONCE": "1"},
     "test-captures": {"MINUTES": "3"},
     # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
-    "test-next": {"PAYMENTS": OF_PAYMENTS},
+    "test-next": {"PAYMENTS_ON_AIRFLOW": ""},
 }
 #: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before, and those of
 #: ``test-next`` are of payments.

@@ -20,6 +20,14 @@ from tools.airflow_api import AirflowApi, wait_for
 from tools.supervised_process import SupervisedProcess
 
 SECONDS_TO_HEALTH = 400
+#: Run in Airflow's environment, which has the key of its Variables.
+READ_VARIABLES = """
+import json
+from airflow.models import Variable
+from airflow.utils.session import create_session
+with create_session() as session:
+    print(json.dumps({each.key: each.get_val() for each in session.query(Variable)}))
+"""
 
 
 @contextmanager
@@ -194,3 +202,8 @@ class Standalone:
             arguments, env=self.env, cwd=self.home, check=True, timeout=300, capture_output=True, text=True
         )
         return done.stdout
+
+    def variables(self) -> dict[str, str]:
+        """Read all Variables, decrypted, by their names."""
+        found: dict[str, str] = json.loads(self.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
+        return found

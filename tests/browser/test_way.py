@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
 import pytest
@@ -40,13 +39,6 @@ COLOURS_OF = """it => {
     const drawn = it.getContext('2d').getImageData(0, 0, it.width, it.height);
     return new Set(new Uint32Array(drawn.data.buffer)).size;
 }"""
-READ_VARIABLES = """
-import json
-from airflow.models import Variable
-from airflow.utils.session import create_session
-with create_session() as session:
-    print(json.dumps({each.key: each.get_val() for each in session.query(Variable)}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +149,7 @@ def test_pages_can_be_used_by_everybody(desk: Desk, user_id: str, path: str) -> 
 
 
 def test_nothing_secret_or_personal_is_anywhere(desk: Desk, user_id: str) -> None:
-    variables = json.loads(desk.airflow.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
+    variables = desk.airflow.variables()
     key = json.loads(variables[f"quoine_user_{user_id}_api_secret"])
     secrets = {"user's key": key["api_secret"], "vendor's key": desk.sandbox.vendor_secret, **APPLICANT}
     secrets |= {f"password {name}": value for name, value in variables.items() if name.startswith("quoine_password_")}

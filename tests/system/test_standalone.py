@@ -6,7 +6,6 @@ import gzip
 import importlib.util
 import json
 import re
-import sys
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,19 +24,12 @@ pytestmark = [pytest.mark.alone, pytest.mark.timeout(1500)]
 BLOCKED = "async thread was blocked for"
 KINDS = Counter({"API secret": 2, "password": 2, "code": 3, "vendor's API secret": 1})
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
-READ_VARIABLES = """
-import json
-from airflow.models import Variable
-from airflow.utils.session import create_session
-with create_session() as session:
-    print(json.dumps({each.key: each.get_val() for each in session.query(Variable)}))
-"""
 
 
 @pytest.fixture(scope="module")
 def secrets(finished: FinishedScenario) -> dict[str, str]:
     """Read all secrets of the scenario from the places where they may be."""
-    variables = json.loads(finished.airflow.run(sys.executable, "-c", READ_VARIABLES).splitlines()[-1])
+    variables = finished.airflow.variables()
     users = {key: json.loads(value) for key, value in variables.items() if key.endswith("_api_secret")}
     found = {f"API secret in {key}": key_of_user["api_secret"] for key, key_of_user in users.items()}
     found |= {f"password in {key}": value for key, value in variables.items() if key.startswith("quoine_password_")}

@@ -28,11 +28,10 @@ document.addEventListener("click", (event) => {
   window.parent.open(link.href, "_blank", "noopener,noreferrer");
 });
 
-// A form is sent once, however often its button is pressed; a question is asked first where it cannot be taken back.
+// A form is sent once, however often its button is pressed.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) return event.preventDefault();
-  if (form.dataset.confirm && !window.parent.confirm(form.dataset.confirm)) return event.preventDefault();
   form.dataset.sent = "yes";
 });
 window.addEventListener("pageshow", () => {
