@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 
 from websocket import ABNF
 
@@ -11,6 +12,9 @@ from airflow_provider_quoine.exchange.stream.events import Moment, OnMessage
 
 _CHUNK = 65_536
 _WHOLE_TEXT = 0x81
+_HEADER = Struct(">HH")
+_COMMON_TEXT = _WHOLE_TEXT << 8 | 126
+"""First half of the header of a whole text whose length is the second half."""
 _EXTENDED = {126: 2, 127: 8}
 """Bytes of the length that follow a short one of these values (RFC 6455, 5.2)."""
 _LEAST_FRAGMENT = 256
@@ -46,6 +50,7 @@ class FrameReceiver:
     def recv_frame(self) -> ABNF:
         """Return the next frame that is no whole text; of one that is too large nothing is read."""
         while True:
+            self._take_texts_that_came()
             first, payload = self._next()
             if first == _WHOLE_TEXT and not self._in_fragments:
                 self.heard = self._received
@@ -58,6 +63,19 @@ class FrameReceiver:
                 code = int.from_bytes(payload[:2]) if len(payload) >= 2 else None
                 self.closed_with = code, payload[2:].decode("utf-8", "replace")
             return frame
+
+    def _take_texts_that_came(self) -> None:
+        """Take the whole texts of 126 to 65,535 bytes that were read: a busy stream is read in this loop."""
+        data, at, received, most, take = self._data, self._at, self._received, self._most, self._take
+        size = 0 if self._in_fragments else len(data)
+        while at + _HEADER.size <= size:
+            kind, length = _HEADER.unpack_from(data, at)
+            begin = at + _HEADER.size
+            at = begin + length
+            if kind != _COMMON_TEXT or at > size or length > most:
+                return
+            self._at, self.heard = at, received
+            take(data[begin:at], received)
 
     def _note_fragment(self, final: int, opcode: int, size: int) -> None:
         if self._in_fragments and opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):

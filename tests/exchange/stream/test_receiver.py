@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tracemalloc
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
 from airflow_provider_quoine.exchange.clock import Clock
+from airflow_provider_quoine.exchange.stream.events import Moment, OnMessage
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 from tests.exchange.stream.pusher_servers import GREETING, Script, confirm, send_event, websocket_server
@@ -22,8 +24,8 @@ ENDED = Frame(Opcode.CONT, b"ended").serialize(mask=False)
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
-def receiver_of(*pieces: bytes, most: int = 1_000) -> FrameReceiver:
-    """A receiver of bytes of which each piece comes a second after the one before; its messages go nowhere."""
+def receiver_of(*pieces: bytes, most: int = 1_000, take: OnMessage = lambda *_: None) -> FrameReceiver:
+    """A receiver of bytes of which each piece comes a second after the one before."""
     left, seconds = list(pieces), 0.0
 
     def receive(count: int) -> bytes:
@@ -33,7 +35,7 @@ def receiver_of(*pieces: bytes, most: int = 1_000) -> FrameReceiver:
 
     clock = Clock(monotonic=lambda: seconds, wall=lambda: 100 + seconds)
     endpoint = PusherEndpoint(key="key", host="none", port=1, max_message=most, clock=clock)
-    return FrameReceiver(receive=receive, take=lambda *_: None, endpoint=endpoint)
+    return FrameReceiver(receive=receive, take=take, endpoint=endpoint)
 
 
 def read_all(receiver: FrameReceiver) -> None:
@@ -93,6 +95,32 @@ def test_a_masked_frame_is_refused() -> None:
 def test_what_is_just_small_enough_is_read() -> None:
     receiver = receiver_of(Frame(Opcode.BINARY, b"1" * 1_000).serialize(mask=False))
     assert len(receiver.recv_frame().data) == 1_000
+
+
+@pytest.mark.parametrize("size", [1, 3, 130, 4_096, 65_536, 1_000_000])
+def test_every_length_of_message_is_taken_once_however_its_bytes_come(size: int) -> None:
+    lengths = [0, 1, 125, 126, 127, 128, 255, 256, 65_535, 65_536, 65_537, 0, 126, 300]
+    texts = [(b"%d:" % number).ljust(length, b"x")[:length] for number, length in enumerate(lengths)]
+    frames = [Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts]
+    data = b"".join(frames)
+    taken: list[tuple[bytes, Moment]] = []
+    receiver = receiver_of(
+        *(data[at : at + size] for at in range(0, len(data), size)),
+        most=100_000,
+        take=lambda payload, at: taken.append((payload, at)),
+    )
+    with pytest.raises(IndexError):
+        read_all(receiver)
+    assert [payload for payload, _ in taken] == texts
+    ends = itertools.accumulate(len(frame) for frame in frames)
+    assert [at.monotonic for _, at in taken] == [-(-end // size) for end in ends], "each with the time of its last byte"
+
+
+def test_a_text_inside_of_fragments_is_no_message() -> None:
+    long = Frame(Opcode.TEXT, b"x" * 200).serialize(mask=False)
+    taken: list[bytes] = []
+    receiver = receiver_of(BEGUN + long + ENDED, take=lambda payload, _: taken.append(payload))
+    assert [receiver.recv_frame().fin, receiver.recv_frame().data, taken] == [0, b"x" * 200, []]
 
 
 def then(send: Callable[[ServerConnection], object]) -> Script:
