@@ -25,12 +25,17 @@ MOST_BYTES = 64 * 1024
 """Of a request's body, unless its path has a bound of its own."""
 FORM_VALID_FOR = 12 * 3600
 """Seconds for which a form may stay open."""
+FAILED = (
+    "This page failed. The API server's log says why. If you have just decided something, it may be recorded or not: "
+    "open the payment or the applicant again before you decide once more."
+)
 TOO_OLD = HTTPException(403, "This form is too old, or was opened by somebody else. Nothing was done: open it again.")
 
 
 class Protection:
     """
-    Adds the headers to every answer, and refuses a body that is too large before it is read.
+    Adds the headers to every answer, refuses a body that is too large before it is read, and answers in words where a
+    page fails.
 
     :param app: what it protects.
     :param refuse: makes the answer to a request, of a status and words.
@@ -50,7 +55,11 @@ class Protection:
             await self._app(scope, receive, send)
             return
 
+        answered = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal answered
+            answered = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -70,7 +79,13 @@ class Protection:
             answer = self._refuse(Request(scope), 411 if chunked else 413, words)
             await answer(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            # Without the error's own words: they may hold a secret. The log of the API server has them all.
+            if not answered:
+                await self._refuse(Request(scope), 500, FAILED)(scope, receive, send_with_headers)
+            raise
 
 
 def form_token(user: BaseUser) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 
 from airflow_provider_quoine.api_server import PREFIX, QUESTION, WIPE
 from airflow_provider_quoine.plugins.app import make_app
@@ -97,6 +98,22 @@ def test_a_browser_is_answered_with_a_page() -> None:
     assert answer.status_code == 401
     assert "Log in to Airflow" in answer.text
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_a_page_that_fails_says_what_to_do_and_no_more() -> None:
+    app = make_app()
+
+    @app.get("/fails")
+    def fails() -> None:
+        raise RuntimeError("the secret")
+
+    answer = TestClient(app, raise_server_exceptions=False).get("/fails", headers={"Accept": "text/html"})
+    assert answer.status_code == 500
+    assert "before you decide once more" in answer.text
+    assert "the secret" not in answer.text
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    with pytest.raises(RuntimeError, match="the secret"):
+        TestClient(app).get("/fails")
 
 
 def test_the_base_of_all_links_is_where_airflow_is_mounted() -> None:

@@ -5,7 +5,13 @@ const HEIGHT = 320;
 const data = JSON.parse(document.getElementById("chart-data").textContent);
 const number = (text) => (text === null ? null : Number(text));
 const numbers = (texts) => texts.map(number);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// A canvas knows no variables of CSS, so an element that nobody sees turns them into colours.
+const swatch = document.body.appendChild(document.createElement("i"));
+swatch.hidden = true;
+const colour = (name) => {
+  swatch.style.color = `var(${name})`;
+  return getComputedStyle(swatch).color;
+};
 const words = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 10 }));
 
 function axis(more) {
@@ -20,6 +26,7 @@ function series(label, name, more) {
 // Shades stretches of the x axis, each at least a pixel wide, behind everything else.
 function shade(plot, stretches, ground, edge) {
   const { ctx, bbox } = plot;
+  const [inside, border] = [colour(ground), colour(edge)];
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -27,9 +34,9 @@ function shade(plot, stretches, ground, edge) {
   for (const [from, until] of stretches) {
     const left = plot.valToPos(from, "x", true);
     const width = Math.max(plot.valToPos(until, "x", true) - left, devicePixelRatio);
-    ctx.fillStyle = colour(ground);
+    ctx.fillStyle = inside;
     ctx.fillRect(left, bbox.top, width, bbox.height);
-    ctx.fillStyle = colour(edge);
+    ctx.fillStyle = border;
     for (const at of [left, left + width - devicePixelRatio]) ctx.fillRect(at, bbox.top, devicePixelRatio, bbox.height);
   }
   ctx.restore();
