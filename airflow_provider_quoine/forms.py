@@ -53,7 +53,7 @@ ONBOARDING_FORM = {
 }
 
 #: The operator's arguments, taken from the form.
-ONBOARDING_FIELDS = {field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM}
+ONBOARDING_FIELDS: dict[str, Any] = {field: f"{{{{ params.{field} or '' }}}}" for field in ONBOARDING_FORM}
 
 #: A DAG with this tag and ``APPLICATION_FORM`` is offered on the page *New applicant*, which starts its runs.
 APPLICANTS_TAG = "quoine-applicants"

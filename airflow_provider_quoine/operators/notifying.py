@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_quoine.failures import explain
+from airflow_provider_quoine.payments.refusals import PaymentInDoubtError
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Context
@@ -25,3 +29,13 @@ def notify(notifiers: Sequence[BaseNotifier], context: Context, **more: Any) -> 
             copy.copy(notifier)(cast(Any, {**context, **more}))
         except Exception as error:  # noqa: BLE001 - a notifier is the author's, and may raise anything
             log.warning("%s could not tell anybody: %s: %s", type(notifier).__name__, type(error).__name__, error)
+
+
+@contextmanager
+def telling_of_doubt(notifiers: Sequence[BaseNotifier], context: Context) -> Iterator[None]:
+    """Call notifiers if what is done inside ends in an unknown outcome; its lines are their ``exception``."""
+    try:
+        yield
+    except PaymentInDoubtError as error:
+        notify(notifiers, context, exception=explain(error))
+        raise

@@ -15,11 +15,12 @@ from airflow_provider_quoine.exchange.models import DOCUMENT_FIELDS
 from airflow_provider_quoine.failures import check_all, stop, without_retry
 from airflow_provider_quoine.hooks.quoine import QuoineHook, read_secret_variable, write_secret_variable
 from airflow_provider_quoine.operators.documents import read_document
+from airflow_provider_quoine.operators.notifying import telling_of_doubt
 from airflow_provider_quoine.operators.task_state import name_payment
 from airflow_provider_quoine.payments.withdrawals import task_name
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
 
     from airflow_provider_quoine.applications.application import Application
     from airflow_provider_quoine.applications.store import ApplicationStore
@@ -68,6 +69,8 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     :param city: city.
     :param postcode: postal code.
     :param quoine_conn_id: the vendor's connection.
+    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether the user was created. Their
+        templates have the failure's lines as ``exception``.
     :return: the exchange's id of the user, as a string.
     """
 
@@ -111,6 +114,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         city: str = "",
         postcode: str = "",
         quoine_conn_id: str = "quoine_default",
+        unknown_outcome_notifiers: Sequence[BaseNotifier] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -131,6 +135,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         self.city = city
         self.postcode = postcode
         self.quoine_conn_id = quoine_conn_id
+        self.unknown_outcome_notifiers = unknown_outcome_notifiers
         form = [name for name in (*_REQUIRED, *DOCUMENT_FIELDS, *_OPTIONAL) if getattr(self, name)]
         missing = {*_REQUIRED, *DOCUMENT_FIELDS} - {*form}
         if application and form:
@@ -148,7 +153,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         from airflow_provider_quoine.payments.schema import Step
         from airflow_provider_quoine.payments.users import user_order, user_reference
 
-        with without_retry():
+        with without_retry(), telling_of_doubt(self.unknown_outcome_notifiers, context):
             ledger, hook = open_ledger(), QuoineHook(self.quoine_conn_id)
             store = open_store() if self.application else None
             # The application of a user who exists is gone; what stands for the user in the ledger is not.

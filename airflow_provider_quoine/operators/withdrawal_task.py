@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.assets import WITHDRAWALS, add_withdrawal_event, may_add_events
 from airflow_provider_quoine.exchange.models import WITHDRAWAL_FAILURE_STATES, WITHDRAWAL_SUCCESS_STATES
-from airflow_provider_quoine.failures import explain, in_words, stop
+from airflow_provider_quoine.failures import in_words, stop
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.links.withdrawals import QuoineWithdrawalLink, show_link
-from airflow_provider_quoine.operators.notifying import notify
+from airflow_provider_quoine.operators.notifying import telling_of_doubt
 from airflow_provider_quoine.operators.payment_task import PaymentTask
 from airflow_provider_quoine.operators.task_state import name_payment
-from airflow_provider_quoine.payments.refusals import PaymentInDoubtError, check_reference
+from airflow_provider_quoine.payments.refusals import check_reference
 from airflow_provider_quoine.payments.withdrawals import exchange_of, see, task_name
 from airflow_provider_quoine.triggers.polling import QuoineWithdrawalTrigger, read_observation
 from airflow_provider_quoine.waiting.status_queries import Observation, Progress
@@ -74,11 +74,8 @@ class WithdrawalTask(PaymentTask):
             checked = payment.dry_run()
             self.log.info("Dry run: the withdrawal was checked and not sent.")
             return checked
-        try:
+        with telling_of_doubt(self.unknown_outcome_notifiers, context):
             withdrawal = payment.send(auth_code, fence=lambda: name_payment(context, payment.ledger_order))
-        except PaymentInDoubtError as error:
-            notify(self.unknown_outcome_notifiers, context, exception=explain(error))
-            raise
         self.log.info("The exchange took withdrawal %s.", withdrawal.id)
         return self.go_on(context, payment, withdrawal)
 

@@ -17,6 +17,7 @@ from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.documents import JPEG, PDF, PNG
+from tests.support.notifier import TOLD
 from tests.support.one_task import OneTask, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -248,8 +249,12 @@ def test_after_a_lost_answer_nothing_is_sent_again(
 ) -> None:
     exchange.fault(fault, CREATE)
     task = create(form)
+    TOLD.clear()
     end = task.step()
     assert end.state == "failed"
+    (told,) = TOLD
+    assert "outcome" in told
+    assert form["email_address"] not in told
     assert "--kind user --id ID --why WHY" in end.words
     assert form["email_address"] not in end.words
     for _ in range(2):

@@ -27,6 +27,7 @@ for generate in (False, True):
             **{field: f"{{{{ params.{field} }}}}" for field in USER},
             password_variable="{{ params.password }}",
             generate_password=generate,
+            unknown_outcome_notifiers=[Telling("{{ exception }}")],
             **RETRIED,
         )
 
