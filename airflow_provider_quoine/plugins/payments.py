@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from airflow_provider_quoine.desk import history, overview
 from airflow_provider_quoine.desk.opening import opened_ledger, wipe_in_passing
 from airflow_provider_quoine.desk.questions import APPROVAL, open_questions
-from airflow_provider_quoine.desk.settling import Key, Settling, Which
+from airflow_provider_quoine.desk.settling import Key, New, Settling, Which
 from airflow_provider_quoine.desk.tasks import Task, starters
 from airflow_provider_quoine.desk.words import in_words
 from airflow_provider_quoine.exchange.errors import QuoineError
@@ -28,6 +28,7 @@ from airflow_provider_quoine.payments.refusals import LedgerUnusableError, Payme
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from airflow_provider_quoine.payments.transaction import clean
 from airflow_provider_quoine.payments.users import user_reference
+from airflow_provider_quoine.payments.withdrawals import exchange_of
 from airflow_provider_quoine.plugins.access import PaymentsReader, Settler, may_answer, may_settle
 from airflow_provider_quoine.plugins.pages import page, see
 from airflow_provider_quoine.plugins.protection import from_our_form
@@ -130,6 +131,41 @@ def hold(user: Settler, which: Meant, why: Why) -> Response:
     return _decide(user, which, why, lambda settling: settling.hold(which, why=why))
 
 
+@router.get("/payments/unbegun")
+def unbegun(user: Settler) -> Response:
+    """Ask for a payment that no task has begun, to be held before one does."""
+    return _unbegun_page(user)
+
+
+@router.post("/payments/unbegun", dependencies=[OurForm])
+def hold_unbegun(
+    user: Settler,
+    why: Why,
+    reference: Typed,
+    conn_id: Typed,
+    amount: Typed,
+    address: Typed,
+    credentials_variable: Typed = "",
+    user_id: Typed = "",
+) -> Response:
+    """Hold a payment that no task has begun; one that was begun meanwhile is held as it is."""
+    key = Key(conn_id=clean(conn_id).strip(), credentials_variable=clean(credentials_variable).strip())
+    new = New(amount=clean(amount).strip(), address=clean(address).strip(), user_id=clean(user_id).strip())
+    typed = {"reference": reference, "why": why, **vars(key), **vars(new)}
+    try:
+        with opened_ledger():
+            which = Which(reference=clean(reference).strip(), exchange=exchange_of(key.hook))
+    except (PaymentError, QuoineError) as error:
+        return _unbegun_page(user, refused=str(error), typed=typed)
+    return _decide(
+        user,
+        which,
+        why,
+        lambda settling: settling.hold(which, why=why, key=key, new=new),
+        again=lambda refused: _unbegun_page(user, refused=refused, typed=typed),
+    )
+
+
 @router.post("/payments/release", dependencies=[OurForm])
 def release(user: Settler, which: Meant, why: Why) -> Response:
     """Give a held payment back to its task."""
@@ -143,13 +179,13 @@ def exists(
     """Record that the exchange carried a payment out."""
     identifier = clean(exchange_id).strip()
     key = Key(conn_id=clean(conn_id).strip(), credentials_variable=clean(credentials_variable).strip())
-    typed = {"exchange_id": identifier, "conn_id": key.conn_id, "credentials_variable": key.credentials_variable}
+    typed = {"exchange_id": identifier, "why": why, **vars(key)}
     return _decide(
         user,
         which,
         why,
         lambda settling: settling.exists(which, exchange_id=identifier, why=why, key=key),
-        typed=typed,
+        again=lambda refused: _payment_page(user, which, refused=refused, typed=typed),
     )
 
 
@@ -188,9 +224,13 @@ def _switch(user: BaseUser, why: str, change: Callable[[Ledger], None]) -> Respo
 
 
 def _decide(
-    user: BaseUser, which: Which, why: str, decision: Callable[[Settling], str], typed: dict[str, str] | None = None
+    user: BaseUser,
+    which: Which,
+    why: str,
+    decision: Callable[[Settling], str],
+    again: Callable[[str], Response] | None = None,
 ) -> Response:
-    """Write a decision down and show the payment again; where it is refused, say why and keep what was typed."""
+    """Write a decision down and show the payment; if it is refused, say why and show the form again as it was typed."""
     refused = "" if why.strip() else "A reason is needed, for whoever reads the ledger later. Nothing was changed."
     if not refused:
         try:
@@ -201,7 +241,7 @@ def _decide(
             return _unusable(user, error)
         except (PaymentError, QuoineError) as error:
             refused = str(error)
-    return _payment_page(user, which, refused=refused, typed={"why": why, **(typed or {})}, status=409)
+    return again(refused) if again else _payment_page(user, which, refused=refused, typed={"why": why})
 
 
 @contextmanager
@@ -212,9 +252,11 @@ def _changing() -> Iterator[Ledger]:
         yield ledger
 
 
-def _payment_page(
-    user: BaseUser, which: Which, *, refused: str = "", typed: dict[str, str] | None = None, status: int = 200
-) -> Response:
+def _unbegun_page(user: BaseUser, *, refused: str = "", typed: dict[str, str] | None = None) -> Response:
+    return page("unbegun.html", user=user, status=409 if refused else 200, refused=refused, typed=typed or {})
+
+
+def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dict[str, str] | None = None) -> Response:
     try:
         with opened_ledger() as ledger:
             found = _found(ledger, which)
@@ -230,7 +272,7 @@ def _payment_page(
     return page(
         "payment.html",
         user=user,
-        status=status,
+        status=409 if refused else 200,
         payment=found,
         order=found.order,
         told=told,

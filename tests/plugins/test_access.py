@@ -26,6 +26,8 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/payments"): ALL,
     ("GET", "/payments/payment"): ALL,
     ("POST", "/payments/filter"): ALL,
+    ("GET", "/payments/unbegun"): SETTLERS,
+    ("POST", "/payments/unbegun"): SETTLERS,
     **{("POST", f"/payments/{decision}"): SETTLERS for decision in DECISIONS},
     ("GET", "/applicants"): ALL,
     ("GET", "/applicants/new"): ("admin", "op", "user"),

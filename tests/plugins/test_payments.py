@@ -242,6 +242,31 @@ def test_what_cannot_be_written_is_refused_in_words(lost: OneTask, field: str, t
     assert {"why": "A reason is needed", "exchange_id": "is no id", "conn_id": "nowhere"}[field] in words_of(refused)
 
 
+def test_a_payment_that_no_task_has_begun_is_held(exchange: SandboxControl, payer: str) -> None:
+    task = OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS)
+    key = {"conn_id": "quoine_default", "credentials_variable": "user_key", "user_id": payer}
+    form = {"reference": task.reference, "amount": "0.50", "address": ADDRESS, "why": "my words", **key}
+    op = Person("op")
+    for wrong, words in (
+        ({"amount": "0x2"}, "0x2"),
+        ({"address": "1Nowhere"}, "checksum does not fit"),
+        ({"conn_id": "nowhere"}, "nowhere"),
+        ({"why": " "}, "A reason is needed"),
+    ):
+        refused = op.send("/payments/unbegun", "/payments/unbegun", **form | wrong)
+        assert (refused.status_code, task.payment()) == (409, None)
+        assert words in words_of(refused)
+        assert f'value="{task.reference}"' in refused.text
+    held = op.send("/payments/unbegun", "/payments/unbegun", **form)
+    payment = task.payment()
+    assert payment is not None
+    assert (held.status_code, payment.step) == (303, Step.HELD)
+    assert held.headers["location"].endswith(payment_path(payment.order))
+    end = task.step()
+    assert (end.state, "held" in end.words) == ("failed", True)
+    assert exchange.state()["withdrawals"] == []
+
+
 def test_two_people_say_that_an_approved_payment_does_not_exist(
     exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
