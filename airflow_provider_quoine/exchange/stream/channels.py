@@ -7,13 +7,12 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Collection
-from datetime import UTC, datetime
 from math import inf
 from typing import Any, NamedTuple
 
 from airflow_provider_quoine.exchange.clock import Clock
 from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamError
-from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, utc
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 from airflow_provider_quoine.exchange.stream.messages import read_last, read_message
 
@@ -44,8 +43,7 @@ class RawMessage(NamedTuple):
             event, data, channel = read_message(self.payload) or ("", None, None)
             if channel != self.channel.name or event != self.event or data is None:
                 return None
-        received_at = datetime.fromtimestamp(self.at.wall, UTC)
-        return StreamEvent(self.channel.name, self.event, data, received_at, self.connection, self.at.monotonic)
+        return StreamEvent(self.channel.name, self.event, data, utc(self.at.wall), self.connection, self.at.monotonic)
 
 
 class MessageQueue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -13,6 +14,12 @@ class Moment(NamedTuple):
 
     wall: float
     monotonic: float
+
+
+@lru_cache(maxsize=1)
+def utc(wall: float) -> datetime:
+    """Return a wall clock's time in UTC; the messages of a chunk have the same one."""
+    return datetime.fromtimestamp(wall, UTC)
 
 
 OnMessage = Callable[[bytes, Moment], None]
@@ -25,8 +32,7 @@ system's words, which may contain the application key.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
+class StreamEvent(NamedTuple):
     """
     One event of a channel.
 
@@ -72,7 +78,7 @@ class StreamGap:
     @classmethod
     def begin(cls, since: Moment, reason: str) -> StreamGap:
         """Begin one."""
-        return cls(datetime.fromtimestamp(since.wall, UTC), None, reason, since.monotonic, None)
+        return cls(utc(since.wall), None, reason, since.monotonic, None)
 
     def end(self, at: float) -> None:
         """End it at a monotonic time, or later than it ended before."""
