@@ -159,8 +159,9 @@ class History(tuple[Event, ...]):
 
         :param unless: the decisions to leave out.
         """
-        before = [event.event for event in self.decisions if event.event not in unless]
-        return before[-1] in IN_DOUBT | LATE
+        before = [event for event in self.decisions if event.event not in unless][-1]
+        # Who has given it back has decided nothing about the doubt: the event says as what it was given back.
+        return before.data.get("step", before.event) in IN_DOUBT | LATE
 
     @property
     def approvals(self) -> list[Event]:

@@ -198,12 +198,23 @@ def unknown(ledger: Ledger) -> None:
     ledger.finish(ORDER, attempt="a", step=Step.UNKNOWN, reason="lost")
 
 
-def test_to_hold_and_release_does_not_end_a_doubt(ledger: Ledger) -> None:
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_to_hold_and_release_does_not_end_a_doubt(ledger: Ledger, times: int) -> None:
+    unknown(ledger)
+    for _ in range(times):
+        ledger.hold(ORDER, who="ann", why="nobody sends it while I look")
+        ledger.release(ORDER, who="ann", why="not paid elsewhere")
+    with pytest.raises(PaymentRefusedError, match="its outcome is unknown"):
+        send(ledger, ORDER, "b")
+
+
+def test_a_word_that_it_exists_is_taken_back_after_a_release_too(ledger: Ledger) -> None:
     unknown(ledger)
     ledger.hold(ORDER, who="ann", why="nobody sends it while I look")
     ledger.release(ORDER, who="ann", why="not paid elsewhere")
-    with pytest.raises(PaymentRefusedError, match="its outcome is unknown"):
-        send(ledger, ORDER, "b")
+    ledger.exists(ORDER, exchange_id="20", who="ann", why="mistaken for another")
+    assert ledger.absent(ORDER, who="ann", why="not there")
+    send(ledger, ORDER, "b")
 
 
 def test_what_people_write_cannot_steer_a_console(ledger: Ledger) -> None:

@@ -191,8 +191,8 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.step() != Step.HELD)
     @rule()
     def hold(self) -> None:
-        # After having looked at the exchange.
-        if not self.exchange.carried:
+        # After having looked at the exchange; or, in doubt, so that nobody sends it before.
+        if not self.exchange.carried or self.step() in IN_DOUBT:
             with contextlib.suppress(PaymentRefusedError, LedgerUnusableError):
                 self.ledger.hold(ORDER, who="ann", why="to be paid at the bank")
 
@@ -209,7 +209,7 @@ class Histories(RuleBasedStateMachine):
             if self.by_hand:
                 self.ledger.exists(ORDER, exchange_id="77", who="ann", why="paid at the bank")
                 self.by_hand = False
-            elif not self.exchange.carried:
+            else:
                 self.ledger.release(ORDER, who="ann", why="not paid after all")
 
     # What befalls the ledger's database.
