@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 from tools.airflow_api import wait_for
-from tools.supervised_process import SupervisedProcess
+from tools.supervised_process import NICENESS_OF_SESSION, SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A command with two descendants in sessions of their own, whose parents have ended: no process group contains them.
@@ -53,6 +54,22 @@ def test_the_exit_code_is_that_of_the_command(tmp_path: Path, command: str, code
     console = tmp_path / "console"
     with SupervisedProcess(["sh", "-c", command], env=os.environ, cwd=tmp_path, console=console) as process:
         assert process.wait() == code
+
+
+@pytest.mark.skipif(not NICENESS_OF_SESSION.exists(), reason="this kernel knows niceness of processes only")
+def test_a_session_is_as_nice_as_its_starter(tmp_path: Path) -> None:
+    tells = ["sh", "-c", f"nice; cat {NICENESS_OF_SESSION}"]
+    script = f"""
+import os
+from pathlib import Path
+from tools.supervised_process import SupervisedProcess
+os.nice(19)
+here = Path({str(tmp_path)!r})
+with SupervisedProcess({tells!r}, env=os.environ, cwd=here, console=here / "console") as process:
+    process.wait()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=100)
+    assert re.fullmatch(r"19\n/autogroup-\d+ nice 19\n", (tmp_path / "console").read_text())
 
 
 def test_a_command_that_ends_takes_its_descendants_along(tmp_path: Path) -> None:
