@@ -31,8 +31,8 @@ PAYMENTS_ON_AIRFLOW ?= tests/system/money
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help demo unit test test-airflow test-system test-alone test-cluster test-clients test-browser test-captures test-next \
-	coverage lint docs build bench lock clean
+.PHONY: help demo unit test test-airflow test-system test-paced test-alone test-cluster test-clients test-browser \
+	test-captures test-next coverage covered lint docs build bench lock clean
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,23 +50,22 @@ test: $(READY)
 	$(PYTEST) $(ARGS)
 else
 test: $(READY) ## Run all tests but those of test-cluster, test-clients, test-browser and test-captures (ARGS=path: only these)
-	$(MAKE) unit
-	$(MAKE) --jobs=2 --output-sync=target test-system test-airflow
-	$(MAKE) test-alone
+	$(BIN)/python -m tools.lanes test
 endif
 
-# The tests of a whole Airflow wait most of the time, but not for ever: the processor is theirs first. Each process of
-# these makes Airflow's API servers for itself, for ten seconds of processor time.
+# Each process of these makes Airflow's API servers for itself, for ten seconds of processor time.
 test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own process, and what takes seconds of processor
-	nice $(PYTEST) --numprocesses 3 --dist worksteal -m "(airflow or long) and not alone and not cluster"
+	$(PYTEST) --numprocesses 3 --dist worksteal -m "(airflow or long) and not alone and not cluster"
 
 # A group of tests that share an Airflow is run by one process.
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
-	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster"
+	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster" tests/system
 
 # Captures wait: three at a time take a seventh of two processors.
-test-alone: $(READY) ## Run the tests that need a quiet machine: captures five at a time, the others one by one
+test-paced: $(READY) ## Run the tests that capture for seconds, five at a time
 	$(PYTEST) --numprocesses 5 --dist worksteal -m paced
+
+test-alone: $(READY) ## Run the tests that measure time, one by one
 	$(PYTEST) -m "alone and not cluster"
 
 test-cluster: $(READY) ## Run the tests over Redis and PostgreSQL (needs redis-server and PostgreSQL)
@@ -87,6 +86,10 @@ test-next: $(NEXT_VENV)/.ready ## Run the tests of payments on the newest pre-re
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)
 	$(SIDE_BY_SIDE) -m "not system and not paced and not alone and not cluster and not clients and not browser" --cov --cov-report=
 	$(PYTEST) -m "(paced or alone) and not cluster" --cov --cov-append --cov-report=term-missing:skip-covered
+
+covered: $(READY) ## Print the branches that no test of .ci/run has reached, but those of test-system
+	$(BIN)/coverage combine $(wildcard .coverage-*)
+	$(BIN)/coverage report --skip-covered
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check

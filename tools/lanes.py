@@ -1,5 +1,5 @@
 """
-Runs the checks of the Makefile in lanes, side by side, for ``.ci/run``.
+Runs the checks of the Makefile in lanes, side by side: for ``make test``, and for ``.ci/run``.
 
 A lane is a list of targets that run one after another; the lanes of a stage run at the same time, and a stage begins
 when the one before it has passed. The cheap checks come first. What a check prints goes to a file of its own: it is
@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,30 +29,64 @@ from threading import Event
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The tests of a whole Airflow wait most of the time, and those beside them give way to them. What needs a quiet
-#: machine comes last, when nothing else runs, and so do the tests on another Airflow.
-STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("lint",), ("docs", "build"), ("unit",)),
-    (("test-system", "test-clients", "test-browser", "demo"), ("test-airflow",)),
-    (("test-cluster", "test-alone", "test-captures"),),
-    (("test-next",),),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """
+    What is run.
+
+    :param stages: of lanes, each of targets of the Makefile
+    :param settings: environment variables of a target
+    """
+
+    stages: tuple[tuple[tuple[str, ...], ...], ...]
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+PLANS = {
+    "test": Plan(
+        stages=((("test-paced", "test-alone"), ("test-system",), ("unit", "test-airflow")),),
+        # Beside so much else, none has to wait for something to do; each takes five seconds to begin.
+        settings={"unit": {"WORKERS": "4"}},
+    ),
+    "ci": Plan(
+        stages=(
+            (("lint",), ("docs", "build"), ("unit",)),
+            (("test-paced", "test-alone"), ("test-system", "test-clients", "test-browser", "demo"), ("test-airflow",)),
+            (("test-cluster", "covered"), ("test-next",)),
+            (("test-captures",),),
+        ),
+        settings={
+            "unit": {"PYTEST_ADDOPTS": "--cov --cov-report=", "COVERAGE_FILE": ".coverage-unit"},
+            "test-airflow": {
+                "PYTEST_ADDOPTS": "--cov --cov-report=",
+                "COVERAGE_FILE": ".coverage-airflow",
+                "QUOINE_HISTORIES": "1000",
+            },
+            "test-paced": {"PYTEST_ADDOPTS": "--cov --cov-report=", "COVERAGE_FILE": ".coverage-paced"},
+            "test-alone": {"PYTEST_ADDOPTS": "--cov --cov-report=", "COVERAGE_FILE": ".coverage-alone"},
+            "demo": {"ONCE": "1"},
+            "test-captures": {"MINUTES": "3"},
+            # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
+            "test-next": {"PAYMENTS_ON_AIRFLOW": ""},
+        },
+    ),
+}
+#: How nice a check is to those beside it, 0 if it is not here. What measures time has the processor first, because it
+#: waits most of the time; then the tests of a whole Airflow, for the sake of Airflow's time-outs.
+NICE = {"unit": 8, "test-airflow": 8, "test-next": 8, "test-system": 5, "test-browser": 5, "demo": 5}
+#: The checks of which failed tests are run again. Those of ``test-next`` are of payments.
+AGAIN = (
+    "unit",
+    "test-system",
+    "test-airflow",
+    "test-paced",
+    "test-alone",
+    "test-clients",
+    "test-browser",
+    "test-cluster",
 )
-#: Branch coverage is measured over three targets, one after another, and printed at the end of the last.
-COVERAGE = {
-    "unit": "--cov --cov-report=",
-    "test-airflow": "--cov --cov-append --cov-report=",
-    "test-alone": "--cov --cov-append --cov-report=term:skip-covered",
-}
-SETTINGS = {
-    "test-airflow": {"QUOINE_HISTORIES": "1000"},
-    "demo": {"ONCE": "1"},
-    "test-captures": {"MINUTES": "3"},
-    # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
-    "test-next": {"PAYMENTS_ON_AIRFLOW": ""},
-}
-#: The checks of which failed tests are run again. Those of ``test-alone`` have run alone before, and those of
-#: ``test-next`` are of payments.
-AGAIN = ("unit", "test-system", "test-airflow", "test-clients", "test-browser", "test-cluster")
 #: Runs the tests that follow one by one, whatever they need.
 ALONE = (sys.executable, "-m", "pytest", "-m", "", "-p", "no:cacheprovider")
 #: Tests of payments get no second chance: a payment that is made twice, once in a hundred runs, is what they look for.
@@ -92,9 +127,11 @@ class Lanes:
     Runs lanes and keeps their results.
 
     :param logs: folder for what the checks print
+    :param settings: environment variables of a target
     """
 
     logs: Path
+    settings: Mapping[str, Mapping[str, str]]
     results: list[Result] = field(default_factory=list)
     _running: set[SupervisedProcess] = field(default_factory=set)
     _stopped: Event = field(default_factory=Event)
@@ -127,10 +164,11 @@ class Lanes:
                 self._run_check(target)
 
     def _run_check(self, target: str) -> None:
-        options = f"{COVERAGE.get(target, '')} -o {shlex.quote(f'cache_dir={self._cache(target)}')}"
-        env = {"PYTEST_ADDOPTS": options, **SETTINGS.get(target, {})}
+        settings, cache = self.settings.get(target, {}), shlex.quote(f"cache_dir={self._cache(target)}")
+        env = {**settings, "PYTEST_ADDOPTS": f"{settings.get('PYTEST_ADDOPTS', '')} -o {cache}"}
+        command = ["nice", "-n", str(NICE.get(target, 0)), "make", target]
         began = time.monotonic()
-        code, lines = self._run(["make", target], env, self.logs / target)
+        code, lines = self._run(command, env, self.logs / target)
         if self._stopped.is_set():
             return
         result = Result(target=target, code=code, seconds=time.monotonic() - began)
@@ -143,7 +181,9 @@ class Lanes:
         if not tests:
             return result
         log = self.logs / f"{result.target} again"
-        code, lines = self._run([*ALONE, *tests], SETTINGS.get(result.target, {}), log)
+        # Without coverage, which would begin anew.
+        env = {**self.settings.get(result.target, {}), "PYTEST_ADDOPTS": ""}
+        code, lines = self._run([*ALONE, *tests], env, log)
         show(f"{result.target}, what failed, alone: {f'FAILED ({code})' if code else 'passed'}", lines)
         return result if code else replace(result, code=0, passed_alone=tests)
 
@@ -165,10 +205,10 @@ class Lanes:
     def _cache(self, target: str) -> Path:
         return self.logs / f"{target}.cache"
 
-    def _run(self, command: list[str], env: dict[str, str], log: Path) -> tuple[int, list[str]]:
+    def _run(self, command: list[str], env: Mapping[str, str], log: Path) -> tuple[int, list[str]]:
         """Run a command; return its exit code, and the lines that it printed."""
         try:
-            with SupervisedProcess(command, env=os.environ | env, cwd=ROOT, console=log) as process:
+            with SupervisedProcess(command, env={**os.environ, **env}, cwd=ROOT, console=log) as process:
                 self._running.add(process)
                 if self._stopped.is_set():
                     process.stop()
@@ -184,13 +224,13 @@ def show(title: str, lines: list[str]) -> None:
     print("\n".join([f"\n===== {title} =====", *lines]), flush=True)
 
 
-def main() -> int:
+def main(plan: Plan) -> int:
     """Run all stages; the exit code is 0 if every check passed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="quoine-lanes-") as folder:
-        lanes, began = Lanes(Path(folder)), time.monotonic()
+        lanes, began = Lanes(Path(folder), plan.settings), time.monotonic()
         try:
-            for stage in STAGES:
+            for stage in plan.stages:
                 print(f"Running side by side: {'; '.join(', then '.join(lane) for lane in stage)}", flush=True)
                 lanes.run(stage)
                 if not lanes.passed:
@@ -200,11 +240,11 @@ def main() -> int:
             return 130
     print("\n===== Checks =====")
     results = {result.target: str(result) for result in lanes.results}
-    for target in (target for stage in STAGES for lane in stage for target in lane):
+    for target in (target for stage in plan.stages for lane in stage for target in lane):
         print(results.get(target, f"{target:16}{'not run':>17}"))
     print(f"{'all':16}{time.monotonic() - began:6.0f} s  {'passed' if lanes.passed else 'FAILED'}", flush=True)
     return 0 if lanes.passed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PLANS[sys.argv[1]]))

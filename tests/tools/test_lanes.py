@@ -22,11 +22,11 @@ from tools.airflow_api import wait_for
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-ALONE = lanes.ALONE
+AGAIN, ALONE, NICE = lanes.AGAIN, lanes.ALONE, lanes.NICE
 #: Stands in for ``make``.
 MAKE = """#!/bin/sh
 case $1 in
-    good) seq 100 199; echo "ONCE=$ONCE";;
+    good) seq 100 199; echo "ONCE=$ONCE, nice $(nice)";;
     bad) seq 200 299; exit 2;;
     endless) setsid sleep 1000 & exec sleep 1000;;
     tests)
@@ -51,30 +51,34 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / name).write_text(script)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(lanes, "SETTINGS", {"good": {"ONCE": "1"}})
     monkeypatch.setattr(lanes, "AGAIN", ("tests",))
+    monkeypatch.setattr(lanes, "NICE", {"good": 19})
     monkeypatch.setattr(lanes, "ALONE", (str(tmp_path / "pytest"),))
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
-def test_what_passes_is_shown_by_its_last_lines(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(lanes, "STAGES", ((("good",),),))
-    assert lanes.main() == 0
+def run(*stages: tuple[tuple[str, ...], ...]) -> int:
+    """Run a plan; return the exit code."""
+    return lanes.main(lanes.Plan(stages=stages, settings={"good": {"ONCE": "1"}}))
+
+
+def test_what_passes_is_shown_by_its_last_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(
+            (("good",),),
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
-    assert "\n199\nONCE=1\n" in printed
+    assert "\n199\nONCE=1, nice 19\n" in printed
     assert "\n100\n" not in printed
     assert re.search(r"\ngood +\d+ s  passed\nall +\d+ s  passed\n$", printed)
 
 
-def test_a_failure_is_shown_whole_and_ends_all_after_its_stage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(lanes, "STAGES", ((("bad", "good"),), (("endless",),)))
-    assert lanes.main() == 1
+def test_a_failure_is_shown_whole_and_ends_all_after_its_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run((("bad", "good"),), (("endless",),)) == 1
     printed = capsys.readouterr().out
     assert "\n200\n" in printed
     assert "\n299\n" in printed
@@ -86,15 +90,14 @@ def test_a_failure_is_shown_whole_and_ends_all_after_its_stage(
 def test_a_check_that_cannot_be_started_fails_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lanes, "STAGES", ((("bad", "good"), ("good",)), (("endless",),)))
 
     def start(command: list[str], **settings: Any) -> Any:
-        if command == ["make", "bad"]:
+        if command[-1] == "bad":
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return SupervisedProcess(command, **settings)
 
     monkeypatch.setattr(lanes, "SupervisedProcess", start)
-    assert lanes.main() == 1
+    assert run((("bad", "good"), ("good",)), (("endless",),)) == 1
     printed = capsys.readouterr().out
     assert "It could not be started: [Errno 11] Resource temporarily unavailable" in printed
     assert re.search(r"\nbad +0 s  FAILED \(127\)\ngood +\d+ s  passed\n", printed)
@@ -107,8 +110,7 @@ def failing(
     """Run a check in which tests fail beside another check; return the exit code, and what is printed."""
     monkeypatch.setenv("FAILED", json.dumps(dict.fromkeys(failed, True)))
     monkeypatch.setenv("ENDED", str(ended))
-    monkeypatch.setattr(lanes, "STAGES", ((("tests",), ("good",)), (("good",),)))
-    return lanes.main(), capsys.readouterr().out
+    return run((("tests",), ("good",)), (("good",),)), capsys.readouterr().out
 
 
 def test_what_failed_beside_others_and_passes_alone_has_passed_and_is_named(
@@ -152,6 +154,15 @@ def test_no_second_chance_for_payments_for_many_or_for_what_did_not_run(
     assert "passed alone" not in printed
 
 
+def test_what_lanes_name_is_in_the_makefile() -> None:
+    made = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for plan in lanes.PLANS.values():
+        run = {target for stage in plan.stages for lane in stage for target in lane}
+        assert run <= made
+        assert plan.settings.keys() <= run
+    assert {*NICE, *AGAIN} <= made
+
+
 def test_every_folder_without_a_second_chance_is_there() -> None:
     assert [folder for folder in lanes.ONLY_ONCE if not (ROOT / folder).is_dir()] == []
     assert [file for file in lanes.ONLY_WAIT if not (ROOT / file).is_file()] == []
@@ -179,18 +190,17 @@ def test_pytest_leaves_the_names_by_which_its_failed_tests_are_run_again(
     (tmp_path / "make").write_text(f"#!/bin/sh\nexec {shutil.which('make', path=os.defpath)} $1\n")
     monkeypatch.setattr(lanes, "ROOT", tmp_path)
     monkeypatch.setattr(lanes, "ALONE", ALONE)
-    monkeypatch.setattr(lanes, "STAGES", ((("tests",),),))
     # This process may be one of pytest-xdist's, with a coverage of its own.
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV_"))]:
         monkeypatch.delenv(name)
-    assert lanes.main() == 0
+    assert run((("tests",),)) == 0
     assert "failed beside others, passed alone: test_it.py::test_flaky\nall" in capsys.readouterr().out
     assert (tmp_path / "ran").read_text() == "x", "the others have run once"
 
 
 def test_a_signal_ends_every_process() -> None:
     script = (
-        "import sys; from tools import lanes; lanes.STAGES = ((('endless',), ('endless',)),); sys.exit(lanes.main())"
+        "import sys; from tools import lanes;sys.exit(lanes.main(lanes.Plan(stages=((('endless',), ('endless',)),))))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL)
     me = psutil.Process(process.pid)
