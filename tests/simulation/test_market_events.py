@@ -11,6 +11,10 @@ from airflow_provider_quoine.exchange.market import edge_detector, watch
 from airflow_provider_quoine.exchange.market.watcher_memory import WatcherMemory
 from tests.simulation.market import History, play
 from tests.simulation.world import World
+from tests.support.histories import HISTORIES
+
+#: Of histories of some seconds, and of those that take longest.
+SEEDS, LONG_SEEDS = range(1, 2 + HISTORIES // 200), range(100, 101 + HISTORIES // 1000)
 
 
 def history(seed: int, **given: Any) -> History:
@@ -18,7 +22,7 @@ def history(seed: int, **given: Any) -> History:
     return World(seed, most_rounds=20_000_000).run(play(seed, **{"edges": 150, "kills": 30, **given}))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in SEEDS)])
 @pytest.mark.parametrize("triggerers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_each_edge_is_told_once_or_is_in_a_time_that_is_said_to_be_unknown(seed: int, triggerers: int) -> None:
     played = history(seed, triggerers=triggerers, direction=("up", "down")[seed % 2])
@@ -29,7 +33,7 @@ def test_each_edge_is_told_once_or_is_in_a_time_that_is_said_to_be_unknown(seed:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [100, 101])
+@pytest.mark.parametrize("seed", LONG_SEEDS)
 def test_1000_edges_and_200_kills_with_two_triggerers(seed: int) -> None:
     played = history(seed, edges=1000, kills=200)
     assert (played.untrue(), played.doubled(), played.lost()) == ([], [], [])
@@ -83,4 +87,4 @@ def test_a_planted_defect_is_found(
     monkeypatch: pytest.MonkeyPatch, defect: Callable[[pytest.MonkeyPatch], None], wrong: Callable[[History], list[Any]]
 ) -> None:
     defect(monkeypatch)
-    assert any(wrong(history(seed, edges=400, kills=80)) for seed in range(4))
+    assert any(wrong(history(seed)) for seed in range(4))
