@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from tests.support.one_task import api
+
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
@@ -25,19 +27,28 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     :return: the questions, as they were asked
     """
     from airflow.sdk.definitions import dag
+    from fastapi.testclient import TestClient
 
+    # SQLite may be busy with the run: Airflow answers 500 then, and the person tries again.
+    client = TestClient(api().app, headers=api().headers, raise_server_exceptions=False)
+    left_over = {_run_of(question) for question in _open_questions(client)}
     asked: list[dict[str, Any]] = []
-    ready, over, a_task_runs = threading.Event(), threading.Event(), threading.Lock()
+    over, a_task_runs = threading.Event(), threading.Lock()
     run_task = dag._run_task
 
     def alone(**kwargs: Any) -> Any:
         with a_task_runs:
             return run_task(**kwargs)
 
-    thread = threading.Thread(target=_answer_all, args=(answer, asked, ready, over, a_task_runs))
+    def answer_all() -> None:
+        while not over.wait(0.3):
+            with a_task_runs:
+                new = (one for one in _open_questions(client) if _run_of(one) not in left_over)
+                asked.extend(question for question in new if _takes(client, question, answer(question)))
+
+    thread = threading.Thread(target=answer_all)
     thread.start()
     try:
-        assert ready.wait(200), "Airflow's API did not start"
         # dag.test() sets the state of a waiting task a second time, from its own copy. It would overwrite an answer
         # that came in between, and the run would wait for ever. So no answer is given while a task runs.
         with patch.object(dag, "_run_task", alone):
@@ -45,28 +56,6 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     finally:
         over.set()
         thread.join()
-
-
-def _answer_all(
-    answer: Answer,
-    asked: list[dict[str, Any]],
-    ready: threading.Event,
-    over: threading.Event,
-    a_task_runs: threading.Lock,
-) -> None:
-    from airflow.api_fastapi.app import create_app
-    from fastapi.testclient import TestClient
-
-    # SQLite may be busy with the run: Airflow answers 500 then, and the person tries again.
-    with TestClient(create_app(apps="core"), raise_server_exceptions=False) as client:
-        token = client.get("/auth/token").json()["access_token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        left_over = {_run_of(question) for question in _open_questions(client)}
-        ready.set()
-        while not over.wait(0.3):
-            with a_task_runs:
-                new = (one for one in _open_questions(client) if _run_of(one) not in left_over)
-                asked += [question for question in new if _takes(client, question, answer(question))]
 
 
 def _open_questions(client: TestClient) -> list[dict[str, Any]]:
