@@ -165,6 +165,14 @@ class AirflowApi:
 
         wait_for(f"DAG {dag_id}", present, timeout=timeout)
 
+    def file_token(self, dag_id: str) -> str:
+        """Return what :meth:`read_file` wants, for a DAG's file."""
+        return str(self.call("GET", f"dags/{dag_id}")["file_token"])
+
+    def read_file(self, file_token: str) -> None:
+        """Have Airflow read a DAG file again, now."""
+        self.call("PUT", f"parseDagFile/{file_token}")
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run with the given params, and return its id."""
         # With an id of our own, a repeated call cannot start a second run.

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tools.documents import write_documents
 from tools.sandbox import SandboxProcess
 from tools.scenario import SETTINGS
-from tools.standalone import Standalone
+from tools.standalone import READ_DAGS_ONCE, Standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "browser"
@@ -92,7 +92,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with ExitStack() as stack:
         sandbox = stack.enter_context(SandboxProcess(folder=folder, options=["--code-digits", "12"]))
         airflow = Standalone(
-            home=folder / "airflow", dags=ROOT / "dags", path="/airflow", people=PEOPLE, settings=SETTINGS
+            home=folder / "airflow",
+            dags=ROOT / "dags",
+            path="/airflow",
+            people=PEOPLE,
+            settings=SETTINGS | READ_DAGS_ONCE,
         )
         stack.enter_context(airflow)
         playwright = stack.enter_context(sync_playwright())

@@ -12,7 +12,7 @@ from tools.airflow_api import ENDED, wait_for
 from tools.documents import write_documents
 from tools.sandbox import SandboxProcess
 from tools.scenario import SETTINGS, Scenario, example_runs
-from tools.standalone import Standalone
+from tools.standalone import READ_DAGS_ONCE, Standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHER = "quoine_on_price_cross"
@@ -57,11 +57,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinishedScena
     options = ["--code-digits", "12", "--verbose"]
     with (
         SandboxProcess(folder=folder, options=options) as sandbox,
-        Standalone(home=folder / "airflow", dags=ROOT / "dags", settings=SETTINGS) as airflow,
+        Standalone(home=folder / "airflow", dags=ROOT / "dags", settings=SETTINGS | READ_DAGS_ONCE) as airflow,
     ):
         airflow.api.create_connection("quoine_default", sandbox.connection)
-        # First, because Airflow starts a watcher when it reads the file of an unpaused DAG: every 30 s.
         airflow.api.unpause(WATCHER)
+        # Airflow starts a watcher when it reads the file of an unpaused DAG.
+        airflow.api.read_file(airflow.api.file_token(WATCHER))
         runs = example_runs(documents, captures=folder / "captures")
         scenario = Scenario(airflow=airflow, sandbox=sandbox.control, runs=runs)
         scenario.execute(lambda: None)

@@ -27,7 +27,7 @@ from tests.payments.memory import Memory
 from tests.support.airflow_version import KEEP_TASK_STATE
 from tools.airflow_api import ENDED, wait_for
 from tools.sandbox import ADDRESS, SandboxProcess
-from tools.standalone import Standalone, free_port
+from tools.standalone import READ_DAGS_ONCE, Standalone, free_port
 from tools.supervised_process import SupervisedProcess
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -55,14 +55,15 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+    # What is read again because a test has changed it is taken at once.
+    "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "3",
     "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "100",
     # From 3.4 on a worker that has to end its task waits as long as this, even if the task has ended; before, 5 s.
     "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "5",
     # The DAGs import the operators under test from here.
     "PYTHONPATH": str(ROOT),
-}
+} | READ_DAGS_ONCE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,10 @@ def clean_database(environment: Environment, run: Run) -> None:
 
 
 def delete_dag(environment: Environment, run: Run) -> None:
-    """Delete a DAG; its file is still there, so it comes back."""
+    """Delete a DAG; its file is still there, so it comes back when it is read again."""
+    file = environment.airflow.api.file_token(run.dag_id)
     environment.airflow.run("airflow", "dags", "delete", run.dag_id, "--yes")
+    environment.airflow.api.read_file(file)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,7 @@ def test_a_task_that_was_renamed_pays_nothing(environment: Environment) -> None:
     (sent,) = environment.withdrawals(user)
 
     set_variable(environment, "money_task", "pay")
+    api.read_file(api.file_token(run.dag_id))
 
     def renamed() -> bool | None:
         return [each["task_id"] for each in api.call("GET", f"dags/{run.dag_id}/tasks")["tasks"]] == ["pay"] or None
