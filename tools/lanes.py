@@ -53,7 +53,7 @@ PLANS = {
     "ci": Plan(
         stages=(
             (("lint",), ("docs", "build"), ("unit",)),
-            (("test-paced", "test-alone"), ("test-system", "test-clients", "test-browser", "demo"), ("test-airflow",)),
+            (("test-paced", "test-alone", "test-clients", "demo"), ("test-system", "test-browser"), ("test-airflow",)),
             (("test-cluster", "covered"), ("test-next",)),
             (("test-captures",),),
         ),
