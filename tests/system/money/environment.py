@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -201,14 +201,19 @@ class Environment:
         """
         Run ``airflow quoine payments`` on users' payments, one after another, and return what is said.
 
-        In one process, since Airflow takes three seconds of processor to start.
-
         :param commands: each is a command, the user, and options
         """
-        told = [
-            ["quoine", "payments", name, user.reference, "--why", "a test", *more] for name, user, *more in commands
-        ]
-        return self.airflow.run(sys.executable, "-c", RUN_COMMANDS, json.dumps(told))
+        return self.run_commands(
+            *(("quoine", "payments", name, user.reference, "--why", "a test", *more) for name, user, *more in commands)
+        )
+
+    def run_commands(self, *commands: Sequence[str]) -> str:
+        """
+        Run commands of Airflow one after another, and return what is said.
+
+        In one process, since Airflow takes three seconds of processor to start, and ten to run a task.
+        """
+        return self.airflow.run(sys.executable, "-c", RUN_COMMANDS, json.dumps(commands))
 
     def wait_until_doubt_ends(self, user: User) -> None:
         """Wait until no request of the user's payment can be under way any more."""
