@@ -166,9 +166,8 @@ class Lanes:
     def _run_check(self, target: str) -> None:
         settings, cache = self.settings.get(target, {}), shlex.quote(f"cache_dir={self._cache(target)}")
         env = {**settings, "PYTEST_ADDOPTS": f"{settings.get('PYTEST_ADDOPTS', '')} -o {cache}"}
-        command = ["nice", "-n", str(NICE.get(target, 0)), "make", target]
         began = time.monotonic()
-        code, lines = self._run(command, env, self.logs / target)
+        code, lines = self._run(["make", target], env, self.logs / target, nice=NICE.get(target, 0))
         if self._stopped.is_set():
             return
         result = Result(target=target, code=code, seconds=time.monotonic() - began)
@@ -205,10 +204,10 @@ class Lanes:
     def _cache(self, target: str) -> Path:
         return self.logs / f"{target}.cache"
 
-    def _run(self, command: list[str], env: Mapping[str, str], log: Path) -> tuple[int, list[str]]:
+    def _run(self, command: list[str], env: Mapping[str, str], log: Path, *, nice: int = 0) -> tuple[int, list[str]]:
         """Run a command; return its exit code, and the lines that it printed."""
         try:
-            with SupervisedProcess(command, env={**os.environ, **env}, cwd=ROOT, console=log) as process:
+            with SupervisedProcess(command, env={**os.environ, **env}, cwd=ROOT, console=log, nice=nice) as process:
                 self._running.add(process)
                 if self._stopped.is_set():
                     process.stop()

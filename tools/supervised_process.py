@@ -37,6 +37,7 @@ class SupervisedProcess:
     :param cwd: working directory
     :param console: file to which standard output and standard error are appended
     :param stop_timeout: seconds from SIGTERM to SIGKILL
+    :param nice: how much nicer than its starter it is to all else on the machine, from 0 to 19
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class SupervisedProcess:
         cwd: Path,
         console: Path,
         stop_timeout: float = STOP_TIMEOUT,
+        nice: int = 0,
     ) -> None:
         self.console = console
         self._stop_timeout = stop_timeout
         with console.open("ab") as output:
             self._supervisor = subprocess.Popen(
-                [sys.executable, __file__, str(stop_timeout), *command],
+                [sys.executable, __file__, str(stop_timeout), str(nice), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -127,14 +129,14 @@ def _end_descendants(stop_timeout: float) -> None:
         _reap()
 
 
-def _make_session_as_nice() -> None:
+def _be_nicer(nice: int) -> None:
     """
-    Make this session as nice as this process.
+    Make this process nicer, and its session as nice as it is.
 
     Linux shares the processor among sessions first (autogroup), and by niceness only within each: beside another
     session, nice processes would get as much as any.
     """
-    if niceness := os.nice(0):
+    if niceness := os.nice(nice):
         # There is none on some kernels, and some containers may not write it.
         with suppress(OSError):
             for _ in range(50):
@@ -146,15 +148,16 @@ def _make_session_as_nice() -> None:
                     time.sleep(0.1)
 
 
-def supervise(command: list[str], *, stop_timeout: float) -> int:
+def supervise(command: list[str], *, stop_timeout: float, nice: int) -> int:
     """
     Run the command until it ends or standard input closes; then end its descendants.
 
     :param stop_timeout: seconds from SIGTERM to SIGKILL
+    :param nice: how much nicer than its starter this process is, and all that it starts
     :return: the command's exit code, as a shell reports it; 0 if standard input closed first
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    _make_session_as_nice()
+    _be_nicer(nice)
     devnull = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     child = os.posix_spawnp(command[0], command, os.environ, file_actions=devnull)
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -167,4 +170,4 @@ def supervise(command: list[str], *, stop_timeout: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(sys.argv[2:], stop_timeout=float(sys.argv[1])))
+    sys.exit(supervise(sys.argv[3:], stop_timeout=float(sys.argv[1]), nice=int(sys.argv[2])))
