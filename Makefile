@@ -23,9 +23,8 @@ MINUTES ?= 10
 WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
-# What is of payments, and so must hold on every Airflow that is supported.
-PAYMENTS ?= tests/payments tests/operators tests/cli tests/desk tests/plugins/test_payments.py tests/plugins/test_app.py \
-	tests/plugins/test_access.py tests/plugins/test_applicants.py tests/dags/test_example_dags.py
+# What is of payments and of the pages, and so must hold on every Airflow that is supported.
+PAYMENTS ?= tests/payments tests/operators tests/cli tests/desk tests/plugins tests/dags/test_example_dags.py
 # The same on a whole Airflow.
 PAYMENTS_ON_AIRFLOW ?= tests/system/money
 LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -80,7 +79,7 @@ test-browser: $(READY) ## Run the tests of the desk's page in Chromium (needs ch
 test-captures: $(READY) ## Capture for 10 minutes through kills, black holes and a store that hangs; account for all (MINUTES=1)
 	$(BIN)/python -W ignore -m benchmarks.captures --minutes $(MINUTES)
 
-test-next: $(NEXT_VENV)/.ready ## Run the tests of payments on the newest pre-release of Airflow
+test-next: $(NEXT_VENV)/.ready ## Run the tests of payments and of the pages on the newest pre-release of Airflow
 	$(NEXT_VENV)/bin/python -m pytest --numprocesses 3 --dist loadgroup -m "not long and not alone and not cluster" $(PAYMENTS) $(PAYMENTS_ON_AIRFLOW)
 
 coverage: $(READY) ## Print which branches of the package no test reaches (test-system left out)

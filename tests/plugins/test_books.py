@@ -23,6 +23,7 @@ from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.datasets.stored import STEM, edit_manifest, make, make_day, manifest
 from tests.datasets.test_depth import BOOK
 from tests.plugins.browser import PEOPLE, Person
+from tests.support.airflow_version import RESULTS_OF_TASKS
 from tests.support.one_task import OneTask
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
@@ -185,13 +186,14 @@ def test_a_result_that_is_too_long_is_not_read() -> None:
 
 
 def test_a_result_that_is_too_deep_is_not_read() -> None:
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
-    from sqlalchemy import Text, type_coerce, update
+    from sqlalchemy import Text, column, table, update
 
     task = OneTask("book")
-    where = returned(task, 1)
-    deep = update(XComModel).where(XComModel.run_id == task.run_id).values(value=type_coerce("[" * 500_000, Text))
+    where = returned(task, task.run_id)
+    # Not through Airflow's model, which from 3.4 on only reads.
+    xcoms = table(RESULTS_OF_TASKS, column("value", Text))
+    deep = update(xcoms).where(xcoms.c.value == json.dumps(task.run_id)).values(value="[" * 500_000)
     with create_session() as session:
         session.execute(deep)
     assert "Its result cannot be read." in shown(where)

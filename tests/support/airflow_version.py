@@ -22,6 +22,9 @@ TRIES_OF_TASKS, TRIES_OF_QUESTIONS = (
 )
 """Tables that have the earlier tries of tasks, and of their questions."""
 
+RESULTS_OF_TASKS = "xcom_v2" if IS_NEXT else "xcom"
+"""Table that has what tasks return."""
+
 SCHEDULER_SURVIVES_A_CLEAR_OF_A_FROZEN_TASK = AIRFLOW != "3.4.0b2"
 """
 Whether a task may be cleared while its worker is frozen: when its heartbeat times out as well, the scheduler of 3.4.0b2
