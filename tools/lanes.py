@@ -53,9 +53,9 @@ PLANS = {
     "ci": Plan(
         stages=(
             (("lint",), ("docs", "build"), ("unit",)),
-            (("test-paced", "test-alone", "test-clients", "demo"), ("test-system", "test-browser"), ("test-airflow",)),
-            (("test-cluster", "covered"), ("test-next",)),
-            (("test-captures",),),
+            (("test-system", "test-clients", "test-browser", "demo"), ("test-airflow",)),
+            (("test-paced", "test-alone", "test-cluster", "covered"),),
+            (("test-captures",), ("test-next",)),
         ),
         settings={
             "unit": {"PYTEST_ADDOPTS": "--cov --cov-report=", "COVERAGE_FILE": ".coverage-unit"},
@@ -68,27 +68,31 @@ PLANS = {
             "test-alone": {"PYTEST_ADDOPTS": "--cov --cov-report=", "COVERAGE_FILE": ".coverage-alone"},
             "demo": {"ONCE": "1"},
             "test-captures": {"MINUTES": "3"},
-            # A whole Airflow of a pre-release is too much to depend on: `make test-next` has it too.
-            "test-next": {"PAYMENTS_ON_AIRFLOW": ""},
         },
     ),
 }
 #: How nice a check is to those beside it, 0 if it is not here. What measures time has the processor first, because it
 #: waits most of the time; then the tests of a whole Airflow, for the sake of Airflow's time-outs.
 NICE = {"unit": 8, "test-airflow": 8, "test-next": 8, "test-system": 5, "test-browser": 5, "demo": 5}
-#: The checks of which failed tests are run again. Those of ``test-next`` are of payments.
-AGAIN = (
-    "unit",
-    "test-system",
-    "test-airflow",
-    "test-paced",
-    "test-alone",
-    "test-clients",
-    "test-browser",
-    "test-cluster",
-)
-#: Runs the tests that follow one by one, whatever they need.
-ALONE = (sys.executable, "-m", "pytest", "-m", "", "-p", "no:cacheprovider")
+#: The checks of which failed tests are run again, each with the Python that they run on.
+AGAIN = {
+    **dict.fromkeys(
+        (
+            "unit",
+            "test-system",
+            "test-airflow",
+            "test-paced",
+            "test-alone",
+            "test-clients",
+            "test-browser",
+            "test-cluster",
+        ),
+        sys.executable,
+    ),
+    "test-next": str(ROOT / ".venv-next" / "bin" / "python"),
+}
+#: Has that Python run the tests that follow one by one, whatever they need.
+ALONE = ("-m", "pytest", "-m", "", "-p", "no:cacheprovider")
 #: Tests of payments get no second chance: a payment that is made twice, once in a hundred runs, is what they look for.
 ONLY_ONCE = ("tests/payments/", "tests/operators/", "tests/system/money/", "tests/cli/")
 #: But those that only wait, which Airflow fails now and then on a busy machine (see tools/scenario.py).
@@ -182,7 +186,7 @@ class Lanes:
         log = self.logs / f"{result.target} again"
         # Without coverage, which would begin anew.
         env = {**self.settings.get(result.target, {}), "PYTEST_ADDOPTS": ""}
-        code, lines = self._run([*ALONE, *tests], env, log)
+        code, lines = self._run([AGAIN[result.target], *ALONE, *tests], env, log)
         show(f"{result.target}, what failed, alone: {f'FAILED ({code})' if code else 'passed'}", lines)
         return result if code else replace(result, code=0, passed_alone=tests)
 

@@ -51,9 +51,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / name).write_text(script)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(lanes, "AGAIN", ("tests",))
+    monkeypatch.setattr(lanes, "AGAIN", {"tests": str(tmp_path / "pytest")})
     monkeypatch.setattr(lanes, "NICE", {"good": 19})
-    monkeypatch.setattr(lanes, "ALONE", (str(tmp_path / "pytest"),))
+    monkeypatch.setattr(lanes, "ALONE", ())
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -189,6 +189,7 @@ def test_pytest_leaves_the_names_by_which_its_failed_tests_are_run_again(
     (tmp_path / "Makefile").write_text(f"tests:\n\t{sys.executable} -m pytest --numprocesses 2 --dist loadgroup\n")
     (tmp_path / "make").write_text(f"#!/bin/sh\nexec {shutil.which('make', path=os.defpath)} $1\n")
     monkeypatch.setattr(lanes, "ROOT", tmp_path)
+    monkeypatch.setattr(lanes, "AGAIN", {"tests": sys.executable})
     monkeypatch.setattr(lanes, "ALONE", ALONE)
     # This process may be one of pytest-xdist's, with a coverage of its own.
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV_"))]:
