@@ -142,7 +142,10 @@ def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
         beside=beside,
     )
     moments = {row.at for row in rows}
-    gaps = there.gaps + own.gaps
+    # Who found nobody's word of a time did not know of a copy that writes later, and says why it missed it.
+    told = [gap for gap in there.gaps + own.gaps if gap.reason != NOT_RUNNING]
+    silent = [gap for gap in there.gaps + own.gaps if gap.reason == NOT_RUNNING]
+    gaps = told + outside(silent, told)
     points = [gap for gap in gaps if gap.since == gap.until and gap.since not in moments]
     missing = outside([gap for gap in gaps if gap.since < gap.until], kept)
     return Part(period=own.period, cut=own.cut, rows=rows, gaps=disjoint(points + missing), stretches=sorted(kept))

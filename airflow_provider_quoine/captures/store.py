@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from itertools import count
@@ -134,29 +133,32 @@ class PartStore:
         key, found = PartKey(part.period, part.cut), self._keys()
         keys, written = sorted({key, *found}), {}
         spans = self._periods.spans(one for one in keys if one.period == key.period)
+        beyond = Part(period=key.period)
         for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
-            own = part.within(span)
+            news = [piece for each in (beyond, part) if (piece := each.within(span))]
             # Where a part begins anew, the one before may hold rows of its time, if another life has written it.
             divided = at < key and key not in found and self._shared(at)
-            if own or not part or at == key or divided:
+            if news or not part or at == key or divided:
                 beside = [*keys[max(0, number - 1) : number], *keys[number + 1 : number + 2]]
-                whole, beyond = self._write(at, own, span, until=until, beside=beside)
-                part += beyond
+                whole, later = self._write(at, news, span, until=until, beside=beside)
+                beyond += later
                 written[at] = _told(whole)
         return written
 
     def _write(
-        self, key: PartKey, own: Part, span: Span, *, until: datetime, beside: list[PartKey]
+        self, key: PartKey, news: list[Part], span: Span, *, until: datetime, beside: list[PartKey]
     ) -> tuple[Part, Part]:
         """Return what is in the part now, and what is of the time of later ones."""
         path = self._path(key)
         for tries in count():
             mark, before = self._mark(path), None
-            there = Part(period=key.period)
+            merged = Part(period=key.period)
             # Not asked for first: some stores answer that from an old list of theirs.
             with suppress(FileNotFoundError):
-                there, before = self._read(key)
-            merged = merge(there, replace(own, cut=key.cut), beside=self._edges(span, beside))
+                merged, before = self._read(key)
+            edges = self._edges(span, beside)
+            for new in news:
+                merged = merge(merged, new, beside=edges)
             whole = with_silence_stated(merged.within(span), span._replace(until=min(until, span.until)))
             content = self._encode(whole.rows)
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)

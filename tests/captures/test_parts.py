@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, Periods, merge, with_silence_stated
+from airflow_provider_quoine.captures.run import HELD_UP
 from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -74,6 +75,19 @@ def test_a_gap_is_only_where_nobody_listened() -> None:
     merged = merge(there, part_of(4, 6, life="b"))
     assert merged.gaps == [gap(2, 4), gap(6, 8)]
     assert lines(merged) == ["a1", "b5", "b6", "a9", "a10"]
+
+
+@pytest.mark.parametrize("order", [("first", "late"), ("late", "first")])
+def test_a_copy_that_was_there_says_why_it_missed_something_whoever_writes_first(order: tuple[str, str]) -> None:
+    """Under load the copy that began later may write a period before the other one does."""
+    parts = {
+        "first": part_of(1, 20, life="first", gaps=(gap(3, 5, HELD_UP),)),
+        "late": part_of(8, 20, life="late"),
+    }
+    stored = Part(period=0)
+    for life in order:
+        stored = with_silence_stated(merge(stored, parts[life]), Span(at(0), at(20)))
+    assert stored.gaps == [gap(0, 1, NOT_RUNNING), gap(3, 5, HELD_UP)]
 
 
 def test_gaps_and_rows_that_become_known_later_are_added_and_nothing_goes() -> None:

@@ -490,6 +490,25 @@ def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(s
     assert [part.gaps for part in parts] == [[], [], []]
 
 
+def test_what_another_life_missed_is_no_gap_of_the_one_that_cuts_its_part_later(store_of: Stores) -> None:
+    """The other one did not know of the cut when it wrote, so what it missed stands in the part before."""
+    one, other = store_of(), store_of()
+    one.open()
+    opening = Gap(NOON + timedelta(seconds=25), NOON + timedelta(seconds=30), "not subscribed yet")
+    one.write(part_of(until=20, life="one"), until=NOON + timedelta(seconds=20))
+    late = part_of(since=25, life="other")
+    late.gaps.append(opening)
+    other.write(late, until=END)
+    rest = part_of(since=20, life="one")
+    rest.cut = 20
+    one.write(rest, until=END)
+    assert [read_from(one, 0, cut).gaps for cut in (0, 20)] == [[], []]
+    assert [(each.life, each.since) for each in read_from(one, 0, 20).stretches] == [
+        ("one", NOON + timedelta(seconds=20)),
+        ("other", opening.until),
+    ]
+
+
 def test_an_event_near_the_end_of_a_part_that_the_next_one_has_is_there_once(store_of: Stores) -> None:
     one, other = store_of("event"), store_of("event")
     one.life, other.life = "one", "other"
