@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import NamedTuple
 
+from airflow_provider_quoine.formats.entries import StoredPart
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, Stretch, disjoint, outside, within
 
 NOT_RUNNING = "the capture was not running"
@@ -46,11 +47,11 @@ class Part:
     The data of one period, or of the time between two cuts of it.
 
     :param life: the run of the capture that wants to add it; empty for what is stored.
+    :param bytes: that its rows take in memory, as its writer counts them.
     """
 
-    period: int
-    cut: int = 0
     life: str = ""
+    bytes: int = 0
     rows: list[Row] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Part:
         """Return both, not merged."""
         return replace(
             self,
+            bytes=self.bytes + other.bytes,
             rows=self.rows + other.rows,
             gaps=self.gaps + other.gaps,
             stretches=self.stretches + other.stretches,
@@ -95,15 +97,6 @@ class Periods:
     def count(self) -> int:
         """How many there are."""
         return -((self.began_at - self.ends_at) // self.length)
-
-    def number_of(self, moment: datetime) -> int:
-        """Return the period that a moment is in; one before the beginning or after the end is in the nearest."""
-        number = -((self.began_at - moment) // self.length) - 1
-        return min(max(number, 0), self.count - 1)
-
-    def over(self, moment: datetime) -> int:
-        """Return how many periods are over at a moment."""
-        return self.count if moment >= self.ends_at else max(0, (moment - self.began_at) // self.length)
 
     def span(self, number: int) -> Span:
         """Return a period's time."""
@@ -131,11 +124,16 @@ def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
     :param beside: rows of the parts before and after. An event that one of them has is left out.
     """
     lives = {stretch.life for stretch in own.stretches} | {own.life}
-    kept = [stretch for stretch in there.stretches if stretch.life not in lives]
-    for life in lives:
-        new = [stretch for stretch in own.stretches if stretch.life == life]
-        found = [*outside([one for one in there.stretches if one.life == life], new), *new]
-        kept += [piece for one in found for piece in _listened(one, own.gaps if life == own.life else ())]
+    heard = [
+        rest
+        for stretch in there.stretches
+        for rest in outside([stretch], [new for new in own.stretches if new.life == stretch.life])
+    ]
+    kept = [
+        piece
+        for stretch in heard + own.stretches
+        for piece in (_listened(stretch, own.gaps) if stretch.life == own.life else [stretch])
+    ]
     rows = _united(
         [*_ranked(there.rows, there.stretches), *_ranked(own.rows, [one for one in kept if one.life in lives])],
         heard=there.stretches + own.stretches,
@@ -148,7 +146,7 @@ def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
     gaps = told + outside(silent, told)
     points = [gap for gap in gaps if gap.since == gap.until and gap.since not in moments]
     missing = outside([gap for gap in gaps if gap.since < gap.until], kept)
-    return Part(period=own.period, cut=own.cut, rows=rows, gaps=disjoint(points + missing), stretches=sorted(kept))
+    return Part(rows=rows, gaps=disjoint(points + missing), stretches=sorted(kept))
 
 
 def _listened(stretch: Stretch, gaps: Iterable[Gap]) -> list[Stretch]:
@@ -207,12 +205,9 @@ def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch
     return rows
 
 
-def with_silence_stated(part: Part, span: Span) -> Part:
-    """
-    State as gaps the time in which no capture listened.
-
-    :param part: is left as it is.
-    :param span: the time to account for.
-    """
-    silent = outside([Gap(*span, NOT_RUNNING)], part.stretches)
-    return replace(part, gaps=disjoint([*part.gaps, *outside(silent, part.gaps)]))
+def silence(span: Span, parts: Iterable[Part | StoredPart], reason: str = NOT_RUNNING) -> list[Gap]:
+    """Return as gaps the time of which no part says that it was listened to, or why not."""
+    silent = [Gap(*span, reason)]
+    for part in parts:
+        silent = outside(outside(silent, part.stretches), part.gaps)
+    return silent

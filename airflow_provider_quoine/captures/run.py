@@ -84,7 +84,6 @@ class CaptureRun:
         self._since = self._now = self._last_at = max(clock.now(), periods.began_at)
         """When this life began, its time, and the moment of its last event."""
         writer.begin(self._since)
-        self._closed_until = self._since
         self._looked_at = clock.now(), clock.monotonic()
         self._marks = [(self._since, clock.monotonic())]
         """Moments and the monotonic clock's time then; a new one when they part."""
@@ -190,21 +189,15 @@ class CaptureRun:
 
     async def _keep_time(self) -> None:
         """Look at the clocks, and close each part when it is over."""
-        while (key := self._close_what_is_over()) is not None:
-            rest = (self._writer.end_of(key) + CLOSE_DELAY - self._now).total_seconds()
-            await asyncio.sleep(min(LOOK_INTERVAL, rest) if rest > 0 else LOOK_INTERVAL)
-
-    def _close_what_is_over(self) -> PartKey | None:
-        """Return the part that is not over."""
-        now = self._look()
-        while (key := self._writer.key_at(self._closed_until)) is not None:
+        while (key := self._writer.open_part()) is not None:
             until = self._writer.end_of(key)
+            rest = (until + CLOSE_DELAY - self._look()).total_seconds()
             # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to;
             # and what waits would be lost with this process.
-            if now < until + CLOSE_DELAY or self._proven_until() < until:
-                break
-            self._close(key, until)
-        return key
+            if rest <= 0 and self._proven_until() >= until:
+                self._close(key, until)
+            else:
+                await asyncio.sleep(min(LOOK_INTERVAL, rest) if rest > 0 else LOOK_INTERVAL)
 
     def _proven_until(self) -> datetime:
         """Return up to when it is known whether anything was missed, and all that came is taken."""
@@ -250,12 +243,14 @@ class CaptureRun:
         A gap can become known long after it began: a connection that died in silence is missed only when a ping is
         not answered. So parts that are written already may get their piece of it.
         """
-        known = [("own", number, gap) for number, gap in enumerate(self._gaps)]
-        known += [
-            ("stream", number, Gap(self._moment(gap.began), self._moment(gap.ended or self._looked_at[1]), gap.reason))
-            for number, gap in enumerate(self._stream.gaps)
+        lost = [
+            Gap(self._moment(gap.began), self._moment(gap.ended or self._looked_at[1]), gap.reason)
+            for gap in self._stream.gaps
         ]
-        for of, number, gap in known:
+        known = {
+            (of, number): gap for of, gaps in (("own", self._gaps), ("stream", lost)) for number, gap in enumerate(gaps)
+        }
+        for (of, number), gap in known.items():
             since = max(self._since, gap.since, self._stated.get((of, number), gap.since))
             end = min(gap.until, until)
             if since < end:
@@ -273,15 +268,15 @@ class CaptureRun:
 
     def _close(self, key: PartKey, until: datetime) -> None:
         self._state_gaps(until)
-        stretches, self._closed_until = self._stretches(until), until
-        self._writer.close(key, stretches, until=until)
+        self._writer.close(key, self._stretches(until), until=until)
 
     def _stretches(self, until: datetime) -> list[Stretch]:
         """Return the time since the last part was closed, divided where the clocks parted."""
         counted = self._stream.reconnects, self._stream.dropped, self._skipped
         reconnects, dropped, skipped = (now - then for now, then in zip(counted, self._counted, strict=True))
         self._counted = counted
-        ends = sorted({self._closed_until, until, *(at for at, _ in self._marks if self._closed_until < at < until)})
+        begin = self._writer.closed_until
+        ends = sorted({begin, until, *(at for at, _ in self._marks if begin < at < until)})
         stretches = []
         for since, end in pairwise(ends):
             at, monotonic = max(mark for mark in self._marks if mark[0] <= since)
@@ -308,7 +303,7 @@ class CaptureRun:
         if self._due_at is not None and self._due_at <= now:
             for until in (self._due_at, now):
                 self._writer.add_gap(Gap(self._due_at, until, STOPPED))
-        while self._closed_until < now and (key := self._writer.key_at(self._closed_until)) is not None:
+        while self._writer.closed_until < now and (key := self._writer.open_part()) is not None:
             self._close(key, min(now, self._writer.end_of(key)))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):

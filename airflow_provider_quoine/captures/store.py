@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.parts import Part, PartKey, merge, with_silence_stated
+from airflow_provider_quoine.captures.parts import Part, PartKey, merge, silence
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import (
     StoredPart,
@@ -22,13 +22,14 @@ from airflow_provider_quoine.formats.entries import (
     gaps_from,
     gaps_of,
     read_entry,
+    span_from,
     stored_part,
     times_of,
     write_entry,
 )
 from airflow_provider_quoine.formats.forms import form_of
 from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
-from airflow_provider_quoine.formats.pieces import TOLERANCE, Row, Span, within
+from airflow_provider_quoine.formats.pieces import TOLERANCE, Row, Span, disjoint, within
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -66,13 +67,7 @@ class PartStore:
         self._periods = spec.periods
         self.stem = f"{spec.label}_{spec.periods.began_at:%Y%m%dT%H%M%S.%f}".replace(".000000", "") + "Z"
         self._suffix = spec.file_format
-        try:
-            self._encode, self._decode = form_of(spec.file_format, stream=spec.stream, depth=spec.depth)
-        except ImportError as error:
-            raise QuoineInputError(
-                f"Parquet needs pyarrow, which cannot be loaded where the triggerer runs ({error}). Nothing was "
-                "captured. Install airflow-provider-quoine[parquet] there, or choose the format jsonl or jsonl.gz."
-            ) from None
+        self._encode, self._decode = form_of(spec.file_format, stream=spec.stream, depth=spec.depth)
         self._marks: dict[PartKey, str | None] = {}
         """Of the files as this life wrote them last, where it is the only one in them."""
 
@@ -108,20 +103,24 @@ class PartStore:
 
     def sums(self, key: PartKey) -> StoredPart:
         """
-        Return the contents of a part, without its rows if its entry is theirs.
+        Return the contents of a part, without its rows if their size is what its entry says.
 
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if it is not there, or the store cannot be reached.
         """
+        entry = self._entry(key)
+        with self._naming(self._path(key)):
+            return stored_part(entry)
+
+    def _entry(self, key: PartKey) -> dict[str, Any]:
         path = self._path(key)
         size = path.stat().st_size
         with self._naming(path):
             entry = read_entry(self._beside(path).read_bytes())
-            if entry["bytes"] == size:
-                return stored_part(entry)
-        return _told(self._read(key)[0])
+            fits = entry["bytes"] == size
+        return entry if fits else self._read(key)[1]
 
-    def write(self, part: Part, *, until: datetime) -> dict[PartKey, StoredPart]:
+    def write(self, key: PartKey, part: Part, *, until: datetime) -> dict[PartKey, StoredPart]:
         """
         Add to the parts of a period.
 
@@ -130,10 +129,10 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        key, found = PartKey(part.period, part.cut), self._keys()
+        found = self._keys()
         keys, written = sorted({key, *found}), {}
         spans = self._periods.spans(one for one in keys if one.period == key.period)
-        beyond = Part(period=key.period)
+        beyond = Part()
         for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
             news = [piece for each in (beyond, part) if (piece := each.within(span))]
             # Where a part begins anew, the one before may hold rows of its time, if another life has written it.
@@ -151,15 +150,16 @@ class PartStore:
         """Return what is in the part now, and what is of the time of later ones."""
         path = self._path(key)
         for tries in count():
-            mark, before = self._mark(path), None
-            merged = Part(period=key.period)
+            mark, merged, before = self._mark(path), Part(), None
             # Not asked for first: some stores answer that from an old list of theirs.
             with suppress(FileNotFoundError):
                 merged, before = self._read(key)
             edges = self._edges(span, beside)
             for new in news:
                 merged = merge(merged, new, beside=edges)
-            whole = with_silence_stated(merged.within(span), span._replace(until=min(until, span.until)))
+            whole = merged.within(span)
+            silent = silence(span._replace(until=min(until, span.until)), [whole])
+            whole.gaps = disjoint(whole.gaps + silent)
             content = self._encode(whole.rows)
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
             entry = write_entry({**told, BEFORE: before})
@@ -186,7 +186,7 @@ class PartStore:
         whole = Span(self._periods.began_at, self._periods.ends_at)
         while True:
             state = self._state()
-            entries = [self._entry(key, span) for key, span in self._periods.spans(state).items()]
+            entries = [self._sealed(key, span) for key, span in self._periods.spans(state).items()]
             manifest = manifest_of(self._spec.as_json(), whole, entries)
             self.put(manifest_name(self.stem), as_bytes(manifest))
             if self._state() == state:
@@ -196,12 +196,9 @@ class PartStore:
         """Return what changes whenever a part does, or its entry."""
         return {key: (self._mark(path := self._path(key)), self._mark(self._beside(path))) for key in self._keys()}
 
-    def _entry(self, key: PartKey, span: Span) -> dict[str, Any]:
-        path = self._path(key)
-        with self._naming(path):
-            entry = read_entry(self._beside(path).read_bytes())
-            if entry["bytes"] != path.stat().st_size:
-                entry = self._read(key)[1]
+    def _sealed(self, key: PartKey, span: Span) -> dict[str, Any]:
+        """Return an entry as it stands in the manifest, under its own time."""
+        entry = self._entry(key)
         # A part that was written before the next one of its period began does not know its end.
         told = {**entry, **times_of(span), **gaps_of(within(gaps_from(entry), span))}
         return {name: value for name, value in told.items() if name != BEFORE}
@@ -217,8 +214,10 @@ class PartStore:
 
     def sweep(self) -> None:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
-        for path in self._root.glob(f".*{self.stem}_*.tmp"):
-            path.unlink(missing_ok=True)
+        # Stores have errors of their own, and what is left lying there harms nobody.
+        with suppress(Exception):
+            for path in self._root.glob(f".*{self.stem}_*.tmp"):
+                path.unlink(missing_ok=True)
 
     @cached_property
     def _root(self) -> ObjectStoragePath:
@@ -275,12 +274,13 @@ class PartStore:
         with self._naming(path):
             if entry["sha256"] != digest and before and before["sha256"] == digest:
                 entry = before
-            part = Part(period=entry["period"], rows=rows)
-            # If the rows are not the entry's, nobody knows what is missing. Then it says of no time that it was
-            # listened to, and who goes on states all of it as a gap.
-            if entry["sha256"] == digest:
-                _, part.gaps, part.stretches = stored_part(entry)
-            return part, entry
+            if entry["sha256"] != digest:
+                # Nobody knows what is missing. So it says of no time that it was listened to, and who goes on states
+                # all of it as a gap.
+                unknown = StoredPart(len(rows), [], [])
+                entry = entry_of(unknown, span_from(entry), period=key.period, name=path.name, content=content)
+            _, gaps, stretches = stored_part(entry)
+            return Part(rows=rows, gaps=gaps, stretches=stretches), entry
 
     @contextmanager
     def _naming(self, path: ObjectStoragePath) -> Iterator[None]:

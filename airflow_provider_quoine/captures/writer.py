@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import random
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey
+from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey, silence
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.formats.pieces import Gap, outside, within
+from airflow_provider_quoine.formats.pieces import Gap, Span, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,13 +51,8 @@ LOSS_EDGE = timedelta(seconds=0.1)
 LATE_ROWS_DELAY = 0.5
 """Seconds in which what comes late for a period that was written is gathered."""
 
-PARTIAL_PERIOD_DELAY = 1.0
-"""
-Seconds that a part waits whose period was listened to only partly.
-
-A second copy that began in the middle of the period writes behind the one that has all of it, and so merges with what
-that one wrote.
-"""
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks for a part that is due."""
 
 FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 """Seconds between two tries to write."""
@@ -93,25 +89,26 @@ class CaptureWriter:
         self._store = store
         self._periods = periods
         self._loop = asyncio.get_running_loop()
-        self._opening: asyncio.Task[None] | None = None
+        self.closed_until = periods.began_at
+        """Up to then this life has closed its parts."""
         self._found: list[PartKey] = []
         """Parts that were there and have not been read yet."""
         self._over = 0
         """Periods that were over before this life listened."""
-        self._pending: dict[PartKey, Part] = {}
-        self._cuts: defaultdict[int, list[int]] = defaultdict(lambda: [0])
-        """Where this life's parts begin, by period."""
-        self._due: dict[PartKey, tuple[float, datetime]] = {}
-        """Parts to write: not before this time of the loop's clock, accounting for all time until then."""
+        self._keys = [PartKey(number) for number in range(periods.count)]
+        self._begins = [*(periods.span(key.period).since for key in self._keys), periods.ends_at]
+        """This life's parts, and when each begins; after them, when the last one ends."""
+        self._pending: defaultdict[PartKey, Part] = defaultdict(lambda: Part(life=self.life))
+        self._due: dict[PartKey, float] = {}
+        """Parts to write, and from which time of the loop's clock on."""
         self._bytes = 0
-        self._bytes_of: defaultdict[PartKey, int] = defaultdict(int)
+        """Of the rows that are pending or being written."""
         self._lost: Gap | None = None
         self._failures = self._refusals = 0
-        self._stir = asyncio.Event()
-        self._closed: set[PartKey] = set()
         self._no_more = False
         self._thread = ThreadPoolExecutor(1, "quoine-capture")
         self._context = contextvars.copy_context()
+        self._opening = asyncio.create_task(self._open())
 
     async def open(self, *, patience: float | None) -> None:
         """
@@ -121,27 +118,24 @@ class CaptureWriter:
         :raises QuoineInputError: if the path is of no store.
         :raises QuoineStorageError: if the store refuses.
         """
-        self._opening = asyncio.create_task(self._open())
         done, _ = await asyncio.wait({self._opening}, timeout=patience)
         for task in done:
             task.result()
 
     async def _open(self) -> None:
-        while True:
+        for failures in count(1):
             try:
                 self._found = await self._on_thread(self._store.open)
-                break
+                return
             except QuoineInputError:
                 raise
             except Exception as error:
-                self._failures += 1
-                if isinstance(error, REFUSALS) or self._failures >= FINAL_AFTER:
+                if isinstance(error, REFUSALS) or failures >= FINAL_AFTER:
                     raise QuoineStorageError(
                         f"{self._store.folder!r} cannot be written to: {_words(error)}. Nothing was captured by this "
                         "try. Correct the path or the right to write there; a retry goes on."
                     ) from error
-                await asyncio.sleep(FIRST_RETRY_DELAY * self._failures)
-        self._failures = 0
+                await asyncio.sleep(FIRST_RETRY_DELAY * failures)
 
     @property
     def files(self) -> int:
@@ -154,8 +148,8 @@ class CaptureWriter:
 
         :param now: when this life begins to listen.
         """
-        self._over = self._periods.over(now)
-        self._closed.update(PartKey(period) for period in range(self._over))
+        self._over = max(0, bisect_right(self._begins, now) - 1)
+        self.closed_until = now
 
     def add_row(self, row: Row) -> None:
         """Take a row; one of a part that was written already is added to it."""
@@ -165,27 +159,25 @@ class CaptureWriter:
             self._lost = Gap(self._lost.since if self._lost else row.at - LOSS_EDGE, row.at + LOSS_EDGE, reason)
             return
         self._state_loss()
-        period = self._periods.number_of(row.at)
-        begin, cuts = self._periods.span(period).since, self._cuts[period]
-        passed = -((begin - row.at) // SECOND)
-        key = PartKey(period, cuts[bisect_left(cuts, passed, 1) - 1])
-        self._part(key).rows.append(row)
+        index = self._index(row.at)
+        key, (since, until) = self._keys[index], self._span(index)
+        part = self._part(key)
+        part.rows.append(row)
         size = len(row.line) + ROW_OVERHEAD
+        part.bytes += size
         self._bytes += size
-        self._bytes_of[key] += size
-        large = self._bytes_of[key] >= PART_BYTES and key not in self._closed
-        if large and passed > cuts[-1] and begin + passed * SECOND < self._periods.span(period).until:
+        passed = -((since - row.at) // SECOND)
+        cut = since + passed * SECOND
+        if part.bytes >= PART_BYTES and since < cut < until and self.closed_until < until:
             # The rest of this second is of this part yet: a second copy most likely cuts at the same one.
-            cuts.append(passed)
+            self._keys.insert(index + 1, key._replace(cut=key.cut + passed))
+            self._begins.insert(index + 1, cut)
 
     def add_gap(self, gap: Gap) -> None:
         """State a gap in the parts that it touches, those written already among them."""
-        for period in range(self._periods.number_of(gap.since), self._periods.number_of(gap.until) + 1):
-            keys = [PartKey(period, cut) for cut in self._cuts.get(period, [0])]
-            for key, span in self._periods.spans(keys).items():
-                pieces = within([gap], span)
-                if pieces:
-                    self._part(key).gaps.extend(pieces)
+        for index in range(self._index(gap.since), self._index(gap.until) + 1):
+            if pieces := within([gap], self._span(index)):
+                self._part(self._keys[index]).gaps.extend(pieces)
 
     def change_rows(self, gap: Gap, change: Callable[[Row], Row | None]) -> None:
         """Change rows that came in a gap and are not written yet; None is no row."""
@@ -194,17 +186,14 @@ class CaptureWriter:
                 changed = [change(row) if gap.since <= row.at <= gap.until else row for row in part.rows]
                 part.rows = [row for row in changed if row is not None]
 
-    def key_at(self, moment: datetime) -> PartKey | None:
-        """Return the part that is open right after a moment; None after the end."""
-        period = self._periods.over(moment)
-        if period >= self._periods.count:
-            return None
-        passed = (moment - self._periods.span(period).since) // SECOND
-        return PartKey(period, max(cut for cut in self._cuts[period] if cut <= passed))
+    def open_part(self) -> PartKey | None:
+        """Return the first part that is not closed; None after the end."""
+        number = bisect_right(self._begins, self.closed_until) - 1
+        return self._keys[max(0, number)] if number < len(self._keys) else None
 
     def end_of(self, key: PartKey) -> datetime:
         """Return where a part ends: at the next cut, or with its period."""
-        return self._periods.spans(PartKey(key.period, cut) for cut in self._cuts[key.period])[key].until
+        return self._begins[bisect_left(self._keys, key) + 1]
 
     def close(self, key: PartKey, stretches: list[Stretch], *, until: datetime) -> None:
         """
@@ -215,13 +204,8 @@ class CaptureWriter:
         """
         self._state_loss()
         self._part(key).stretches.extend(stretches)
-        begin = self._periods.spans([key])[key].since
-        # By chance, so that two copies that both have a part of it only do not meet either.
-        partial = not stretches or stretches[0].since > begin
-        delay = PARTIAL_PERIOD_DELAY * random.uniform(1, 2) if partial else 0  # noqa: S311 - no secret
-        self._closed.add(key)
-        self._due[key] = self._loop.time() + delay, until
-        self._stir.set()
+        self._due[key] = self._loop.time()
+        self.closed_until = until
 
     async def finish(self, running: Awaitable[None]) -> None:
         """
@@ -232,7 +216,6 @@ class CaptureWriter:
         :raises QuoineStorageError: if the store refuses for good, or still takes nothing long after the end.
         """
         self._no_more = True
-        self._stir.set()
         try:
             async with asyncio.timeout(FINISH_TIMEOUT):
                 await running
@@ -250,27 +233,26 @@ class CaptureWriter:
         :raises QuoineInputError: if a file that is no part is in the way.
         :raises QuoineStorageError: if the store refuses for good.
         """
-        if self._opening is not None:
-            await self._opening
+        await self._opening
         for period in {*range(self._over)} - {key.period for key in self._found}:
             self._ask(PartKey(period))
         while self._due or self._found or not self._no_more:
-            key = self._next()
-            if key is not None:
-                await self._write(key)
+            due = self._largest_first(by=self._loop.time())
+            if due:
+                await self._write(due[0])
             elif self._found:
                 await self._try(self._read_newest)
             else:
-                await self._wait()
+                await asyncio.sleep(LOOK_INTERVAL)
             if self.problem:
                 await asyncio.sleep(back_off(self._failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
-        await self._on_thread(self._sweep)
+        await self._on_thread(self._store.sweep)
 
     async def flush(self) -> None:
         """Write what was closed, once, most rows first; what only states a silence is left to the next life."""
-        due = [key for key in self._pending if key in self._due]
-        for key in sorted(due, key=lambda one: self._bytes_of.get(one, 0), reverse=True):
-            await self._write(key)
+        for key in self._largest_first(by=inf):
+            if self._pending[key]:
+                await self._write(key)
             if self.problem:
                 rows = sum(len(part.rows) for part in self._pending.values())
                 log.warning("The capture ends with %d rows that could not be written: %s.", rows, self.problem)
@@ -296,21 +278,23 @@ class CaptureWriter:
 
     def stop(self) -> None:
         """Let go of the thread; a write that hangs is left to its end."""
-        if self._opening is not None:
-            self._opening.cancel()
+        self._opening.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _part(self, key: PartKey) -> Part:
-        if key in self._closed and key not in self._due:
-            self._ask(key)
-        return self._pending.setdefault(key, self._empty(key))
+    def _index(self, moment: datetime) -> int:
+        """Return which part a moment is in; one before the beginning or after the end is in the nearest."""
+        return min(max(0, bisect_left(self._begins, moment) - 1), len(self._keys) - 1)
 
-    def _empty(self, key: PartKey) -> Part:
-        return Part(period=key.period, cut=key.cut, life=self.life)
+    def _span(self, index: int) -> Span:
+        return Span(*self._begins[index : index + 2])
+
+    def _part(self, key: PartKey) -> Part:
+        if self.end_of(key) <= self.closed_until and key not in self._due:
+            self._ask(key)
+        return self._pending[key]
 
     def _ask(self, key: PartKey) -> None:
-        self._due[key] = self._loop.time() + LATE_ROWS_DELAY, self.end_of(key)
-        self._stir.set()
+        self._due[key] = self._loop.time() + LATE_ROWS_DELAY
 
     def _state_loss(self) -> None:
         if self._lost is not None:
@@ -318,17 +302,10 @@ class CaptureWriter:
             log.warning("Rows of %.1f s were lost: %s.", lost.seconds, lost.reason)
             self.add_gap(lost)
 
-    def _next(self) -> PartKey | None:
-        """Return the part to write now: the one with the most rows."""
-        now = self._loop.time()
-        due = [key for key, (at, _) in self._due.items() if at <= now]
-        return max(due, key=lambda key: self._bytes_of.get(key, 0), default=None)
-
-    async def _wait(self) -> None:
-        self._stir.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(min((at for at, _ in self._due.values()), default=None)):
-                await self._stir.wait()
+    def _largest_first(self, *, by: float) -> list[PartKey]:
+        """Return the parts that may be written by a time, those with the most rows first."""
+        due = [key for key, at in self._due.items() if at <= by]
+        return sorted(due, key=lambda key: self._pending[key].bytes, reverse=True)
 
     async def _read_newest(self) -> None:
         """Read the newest part that was there. If nobody says who listened in its period, that is stated."""
@@ -340,28 +317,24 @@ class CaptureWriter:
         self._found.pop()
         if key.period < self._over and not (self._found and self._found[-1].period == key.period):
             parts = [part for one, part in self.stored.items() if one.period == key.period]
-            silent = [Gap(*self._periods.span(key.period), "")]
-            for part in parts:
-                silent = outside(outside(silent, part.stretches), part.gaps)
-            if silent:
+            if silence(self._periods.span(key.period), parts):
                 self._ask(PartKey(key.period))
 
     async def _write(self, key: PartKey) -> None:
-        _, until = self._due.pop(key)
-        part, size = self._pending.pop(key, self._empty(key)), self._bytes_of.pop(key, 0)
-        written = False
+        del self._due[key]
+        part, written = self._pending.pop(key), False
         try:
-            written = await self._try(partial(self._store_part, part, until))
+            written = await self._try(partial(self._store_part, key, part))
         finally:
             if written:
-                self._bytes -= size
+                self._bytes -= part.bytes
             else:
-                self._pending[key] = part + self._pending.get(key, self._empty(key))
-                self._bytes_of[key] += size
-                self._due[key] = self._loop.time(), max(until, self._due.get(key, (0.0, until))[1])
+                self._pending[key] = part + self._pending[key]
+                self._due[key] = self._loop.time()
 
-    async def _store_part(self, part: Part, until: datetime) -> None:
-        self.stored.update(await self._on_thread(partial(self._store.write, part, until=until)))
+    async def _store_part(self, key: PartKey, part: Part) -> None:
+        until = min(self.end_of(key), self.closed_until)
+        self.stored.update(await self._on_thread(partial(self._store.write, key, part, until=until)))
 
     async def _try(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Return whether the store did it."""
@@ -385,12 +358,6 @@ class CaptureWriter:
         self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
         if self._refusals >= FINAL_AFTER:
             raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
-
-    def _sweep(self) -> None:
-        try:
-            self._store.sweep()
-        except Exception as error:  # noqa: BLE001 - what is left lying there harms nobody
-            log.info("Temporary files may have stayed: %s.", _words(error))
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result:
         return await self._loop.run_in_executor(self._thread, self._context.run, work)

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
@@ -27,15 +28,26 @@ def form_of(file_format: FileFormat, *, stream: str, depth: int | None) -> Form:
 
     :param stream: the rows' type.
     :param depth: levels of a book that are kept of each side; None is all.
-    :raises ImportError: if it needs a library that is not installed.
+    :raises QuoineInputError: if it needs a library that is not installed.
     """
     if file_format is FileFormat.JSONL:
         return write_lines, read_lines
     if file_format is FileFormat.JSONL_GZ:
         return write_packed_lines, read_packed_lines
-    from airflow_provider_quoine.formats.parquet import read_parquet, write_parquet
+    parquet = _parquet()
+    return partial(parquet.write_parquet, stream=stream, depth=depth), parquet.read_parquet
 
-    return partial(write_parquet, stream=stream, depth=depth), read_parquet
+
+def _parquet() -> Any:
+    """Return the module that needs pyarrow."""
+    try:
+        return import_module("airflow_provider_quoine.formats.parquet")
+    except ImportError as error:
+        raise QuoineInputError(
+            f"Parquet needs pyarrow, which cannot be loaded here ({error}). Nothing was read or written. Install "
+            "airflow-provider-quoine[parquet] where this runs (for a capture, where the triggerer does), or choose "
+            "the format jsonl or jsonl.gz."
+        ) from None
 
 
 def rows_in(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
@@ -49,7 +61,7 @@ def rows_in(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
     """
     try:
         if name.endswith(FileFormat.PARQUET):
-            yield from _parquet_rows(file.read())
+            yield from _parquet().iterate_parquet(file.read())
         elif name.endswith(FileFormat.JSONL_GZ):
             with gzip.open(file) as lines:
                 yield from _lines(lines)
@@ -57,16 +69,6 @@ def rows_in(file: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
             yield from _lines(file)
     except (zlib.error, EOFError, gzip.BadGzipFile, LookupError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
-
-
-def _parquet_rows(content: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        from airflow_provider_quoine.formats.parquet import iterate_parquet
-    except ImportError as error:
-        raise QuoineInputError(
-            f"Parquet needs pyarrow, which cannot be loaded here ({error}). Install airflow-provider-quoine[parquet]."
-        ) from None
-    yield from iterate_parquet(content)
 
 
 def _lines(file: Any) -> Iterator[dict[str, Any]]:

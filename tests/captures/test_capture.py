@@ -293,7 +293,7 @@ async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_rea
     spec = begin("execution", began_at=began_at.isoformat(), duration=3600.0, part_seconds=1.0)
     folder, store = Path(spec.folder), PartStore(spec)
     store.open()
-    old = spec.periods.over(datetime.now(UTC)) - 3
+    old = int((datetime.now(UTC) - began_at).total_seconds()) - 3
     for period in range(old):
         span, name, content = spec.periods.span(period), store.name(period), b""
         entry = entry_of(

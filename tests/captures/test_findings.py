@@ -16,7 +16,7 @@ from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.run import HELD_UP, CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.writer import CaptureWriter
-from airflow_provider_quoine.formats.pieces import Gap
+from airflow_provider_quoine.formats.pieces import Gap, Row
 from tests.captures.simulated import FOLDER, Disk, Market, Sampler, Store, Stream
 from tests.simulation.world import BEGIN, World
 
@@ -251,3 +251,23 @@ def test_a_life_that_is_stopped_states_that_nobody_knows_of_the_last_silence() -
     (since, _), *_ = scene.gaps("stopped before it was known")
     assert since == pytest.approx(9, abs=0.2)
     assert scene.listened()[-1][1] == since
+
+
+async def test_a_row_at_the_end_of_a_period_is_of_it_and_one_outside_of_all_is_of_the_nearest() -> None:
+    spec = CaptureSpec.of(
+        stream="event",
+        folder=FOLDER,
+        file_format="jsonl",
+        began_at=datetime.fromtimestamp(BEGIN, UTC).isoformat(),
+        duration=25,
+        part_seconds=10,
+        channels=["a"],
+    )
+    writer = CaptureWriter(store=Store(spec, Disk(), "life"), periods=spec.periods)
+    periods = {0: 0, 0.1: 0, 10: 0, 10.000001: 1, 20: 1, 25: 2, 99: 2, -5: 0}
+    for second in periods:
+        writer.add_row(Row(datetime.fromtimestamp(BEGIN + second, UTC), str(second).encode()))
+    found = {float(row.line): key.period for key, part in writer._pending.items() for row in part.rows}
+    assert found == periods
+    await writer.open(patience=None)
+    writer.stop()

@@ -132,7 +132,7 @@ def part_of(*seconds: float, period: int = 0, since: float = 0, until: float = 6
     rows = [row_of(book_line(begin + timedelta(seconds=second))) for second in seconds]
     times = begin + timedelta(seconds=since), begin + timedelta(seconds=until)
     stretch = Stretch(*times, reconnects=1, dropped=2, life=life, monotonic=17.25)
-    return Part(period=period, life=life, rows=rows, stretches=[stretch])
+    return Part(life=life, rows=rows, stretches=[stretch])
 
 
 def book_line(due_at: datetime) -> bytes:
@@ -158,16 +158,16 @@ def test_what_is_written_is_read_back_to_the_last_digit(store_of: Stores, stream
     row = row_of(line_of({"type": stream, **LINES[stream]}))
     gap = Gap(NOON, NOON + timedelta(seconds=5), "the connection was reset")
     stretch = Stretch(gap.until, PERIODS.span(0).until, 3, 4, 5, "1234abcd", 17.25)
-    part = Part(period=0, rows=[row], gaps=[gap], stretches=[stretch])
+    part = Part(rows=[row], gaps=[gap], stretches=[stretch])
     store = store_of(stream, file_format)
     assert store.open() == []
-    written = store.write(part, until=END)
+    written = store.write(PartKey(0), part, until=END)
     again = store_of(stream, file_format)
     assert again.open() == [PartKey(0)]
     assert written == {PartKey(0): (1, [gap], part.stretches)}
     assert again.sums(PartKey(0)) == written[PartKey(0)]
     # Merged with nothing new, its rows are those that were written.
-    again.write(Part(period=0), until=END)
+    again.write(PartKey(0), Part(), until=END)
     assert read_from(again) == part
 
 
@@ -177,7 +177,7 @@ def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores
     nothing = dict.fromkeys(("id", "price", "quantity", "taker_side", "created_at"))
     store = store_of("execution", "parquet")
     store.open()
-    store.write(Part(period=0, rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
+    store.write(PartKey(0), Part(rows=[row_of(line_of({"type": "execution", **told}))]), until=NOON)
     (row,) = read_from(store).rows
     assert json.loads(row.line) == {"type": "execution", **told, **nothing}
 
@@ -185,7 +185,7 @@ def test_a_row_that_could_not_be_read_goes_into_parquet_as_well(store_of: Stores
 def test_a_file_has_rows_only_and_its_entry_says_what_they_are(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
-    store.write(part_of(1, 30, 60, since=0.5), until=END)
+    store.write(PartKey(0), part_of(1, 30, 60, since=0.5), until=END)
     name = "order_book_btcjpy_20260102T120000Z_000000.jsonl"
     assert names(folder) == [f"_{name}.json", name]
     content = (ObjectStoragePath(folder) / name).read_bytes()
@@ -234,7 +234,7 @@ def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
     monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     store = store_of(file_format=file_format)
     store.open()
-    store.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
+    store.write(PartKey(0), part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
     there, put = store.sums(PartKey(0)), PartStore.put
 
     def put_and_die(self: PartStore, name: str, content: bytes) -> None:
@@ -244,10 +244,10 @@ def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
     with monkeypatch.context() as killed:
         killed.setattr(PartStore, "put", put_and_die)
         with pytest.raises(ZeroDivisionError):
-            store.write(part_of(30, since=25), until=END)
+            store.write(PartKey(0), part_of(30, since=25), until=END)
     again = store_of(file_format=file_format)
     assert again.sums(PartKey(0)) == there
-    again.write(part_of(50, 60, since=45, life="5678"), until=END)
+    again.write(PartKey(0), part_of(50, 60, since=45, life="5678"), until=END)
     stored = again.sums(PartKey(0))
     assert stored.rows == 4
     assert stored.gaps == [Gap(NOON + timedelta(seconds=25), NOON + timedelta(seconds=45), NOT_RUNNING)]
@@ -259,12 +259,12 @@ def test_rows_that_are_not_those_of_their_entry_are_a_stated_gap(
     monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     store = store_of()
     store.open()
-    store.write(part_of(10, 20), until=END)
+    store.write(PartKey(0), part_of(10, 20), until=END)
     path = ObjectStoragePath(folder) / store.name(0)
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     assert store.sums(PartKey(0)) == (1, [], [])
     # What is listened to from now on is no gap.
-    store.write(part_of(50, 60, since=45, life="5678"), until=END)
+    store.write(PartKey(0), part_of(50, 60, since=45, life="5678"), until=END)
     assert store.sums(PartKey(0)).gaps == [Gap(NOON, NOON + timedelta(seconds=45), NOT_RUNNING)]
     assert store.sums(PartKey(0)).rows == 3
 
@@ -281,17 +281,17 @@ def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_
         if self is one and left.pop():
             # The other one writes both between the entry and the rows of this one.
             left.append(False)
-            other.write(part_of(30, since=20, until=60, life="5678"), until=END)
+            other.write(PartKey(0), part_of(30, since=20, until=60, life="5678"), until=END)
 
     monkeypatch.setattr(capture_store, "MISMATCH_DELAY", 0)
     monkeypatch.setattr(PartStore, "put", put_late)
-    one.write(part_of(10, until=20), until=END)
+    one.write(PartKey(0), part_of(10, until=20), until=END)
     monkeypatch.undo()
     stored = store_of().sums(PartKey(0))
     lost = Gap(NOON + timedelta(seconds=20), NOON + timedelta(seconds=60), NOT_RUNNING)
     assert (stored.rows, stored.gaps) == (1, [lost])
     # The other one has it still, if it writes once more.
-    other.write(part_of(30, since=20, until=60, life="5678"), until=END)
+    other.write(PartKey(0), part_of(30, since=20, until=60, life="5678"), until=END)
     stored = store_of().sums(PartKey(0))
     assert (stored.rows, stored.gaps) == (2, [])
 
@@ -299,11 +299,11 @@ def test_rows_and_entry_fit_when_two_write_at_once_and_what_one_of_them_lost_is_
 def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(store_of: Stores, folder: str) -> None:
     first, second = store_of(), store_of()
     first.open()
-    first.write(part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
+    first.write(PartKey(0), part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
     assert stored_in(second)[0].gaps == []
-    second.write(part_of(50, 60, since=45, life="5678"), until=END)
-    second.write(part_of(30, period=2, life="5678"), until=END)
-    second.write(Part(period=1), until=END)
+    second.write(PartKey(0), part_of(50, 60, since=45, life="5678"), until=END)
+    second.write(PartKey(2), part_of(30, period=2, life="5678"), until=END)
+    second.write(PartKey(1), Part(), until=END)
     made = [f"order_book_btcjpy_20260102T120000Z_00000{number}.jsonl" for number in range(3)]
     assert names(folder) == sorted([*made, *map(entry_name, made)])
     stored = {key: store_of().sums(key) for key in store_of().open()}
@@ -322,10 +322,10 @@ def test_whoever_goes_on_adds_to_an_unfinished_part_and_states_the_time_between(
 def test_gzip_of_the_same_part_is_the_same_file(store_of: Stores, folder: str) -> None:
     store = store_of(file_format="jsonl.gz")
     store.open()
-    store.write(part_of(5), until=END)
+    store.write(PartKey(0), part_of(5), until=END)
     path = ObjectStoragePath(folder) / store.name(0)
     content = path.read_bytes()
-    store.write(part_of(5), until=END)
+    store.write(PartKey(0), part_of(5), until=END)
     assert path.read_bytes() == content
     assert len(gzip.decompress(content).splitlines()) == 1
 
@@ -339,7 +339,7 @@ def test_a_file_that_is_no_part_is_left_as_it_is(
     store.open()
     path = ObjectStoragePath(folder) / store.name(0)
     path.write_bytes(content)
-    for strike in (lambda: store.sums(PartKey(0)), lambda: store.write(part_of(1), until=END)):
+    for strike in (lambda: store.sums(PartKey(0)), lambda: store.write(PartKey(0), part_of(1), until=END)):
         with pytest.raises(QuoineInputError, match="no part of this capture"):
             strike()
     assert path.read_bytes() == content
@@ -350,23 +350,23 @@ def test_half_a_character_in_an_event_keeps_no_part_from_being_written_and_doubl
     store.open()
     # JSON can say it: "\\ud800".
     row = row_of(line_of({"type": "event", **LINES["event"], "data": "a \ud800 b"}))
-    part = Part(period=0, life="1234abcd", rows=[row], stretches=[Stretch(*PERIODS.span(0), life="1234abcd")])
+    part = Part(life="1234abcd", rows=[row], stretches=[Stretch(*PERIODS.span(0), life="1234abcd")])
     copy = row_of(row.line.replace(b"1234abcd", b"copycopy").replace(b"000001+", b"100001+"))
-    for one in (part, part, Part(period=0, life="copycopy", rows=[copy], stretches=part.stretches)):
-        store.write(one, until=END)
+    for one in (part, part, Part(life="copycopy", rows=[copy], stretches=part.stretches)):
+        store.write(PartKey(0), one, until=END)
     assert [json.loads(row.line)["data"] for row in read_from(store).rows] == ["a \\ud800 b"]
 
 
 def test_a_damaged_parquet_file_is_named_and_is_no_failure_of_the_store(store_of: Stores, folder: str) -> None:
     store = store_of(file_format="parquet")
     store.open()
-    store.write(part_of(1), until=END)
+    store.write(PartKey(0), part_of(1), until=END)
     path = ObjectStoragePath(folder) / store.name(0)
     # pyarrow says of it what it says of a disk that cannot be read: OSError.
     content = path.read_bytes()
     path.write_bytes(content[:4] + bytes(16) + content[20:])
     with pytest.raises(QuoineInputError, match="no part of this capture"):
-        store.write(part_of(2), until=END)
+        store.write(PartKey(0), part_of(2), until=END)
 
 
 def test_a_part_that_was_moved_away_since_it_was_listed_is_not_there_and_no_foreign_file(
@@ -374,7 +374,7 @@ def test_a_part_that_was_moved_away_since_it_was_listed_is_not_there_and_no_fore
 ) -> None:
     store = store_of()
     store.open()
-    store.write(part_of(1), until=END)
+    store.write(PartKey(0), part_of(1), until=END)
     for name in names(folder):
         (ObjectStoragePath(folder) / name).unlink()
     with pytest.raises(FileNotFoundError):
@@ -387,18 +387,18 @@ def test_an_entry_that_is_none_is_named_and_is_no_failure_of_the_store(
 ) -> None:
     store = store_of()
     store.open()
-    store.write(part_of(1), until=END)
+    store.write(PartKey(0), part_of(1), until=END)
     beside = ObjectStoragePath(folder) / entry_name(store.name(0))
     entry = json.loads(beside.read_bytes())
     beside.write_bytes(json.dumps({name: value for name, value in entry.items() if name != without}).encode())
     with pytest.raises(QuoineInputError, match="no part of this capture"):
-        store.write(part_of(2), until=END)
+        store.write(PartKey(0), part_of(2), until=END)
 
 
 def test_half_written_files_of_the_killed_are_swept_up_and_nothing_else(store_of: Stores, folder: str) -> None:
     store = store_of()
     store.open()
-    store.write(part_of(1), until=END)
+    store.write(PartKey(0), part_of(1), until=END)
     root = ObjectStoragePath(folder)
     for name in (store.name(0), entry_name(store.name(0))):
         (root / f".{name}.12345678.tmp").write_bytes(b"half")
@@ -431,7 +431,7 @@ def test_a_gap_that_goes_on_in_the_next_part_counts_once(store_of: Stores) -> No
     store = store_of()
     store.open()
     for number in range(2):
-        store.write(Part(period=number, gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
+        store.write(PartKey(number), Part(gaps=[Gap(*PERIODS.span(number), "lost")]), until=END)
     summed_up = totals([store_of().sums(key) for key in store_of().open()])
     assert (summed_up["gaps"], summed_up["gap_seconds"]) == (1, 120.0)
 
@@ -442,7 +442,7 @@ def test_a_manifest_reads_each_entry_once_and_again_if_one_has_changed_meanwhile
     store, read, put = store_of(), list[bytes](), PartStore.put
     store.open()
     for number in range(3):
-        store.write(part_of(30, period=number, since=20), until=END)
+        store.write(PartKey(number), part_of(30, period=number, since=20), until=END)
 
     def count_and_read(content: bytes) -> dict[str, Any]:
         read.append(content)
@@ -456,7 +456,7 @@ def test_a_manifest_reads_each_entry_once_and_again_if_one_has_changed_meanwhile
     def put_late(self: PartStore, name: str, content: bytes) -> None:
         if copies and self is not copies[0]:
             # The same rows, so that only the entry has changed.
-            copies.pop().write(part_of(30, period=1, life="5678"), until=END)
+            copies.pop().write(PartKey(1), part_of(30, period=1, life="5678"), until=END)
         put(self, name, content)
 
     monkeypatch.setattr(PartStore, "put", put_late)
@@ -468,20 +468,20 @@ def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(s
     one.life, other.life = "one", "other"
     one.open()
 
-    def events_of(life: str, *seconds: int, cut: int = 0, since: float, until: float) -> Part:
+    def events_of(life: str, *seconds: int, since: float, until: float) -> Part:
         def row(second: int) -> Row:
             at = NOON + timedelta(seconds=second)
             told = {"received_at": at.isoformat(), "connection": f"{life}-1", "channel": "a", "event": "e"}
             return row_of(line_of({"type": "event", "seq": second, **told, "data": str(second)}))
 
         stretch = Stretch(NOON + timedelta(seconds=since), NOON + timedelta(seconds=until), life=life)
-        return Part(period=0, cut=cut, life=life, rows=[row(second) for second in seconds], stretches=[stretch])
+        return Part(life=life, rows=[row(second) for second in seconds], stretches=[stretch])
 
-    one.write(events_of("one", 5, 10, since=0, until=10), until=NOON + timedelta(seconds=10))
-    one.write(events_of("one", 11, 29, cut=10, since=10, until=30), until=NOON + timedelta(seconds=30))
+    one.write(PartKey(0), events_of("one", 5, 10, since=0, until=10), until=NOON + timedelta(seconds=10))
+    one.write(PartKey(0, 10), events_of("one", 11, 29, since=10, until=30), until=NOON + timedelta(seconds=30))
     # The other one has a time that spans both, and cuts elsewhere.
-    other.write(events_of("other", 10, 11, 12, since=8, until=20), until=NOON + timedelta(seconds=20))
-    other.write(events_of("other", 29, 40, cut=20, since=20, until=60), until=END)
+    other.write(PartKey(0), events_of("other", 10, 11, 12, since=8, until=20), until=NOON + timedelta(seconds=20))
+    other.write(PartKey(0, 20), events_of("other", 29, 40, since=20, until=60), until=END)
     base = "event_20260102T120000Z_000000"
     made = [f"{base}.jsonl", f"{base}_000010.jsonl", f"{base}_000020.jsonl"]
     assert [name for name in names(folder) if name[0] != "_"] == made
@@ -495,13 +495,11 @@ def test_what_another_life_missed_is_no_gap_of_the_one_that_cuts_its_part_later(
     one, other = store_of(), store_of()
     one.open()
     opening = Gap(NOON + timedelta(seconds=25), NOON + timedelta(seconds=30), "not subscribed yet")
-    one.write(part_of(until=20, life="one"), until=NOON + timedelta(seconds=20))
+    one.write(PartKey(0), part_of(until=20, life="one"), until=NOON + timedelta(seconds=20))
     late = part_of(since=25, life="other")
     late.gaps.append(opening)
-    other.write(late, until=END)
-    rest = part_of(since=20, life="one")
-    rest.cut = 20
-    one.write(rest, until=END)
+    other.write(PartKey(0), late, until=END)
+    one.write(PartKey(0, 20), part_of(since=20, life="one"), until=END)
     assert [read_from(one, 0, cut).gaps for cut in (0, 20)] == [[], []]
     assert [(each.life, each.since) for each in read_from(one, 0, 20).stretches] == [
         ("one", NOON + timedelta(seconds=20)),
@@ -520,8 +518,8 @@ def test_an_event_near_the_end_of_a_part_that_the_next_one_has_is_there_once(sto
             told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{life}-1"}
             line = line_of({"type": "event", "seq": number, **told, "channel": "a", "event": "e", "data": data})
             rows.append(row_of(line))
-        part = Part(period=period, life=life, rows=rows, stretches=[Stretch(*PERIODS.span(period), life=life)])
-        store.write(part, until=END)
+        part = Part(life=life, rows=rows, stretches=[Stretch(*PERIODS.span(period), life=life)])
+        store.write(PartKey(period), part, until=END)
 
     # One life has the event before the end of the first part, and the other one after it.
     write(one, "one", 0, (59.999, "x"), (59.9995, "y"))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.parts import Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.formats.entries import StoredPart, entry_of
@@ -77,7 +77,7 @@ def make(folder: Path | str, file_format: str = "jsonl") -> CaptureSpec:
         due = [since + timedelta(seconds=second) for second in range(1, 61)]
         # Not two parts are the same.
         rows = [book(at, bid=f"600.{at:%M%S}") for at in due if not any(gap.since <= at <= gap.until for gap in lost)]
-        store.write(Part(period=period, rows=rows, gaps=lost, stretches=[Stretch(since, until)]), until=until)
+        store.write(PartKey(period), Part(rows=rows, gaps=lost, stretches=[Stretch(since, until)]), until=until)
     store.write_manifest()
     return spec
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.parts import Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
@@ -69,7 +69,7 @@ def test_of_executions_it_shows_how_many_came(tmp_path: Path) -> None:
         row_of(line_of({**trade, "received_at": at, "taker_side": "buy", "created_at": NOON.isoformat()}))
         for at in moments
     ]
-    store.write(Part(period=1, rows=rows, stretches=[Stretch(since, until)]), until=until)
+    store.write(PartKey(1), Part(rows=rows, stretches=[Stretch(since, until)]), until=until)
     store.write_manifest()
     picture = drawn(tmp_path)
     words = [text.text for text in picture.iter(f"{SVG}text")]
@@ -83,7 +83,7 @@ def test_of_a_capture_without_rows_there_is_a_picture_too(tmp_path: Path) -> Non
     store = PartStore(spec)
     store.open()
     for period in range(5):
-        store.write(Part(period=period), until=spec.periods.ends_at)
+        store.write(PartKey(period), Part(), until=spec.periods.ends_at)
     store.write_manifest()
     picture = drawn(tmp_path)
     assert of_class(picture, "line") == []

@@ -19,7 +19,7 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.parts import Part
+from airflow_provider_quoine.captures.parts import Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.verification import MOST_ROWS, FaultKind, verify
@@ -195,8 +195,8 @@ def make_trades(folder: Path, *rows: Row, gap: tuple[float, float] | None = None
     store.open()
     gaps = [Gap(NOON + timedelta(seconds=gap[0]), NOON + timedelta(seconds=gap[1]), "cut")] if gap else []
     stretches = [Stretch(NOON, until, life=life) for life in {row.life for row in rows}]
-    whole = Part(period=0, life=rows[0].life, rows=list(rows), gaps=gaps, stretches=stretches)
-    store.write(whole, until=until)
+    whole = Part(life=rows[0].life, rows=list(rows), gaps=gaps, stretches=stretches)
+    store.write(PartKey(0), whole, until=until)
     store.write_manifest()
     # The store puts rows in order by itself.
     (path,) = folder.glob("execution_*.jsonl")
@@ -295,7 +295,7 @@ def test_a_manifest_is_right_after_a_part_was_merged_with_a_late_one(tmp_path: P
     before = manifest(tmp_path).read_bytes()
     store, since = PartStore(spec), NOON + timedelta(seconds=135)
     late = [book(NOON + timedelta(seconds=second)) for second in range(136, 156)]
-    store.write(Part(period=2, rows=late, stretches=[Stretch(since, late[-1].at)]), until=spec.periods.ends_at)
+    store.write(PartKey(2), Part(rows=late, stretches=[Stretch(since, late[-1].at)]), until=spec.periods.ends_at)
     assert [kind for kind, _, _ in named(tmp_path)] == ["changed"]
     store.write_manifest()
     assert manifest(tmp_path).read_bytes() != before
@@ -309,11 +309,11 @@ def test_a_manifest_is_written_anew_if_a_part_changes_meanwhile(
     spec = make(tmp_path)
     put, copies = PartStore.put, [PartStore(spec)]
     rows = [book(NOON + timedelta(seconds=second)) for second in range(140, 151)]
-    late = Part(period=2, rows=rows, stretches=[Stretch(NOON + timedelta(seconds=139), rows[-1].at)])
+    late = Part(rows=rows, stretches=[Stretch(NOON + timedelta(seconds=139), rows[-1].at)])
 
     def put_late(self: PartStore, name: str, content: bytes) -> None:
         if copies and self is not copies[0]:
-            copies.pop().write(late, until=spec.periods.ends_at)
+            copies.pop().write(PartKey(2), late, until=spec.periods.ends_at)
         put(self, name, content)
 
     monkeypatch.setattr(PartStore, "put", put_late)
