@@ -61,12 +61,8 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         lasts = CLOCK.now() < periods.ends_at
         await writer.open(patience=OPEN_PATIENCE if lasts else None)
         if lasts:
-            log.info(
-                "Capturing into %s until %s; %d files are there already.",
-                store.pattern,
-                periods.ends_at.isoformat(),
-                writer.files,
-            )
+            found = writer.files
+            log.info("Capturing into %s until %s; %d files are there.", store.pattern, periods.ends_at, found)
             silence = await _listen(spec, writer, quoine_conn_id)
         elif not writer.files:
             reason = "The time of the capture was over before anything was written. The next try begins a new one."

@@ -21,6 +21,9 @@ from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, St
 NOT_RUNNING = "the capture was not running"
 """Reason of the gaps in which no capture listened."""
 
+GONE = "what was written of this time is not there any more"
+"""Reason of the gaps of parts that somebody has removed, or that the store has lost."""
+
 EDGE = timedelta(seconds=0.25)
 """How far beyond its stretches a life may have heard an event."""
 
@@ -186,8 +189,8 @@ def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch
         if row.life in lives or abs(row.at - other.at) > TOLERANCE:
             return False
         # What a life has from one of its gaps, such as a time when it was held up, is no event of its own.
-        doubtful = not (listened(row.life, row.at) and listened(other.life, other.at))
-        return doubtful or listened(row.life, other.at) or listened(other.life, row.at)
+        heard_by = [listened(one.life, event.at) for one in (row, other) for event in (row, other)]
+        return heard_by != [True, False, False, True]
 
     seen: dict[object, list[tuple[Row, set[str]]]] = {}
     for row in beside:

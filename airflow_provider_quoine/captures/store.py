@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.captures.parts import Part, PartKey, merge, silence
+from airflow_provider_quoine.captures.parts import GONE, Part, PartKey, merge, silence
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import (
     StoredPart,
@@ -24,12 +23,13 @@ from airflow_provider_quoine.formats.entries import (
     read_entry,
     span_from,
     stored_part,
+    stretches_from,
     times_of,
     write_entry,
 )
 from airflow_provider_quoine.formats.forms import form_of
 from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
-from airflow_provider_quoine.formats.pieces import TOLERANCE, Row, Span, disjoint, within
+from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, disjoint, within
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -116,9 +116,15 @@ class PartStore:
         path = self._path(key)
         size = path.stat().st_size
         with self._naming(path):
-            entry = read_entry(self._beside(path).read_bytes())
+            entry = self._entry_of(path)
             fits = entry["bytes"] == size
         return entry if fits else self._read(key)[1]
+
+    def _entry_of(self, path: ObjectStoragePath) -> dict[str, Any]:
+        entry = read_entry(self._beside(path).read_bytes())
+        if entry["name"] != path.name:
+            raise ValueError(f"its entry is that of {entry['name']!r:.200}")
+        return entry
 
     def write(self, key: PartKey, part: Part, *, until: datetime) -> dict[PartKey, StoredPart]:
         """
@@ -149,12 +155,13 @@ class PartStore:
     ) -> tuple[Part, Part]:
         """Return what is in the part now, and what is of the time of later ones."""
         path = self._path(key)
-        for tries in count():
+        for tries in range(MOST_TRIES + 1):
             mark, merged, before = self._mark(path), Part(), None
             # Not asked for first: some stores answer that from an old list of theirs.
             with suppress(FileNotFoundError):
                 merged, before = self._read(key)
-            edges = self._edges(span, beside)
+            lives = {row.life for part in (merged, *news) for row in part.rows}
+            edges = self._edges(span, beside, alone=lives <= {"", self.life})
             for new in news:
                 merged = merge(merged, new, beside=edges)
             whole = merged.within(span)
@@ -170,11 +177,11 @@ class PartStore:
             # if this writer is killed here. Whoever writes the rows last sees to it that the entry is theirs.
             self.put(self._beside(path).name, entry)
             rows.replace(path)
-            if self._beside(path).read_bytes() == entry:
+            if self._beside(path).read_bytes() == entry and path.stat().st_size == len(content):
                 lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
                 self._marks[key] = self._mark(path) if lives <= {"", self.life} else None
-                break
-        return whole, merged.within(Span(span.until, self._periods.ends_at))
+                return whole, merged.within(Span(span.until, self._periods.ends_at))
+        raise OSError(f"{path} is not as it was written: another one writes it, or the store does not keep it")
 
     def write_manifest(self) -> dict[str, Any]:
         """
@@ -186,6 +193,10 @@ class PartStore:
         whole = Span(self._periods.began_at, self._periods.ends_at)
         while True:
             state = self._state()
+            for key in [key for key, (rows, _) in state.items() if rows is None]:
+                # Written by this life, and gone since.
+                span = self._periods.span(key.period)
+                self.write(key, Part(gaps=[Gap(*span, GONE)]), until=span.until)
             entries = [self._sealed(key, span) for key, span in self._periods.spans(state).items()]
             manifest = manifest_of(self._spec.as_json(), whole, entries)
             self.put(manifest_name(self.stem), as_bytes(manifest))
@@ -194,13 +205,18 @@ class PartStore:
 
     def _state(self) -> dict[PartKey, tuple[str | None, str | None]]:
         """Return what changes whenever a part does, or its entry."""
-        return {key: (self._mark(path := self._path(key)), self._mark(self._beside(path))) for key in self._keys()}
+        # A list may be old, or a part gone that was there; each period has one.
+        keys = sorted({*self._keys(), *map(PartKey, range(self._periods.count))})
+        return {key: (self._mark(path := self._path(key)), self._mark(self._beside(path))) for key in keys}
 
     def _sealed(self, key: PartKey, span: Span) -> dict[str, Any]:
         """Return an entry as it stands in the manifest, under its own time."""
         entry = self._entry(key)
         # A part that was written before the next one of its period began does not know its end.
-        told = {**entry, **times_of(span), **gaps_of(within(gaps_from(entry), span))}
+        # Where the next one is gone, nobody says anything of that time.
+        gaps = within(gaps_from(entry), span)
+        gone = silence(span, [StoredPart(0, gaps, stretches_from(entry))], GONE)
+        told = {**entry, **times_of(span), **gaps_of(disjoint(gaps + gone))}
         return {name: value for name, value in told.items() if name != BEFORE}
 
     def put(self, name: str, content: bytes) -> None:
@@ -253,10 +269,17 @@ class PartStore:
         """Return whether another life may have rows in a part."""
         return self._marks.get(key) != self._mark(self._path(key))
 
-    def _edges(self, span: Span, keys: Iterable[PartKey]) -> list[Row]:
-        """Return the rows near a part that stand in parts of another life."""
-        near = Span(span.since - TOLERANCE, span.until + TOLERANCE)
-        return [row for key in keys if self._shared(key) for row in self._read(key)[0].rows if near.holds(row.at)]
+    def _edges(self, span: Span, keys: Iterable[PartKey], *, alone: bool) -> list[Row]:
+        """
+        Return the rows near a part that stand in the parts beside it.
+
+        :param alone: whether all that goes into it is this life's: then its own parts beside it do not matter.
+        """
+        near, rows = Span(span.since - TOLERANCE, span.until + TOLERANCE), list[Row]()
+        for key in filter(self._shared, keys) if alone else keys:
+            with suppress(FileNotFoundError):
+                rows += [row for row in self._read(key)[0].rows if near.holds(row.at)]
+        return rows
 
     def _read(self, key: PartKey) -> tuple[Part, dict[str, Any]]:
         """Return a part and its entry, or the entry before if the rows are still that one's."""
@@ -266,7 +289,7 @@ class PartStore:
             content = path.read_bytes()
             digest = digest_of(content)
             with self._naming(path):
-                entry = read_entry(self._beside(path).read_bytes())
+                entry = self._entry_of(path)
                 before = entry.pop(BEFORE, None)
                 rows = self._decode(content)
                 if entry["sha256"] == digest:

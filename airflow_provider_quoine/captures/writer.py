@@ -12,21 +12,18 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey, silence
+from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey, Periods, silence
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
-from airflow_provider_quoine.formats.pieces import Gap, Span, within
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from airflow_provider_quoine.captures.parts import Periods
     from airflow_provider_quoine.captures.store import PartStore
     from airflow_provider_quoine.formats.entries import StoredPart
-    from airflow_provider_quoine.formats.pieces import Row, Stretch
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +45,8 @@ ROW_OVERHEAD = 300
 LOSS_EDGE = timedelta(seconds=0.1)
 """How much longer than the rows that were not taken their gap is, at both ends."""
 
-LATE_ROWS_DELAY = 0.5
-"""Seconds in which what comes late for a period that was written is gathered."""
-
-LOOK_INTERVAL = 0.1
-"""Seconds between two looks for a part that is due."""
+LOOK_INTERVAL = 0.25
+"""Seconds between two looks for parts to write. What comes late for one that was written is gathered meanwhile."""
 
 FIRST_RETRY_DELAY, LONGEST_RETRY_DELAY = 1.0, 60.0
 """Seconds between two tries to write."""
@@ -99,8 +93,8 @@ class CaptureWriter:
         self._begins = [*(periods.span(key.period).since for key in self._keys), periods.ends_at]
         """This life's parts, and when each begins; after them, when the last one ends."""
         self._pending: defaultdict[PartKey, Part] = defaultdict(lambda: Part(life=self.life))
-        self._due: dict[PartKey, float] = {}
-        """Parts to write, and from which time of the loop's clock on."""
+        self._due: set[PartKey] = set()
+        """Parts to write."""
         self._bytes = 0
         """Of the rows that are pending or being written."""
         self._lost: Gap | None = None
@@ -204,7 +198,7 @@ class CaptureWriter:
         """
         self._state_loss()
         self._part(key).stretches.extend(stretches)
-        self._due[key] = self._loop.time()
+        self._due.add(key)
         self.closed_until = until
 
     async def finish(self, running: Awaitable[None]) -> None:
@@ -234,14 +228,12 @@ class CaptureWriter:
         :raises QuoineStorageError: if the store refuses for good.
         """
         await self._opening
-        for period in {*range(self._over)} - {key.period for key in self._found}:
-            self._ask(PartKey(period))
+        self._due.update(map(PartKey, {*range(self._over)} - {key.period for key in self._found}))
         while self._due or self._found or not self._no_more:
-            due = self._largest_first(by=self._loop.time())
-            if due:
-                await self._write(due[0])
+            if self._due:
+                await self._write(self._largest_first()[0])
             elif self._found:
-                await self._try(self._read_newest)
+                await self._read_newest()
             else:
                 await asyncio.sleep(LOOK_INTERVAL)
             if self.problem:
@@ -250,7 +242,7 @@ class CaptureWriter:
 
     async def flush(self) -> None:
         """Write what was closed, once, most rows first; what only states a silence is left to the next life."""
-        for key in self._largest_first(by=inf):
+        for key in self._largest_first():
             if self._pending[key]:
                 await self._write(key)
             if self.problem:
@@ -263,7 +255,7 @@ class CaptureWriter:
         with suppress(TimeoutError, QuoineError):
             async with asyncio.timeout(READ_REST_TIMEOUT):
                 while self._found and not self.problem:
-                    await self._try(self._read_newest)
+                    await self._read_newest()
 
     async def seal(self) -> dict[str, Any]:
         """
@@ -289,12 +281,9 @@ class CaptureWriter:
         return Span(*self._begins[index : index + 2])
 
     def _part(self, key: PartKey) -> Part:
-        if self.end_of(key) <= self.closed_until and key not in self._due:
-            self._ask(key)
+        if self.end_of(key) <= self.closed_until:
+            self._due.add(key)
         return self._pending[key]
-
-    def _ask(self, key: PartKey) -> None:
-        self._due[key] = self._loop.time() + LATE_ROWS_DELAY
 
     def _state_loss(self) -> None:
         if self._lost is not None:
@@ -302,62 +291,62 @@ class CaptureWriter:
             log.warning("Rows of %.1f s were lost: %s.", lost.seconds, lost.reason)
             self.add_gap(lost)
 
-    def _largest_first(self, *, by: float) -> list[PartKey]:
-        """Return the parts that may be written by a time, those with the most rows first."""
-        due = [key for key, at in self._due.items() if at <= by]
-        return sorted(due, key=lambda key: self._pending[key].bytes, reverse=True)
+    def _largest_first(self) -> list[PartKey]:
+        """Return the parts to write, those with the most rows first."""
+        return sorted(sorted(self._due), key=lambda key: self._pending[key].bytes, reverse=True)
+
+    def _sums(self, key: PartKey) -> dict[PartKey, StoredPart]:
+        with suppress(FileNotFoundError):
+            return {key: self._store.sums(key)}
+        return {}
 
     async def _read_newest(self) -> None:
         """Read the newest part that was there. If nobody says who listened in its period, that is stated."""
         key = self._found[-1]
-        if key not in self.stored:
-            with suppress(FileNotFoundError):
-                stored = await self._on_thread(partial(self._store.sums, key))
-                self.stored.setdefault(key, stored)
+        if key not in self.stored and not await self._try(partial(self._sums, key)):
+            return
         self._found.pop()
         if key.period < self._over and not (self._found and self._found[-1].period == key.period):
             parts = [part for one, part in self.stored.items() if one.period == key.period]
             if silence(self._periods.span(key.period), parts):
-                self._ask(PartKey(key.period))
+                self._due.add(PartKey(key.period))
 
     async def _write(self, key: PartKey) -> None:
-        del self._due[key]
-        part, written = self._pending.pop(key), False
+        self._due.remove(key)
+        part, until, written = self._pending.pop(key), min(self.end_of(key), self.closed_until), False
         try:
-            written = await self._try(partial(self._store_part, key, part))
+            written = await self._try(partial(self._store.write, key, part, until=until))
         finally:
             if written:
                 self._bytes -= part.bytes
             else:
                 self._pending[key] = part + self._pending[key]
-                self._due[key] = self._loop.time()
+                self._due.add(key)
 
-    async def _store_part(self, key: PartKey, part: Part) -> None:
-        until = min(self.end_of(key), self.closed_until)
-        self.stored.update(await self._on_thread(partial(self._store.write, key, part, until=until)))
+    async def _try(self, work: Callable[[], dict[PartKey, StoredPart]]) -> bool:
+        """
+        Do something at the store, and note which parts are there.
 
-    async def _try(self, work: Callable[[], Awaitable[None]]) -> bool:
-        """Return whether the store did it."""
+        :return: whether the store did it.
+        """
         try:
-            await work()
+            self.stored.update(await self._on_thread(work))
         except QuoineInputError:
             raise
-        except Exception as error:  # noqa: BLE001 - stores have errors of their own
-            self._note_failure(error)
+        except Exception as error:
+            # Stores have errors of their own.
+            if not self.problem:
+                log.warning("A part could not be written and is kept until it can: %s.", _words(error))
+            self.problem = _words(error)
+            self._failures += 1
+            self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
+            if self._refusals >= FINAL_AFTER:
+                raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
             return False
         if self.problem:
             log.info("The store takes parts again.")
         self.problem, self._failures, self._refusals = "", 0, 0
         return True
-
-    def _note_failure(self, error: Exception) -> None:
-        if not self.problem:
-            log.warning("A part could not be written and is kept until it can: %s.", _words(error))
-        self.problem = _words(error)
-        self._failures += 1
-        self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
-        if self._refusals >= FINAL_AFTER:
-            raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result:
         return await self._loop.run_in_executor(self._thread, self._context.run, work)

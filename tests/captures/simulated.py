@@ -27,7 +27,9 @@ from airflow_provider_quoine.captures.run import CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.captures.writer import CaptureWriter, QuoineStorageError
+from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, StreamGap
+from airflow_provider_quoine.formats.entries import entry_name
 from tests.simulation.world import BEGIN, World
 
 FOLDER = "/capture"
@@ -42,12 +44,16 @@ class Disk:
     The files that all lives share, as the store sees them: one folder.
 
     :ivar broken: whether it takes no writes now.
+    :ivar kept: the share that it keeps of what is written; it says that it has all.
+    :ivar listing: the names that it lists, if that is an old list.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.versions: Counter[str] = Counter()
         self.broken = False
+        self.kept = 1.0
+        self.listing: list[str] | None = None
 
 
 @dataclass
@@ -84,7 +90,7 @@ class Path:
         """Nothing is kept."""
 
     def ls(self, path: str, **given: bool) -> list[str]:
-        return [f"{FOLDER}/{name}" for name in self.disk.files]
+        return [f"{FOLDER}/{name}" for name in self.disk.listing or self.disk.files]
 
     def ukey(self, path: str) -> str:
         name = path.rpartition("/")[2]
@@ -104,8 +110,9 @@ class Path:
         self.alive()
         if self.disk.broken:
             raise OSError("No space left on device")
-        self.disk.files[self.name] = content
-        self.disk.versions[self.name] += 1
+        if self.disk.kept or self.name.endswith(".probe"):
+            self.disk.files[self.name] = content[: int(len(content) * self.disk.kept)]
+            self.disk.versions[self.name] += 1
 
     def replace(self, target: Path) -> None:
         content = self.read_bytes()
@@ -288,11 +295,13 @@ class History:
     """
     A seed's history.
 
+    :param bad_store: whether the store may lose what it says to have, and somebody touches the files.
     :param faults: how many of each kind.
     """
 
     seed: int
     by_time: bool = False
+    bad_store: bool = False
     faults: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -317,6 +326,8 @@ class History:
         """Times that the wall clock showed twice."""
         self.ran: list[tuple[float, float]] = []
         """Times in which lives ran that came to their end, by the wall clock."""
+        self.refused = False
+        """Whether a capture ended because it found something that is no part of it, and said so."""
         self.running: list[tuple[Store, Stream, asyncio.Task[None]]] = []
 
     async def play(self) -> None:
@@ -334,6 +345,8 @@ class History:
             for _ in range(self.chance.choice([1] * 30 + [25])):
                 self.world.later(moment, self.market.publish)
         kinds = ["kill", "stop", "lose", "lose", "hang", "break", "jump", "hold", "freeze"]
+        if self.bad_store:
+            kinds += ["lie", "forget", "remove", "rename"]
         for _ in range(self.chance.randrange(6)):
             kind = self.chance.choice(kinds)
             if kind == "jump" and self.copies > 1:
@@ -372,8 +385,34 @@ class History:
         self.disk.broken = True
         self.world.later(self.chance.uniform(0.5, 8), self._mend)
 
+    def lie(self) -> None:
+        """Have the store say for a while that it has what it has not, or half of it."""
+        self.disk.kept = self.chance.choice([0.0, 0.5])
+        self.world.later(self.chance.uniform(0.2, 3), self._mend)
+
+    def forget(self) -> None:
+        """Have the store list for a while what it had."""
+        self.disk.listing = list(self.disk.files)
+        self.world.later(self.chance.uniform(0.5, 6), self._mend)
+
+    def remove(self) -> None:
+        """Have somebody remove a part."""
+        for name in self._some_part():
+            self.disk.files.pop(name, None)
+
+    def rename(self) -> None:
+        """Have somebody give a part the name of another one."""
+        for name, target in zip(self._some_part(), self._some_part(), strict=False):
+            if name in self.disk.files:
+                self.disk.files[target] = self.disk.files.pop(name)
+                self.disk.versions[target] += 1
+
+    def _some_part(self) -> list[str]:
+        names = sorted(name for name in self.disk.files if name[0] not in "._")
+        return [each for name in names and [self.chance.choice(names)] for each in (name, entry_name(name))]
+
     def _mend(self) -> None:
-        self.disk.broken = False
+        self.disk.broken, self.disk.kept, self.disk.listing = False, 1.0, None
         self.world.thread_seconds = lambda: 0.0
 
     def jump(self) -> None:
@@ -410,7 +449,9 @@ class History:
             self.running.remove(life)
             self.market.streams.remove(stream)
             if not task.cancelled() and not isinstance(task.exception(), QuoineStorageError):
-                task.result()
+                self.refused |= self.bad_store and isinstance(task.exception(), QuoineInputError)
+                if not self.refused:
+                    task.result()
                 return
             # The next try: another triggerer takes it up, or Airflow does after the failure.
             await asyncio.sleep(self.chance.uniform(0.05, 4))
@@ -438,10 +479,18 @@ class History:
 
     def verdict(self) -> list[str]:
         """Return every broken promise."""
+        try:
+            manifest = Store(self.spec, self.disk, "oracle").write_manifest()
+        except QuoineInputError:
+            self.refused = self.refused or self.bad_store
+            if not self.refused:
+                raise
+        if self.refused:
+            return []
         names = sorted(name for name in self.disk.files if name[0] not in "._")
         wrong = [f"{name} is left" for name in self.disk.files if name[0] == "."]
         rows = [json.loads(line) for name in names for line in self.disk.files[name].splitlines()]
-        entries = Store(self.spec, self.disk, "oracle").write_manifest()["parts"]
+        entries = manifest["parts"]
         gaps = [tuple(_seconds(gap[end]) for end in ("from", "until")) for entry in entries for gap in entry["gaps"]]
         begin, end = _seconds(self.spec.periods.began_at.isoformat()), _seconds(self.spec.periods.ends_at.isoformat())
         wrong += self._wrong_entries(entries)
@@ -450,12 +499,14 @@ class History:
             return any(since - SLACK <= moment <= until + SLACK for since, until in gaps)
 
         placed = [_seconds(row["due_at" if self.by_time else "received_at"]) for row in rows]
-        if any(after < before for before, after in pairwise(placed)):
+        if any(after < before for before, after in pairwise(placed)) and not self.faults["forget"]:
             wrong.append("rows are out of order")
         if self.by_time:
             return wrong + self._wrong_snapshots(rows, placed, stated)
         found = Counter(int(row["data"]) for row in rows)
-        wrong += [f"event {number} is there {count} times" for number, count in found.items() if count > 1]
+        # A part that an old list hides may have the rows of the one before, too.
+        twice = [] if self.faults["forget"] else [number for number, count in found.items() if count > 1]
+        wrong += [f"event {number} is there {found[number]} times" for number in twice]
         for life in {row["connection"].partition("-")[0] for row in rows}:
             own = [(row["seq"], int(row["data"])) for row in rows if row["connection"].startswith(f"{life}-")]
             if own != sorted(own):
@@ -475,7 +526,8 @@ class History:
                 if since > at + 1e-5:
                     yield f"{entry['name']} says nothing of {since - at:.3f} s from {at - BEGIN:.3f} on"
                 at = max(at, until)
-        if self.faults["jump"]:
+        if self.faults["jump"] or self.bad_store:
+            # Whose parts were removed, nobody knows.
             return
         for gap in (gap for entry in entries for gap in entry["gaps"] if gap["reason"] == NOT_RUNNING):
             since, until = _span(gap)
@@ -489,7 +541,8 @@ class History:
         wrong = [
             f"the snapshot due at {at - BEGIN:.3f} is missing" for at in due if at not in placed and not stated(at)
         ]
-        wrong += [f"{count} snapshots due at {at - BEGIN:.3f}" for at, count in Counter(placed).items() if count > 1]
+        found = Counter(placed).items() if not self.faults["forget"] else ()
+        wrong += [f"{count} snapshots due at {at - BEGIN:.3f}" for at, count in found if count > 1]
         if self.faults["jump"]:
             # Which event was the newest at a moment that came twice, or never?
             return wrong
@@ -512,9 +565,9 @@ def _span(piece: dict[str, Any]) -> tuple[float, float]:
     return _seconds(piece["from"]), _seconds(piece["until"])
 
 
-def play(seed: int) -> tuple[list[str], History]:
+def play(seed: int, *, bad_store: bool = False) -> tuple[list[str], History]:
     """Play the history of a seed; return every broken promise."""
-    history = History(seed, by_time=seed % 3 == 0)
+    history = History(seed, by_time=seed % 3 == 0, bad_store=bad_store)
     random.seed(seed)
     with (
         patch.object(capture_store, "MISMATCH_DELAY", 0),

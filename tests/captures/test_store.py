@@ -18,14 +18,14 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
 from airflow_provider_quoine.captures import store as capture_store
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, Part, PartKey
+from airflow_provider_quoine.captures.parts import GONE, NOT_RUNNING, Part, PartKey
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.formats.entries import StoredPart, entry_name, read_entry, totals
+from airflow_provider_quoine.formats.entries import StoredPart, entry_name, gaps_from, read_entry, totals
 from airflow_provider_quoine.formats.kinds import FileFormat
 from airflow_provider_quoine.formats.lines import line_of, row_of
-from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -490,6 +490,56 @@ def test_a_period_is_several_parts_where_one_life_cut_it_and_the_other_did_not(s
     assert [part.gaps for part in parts] == [[], [], []]
 
 
+@pytest.mark.parametrize("gone", [(1, 0), (0, 20)])
+def test_a_part_that_is_gone_when_the_capture_ends_is_a_gap_of_the_manifest(
+    store_of: Stores, folder: str, gone: tuple[int, int]
+) -> None:
+    store = store_of()
+    store.open()
+    store.write(PartKey(0), part_of(1, until=20), until=NOON + timedelta(seconds=20))
+    store.write(PartKey(0, 20), part_of(since=20), until=END)
+    for period in (1, 2):
+        store.write(PartKey(period), part_of(1, period=period), until=END)
+    assert store.write_manifest()["gap_seconds"] == 0
+    (ObjectStoragePath(folder) / store.name(*gone)).unlink()
+    manifest = store.write_manifest()
+    gaps = [gap for part in manifest["parts"] for gap in gaps_from(part)]
+    lost = [PERIODS.span(1), Span(NOON + timedelta(seconds=20), PERIODS.span(0).until)][gone[1] > 0]
+    assert gaps == [Gap(*lost, GONE)]
+    assert manifest["gap_seconds"] == gaps[0].seconds
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+@pytest.mark.parametrize("of", ["rows", "entry"])
+def test_a_store_that_says_success_and_keeps_nothing_or_half_is_an_error(
+    store_of: Stores, monkeypatch: pytest.MonkeyPatch, of: str, kept: float
+) -> None:
+    store, write = store_of(), PartStore._temporary
+    store.open()
+
+    def keep_half(self: PartStore, name: str, content: bytes) -> ObjectStoragePath:
+        loses = name.startswith("_") == (of == "entry")
+        return write(self, name, content[: int(len(content) * kept)] if loses else content)
+
+    with monkeypatch.context() as lying:
+        lying.setattr(PartStore, "_temporary", keep_half)
+        lying.setattr(capture_store, "MISMATCH_DELAY", 0)
+        with pytest.raises((OSError, QuoineInputError), match=r"not as it was written|no part of this capture|\.tmp"):
+            store.write(PartKey(0), part_of(1, 2), until=END)
+
+
+def test_a_part_under_the_name_of_another_one_is_no_part(store_of: Stores, folder: str) -> None:
+    store, root = store_of(), ObjectStoragePath(folder)
+    store.open()
+    for period in (0, 1):
+        store.write(PartKey(period), part_of(1, period=period), until=END)
+    for rename in (str, entry_name):
+        (root / rename(store.name(0))).replace(root / rename(store.name(1)))
+    for strike in (lambda: store.sums(PartKey(1)), store.write_manifest):
+        with pytest.raises(QuoineInputError, match=r"its entry is that of .*_000000.jsonl"):
+            strike()
+
+
 def test_what_another_life_missed_is_no_gap_of_the_one_that_cuts_its_part_later(store_of: Stores) -> None:
     """The other one did not know of the cut when it wrote, so what it missed stands in the part before."""
     one, other = store_of(), store_of()
@@ -528,3 +578,25 @@ def test_an_event_near_the_end_of_a_part_that_the_next_one_has_is_there_once(sto
     write(other, "other", 1, (60.0001, "y"), (60.5002, "y"))
     found = [[json.loads(row.line)["data"] for row in read_from(one, period).rows] for period in (0, 1)]
     assert found == [["x", "y"], ["y"]]
+
+
+def test_an_event_that_another_life_has_beyond_the_part_of_the_first_is_there_once(store_of: Stores) -> None:
+    one, other = store_of("event"), store_of("event")
+    one.life, other.life = "one", "other"
+    one.open()
+
+    def write(store: PartStore, cut: int, since: float, until: float, *seconds: float) -> None:
+        rows = []
+        for second in seconds:
+            told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{store.life}-1"}
+            rows.append(row_of(line_of({"type": "event", "seq": 1, **told, "channel": "a", "event": "e", "data": "x"})))
+        times = NOON + timedelta(seconds=since), NOON + timedelta(seconds=until)
+        part = Part(life=store.life, rows=rows, stretches=[Stretch(*times, life=store.life)])
+        store.write(PartKey(0, cut), part, until=times[1])
+
+    # The other one has it from before it began, and does not know where the first one cuts.
+    write(one, 0, 0, 20)
+    write(other, 0, 40.2, 60, 40.3)
+    write(one, 20, 20, 40, 39.9)
+    write(one, 40, 40, 60)
+    assert [len(read_from(one, 0, cut).rows) for cut in (0, 20, 40)] == [0, 1, 0]
