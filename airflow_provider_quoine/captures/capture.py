@@ -61,8 +61,8 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         lasts = CLOCK.now() < periods.ends_at
         await writer.open(patience=OPEN_PATIENCE if lasts else None)
         if lasts:
-            found = writer.files
-            log.info("Capturing into %s until %s; %d files are there.", store.pattern, periods.ends_at, found)
+            until, found = periods.ends_at.isoformat(), writer.files
+            log.info("Capturing into %s until %s; %d files are there already.", store.pattern, until, found)
             silence = await _listen(spec, writer, quoine_conn_id)
         elif not writer.files:
             reason = "The time of the capture was over before anything was written. The next try begins a new one."
@@ -81,9 +81,8 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
     finally:
         writer.stop()
     summary = {"path": store.pattern, **{name: manifest[name] for name in SUMMARY}}
-    if spec.schedule is None or summary["rows"]:
-        return CaptureResult(summary=summary)
-    return CaptureResult(summary=summary, empty=silence or f"Not one row was captured: {store.pattern}.")
+    empty = "" if spec.schedule is None or summary["rows"] else silence or f"Not one row was captured: {store.pattern}."
+    return CaptureResult(summary=summary, empty=empty)
 
 
 async def _listen(spec: CaptureSpec, writer: CaptureWriter, quoine_conn_id: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import zip_longest
 from typing import NamedTuple
 
 from airflow_provider_quoine.formats.entries import StoredPart
@@ -109,13 +108,12 @@ class Periods:
     def spans(self, keys: Iterable[PartKey]) -> dict[PartKey, Span]:
         """Return the times of some parts, in order: each until the next one of its period begins."""
         ordered = sorted(keys)
-        found = {}
-        for key, after in zip_longest(ordered, ordered[1:]):
-            whole = self.span(key.period)
-            divided = after is not None and after.period == key.period
-            until = whole.since + after.cut * SECOND if divided else whole.until
-            found[key] = Span(whole.since + key.cut * SECOND, until)
-        return found
+        begins = [self.span(key.period).since + key.cut * SECOND for key in ordered]
+        ends = [*begins[1:], self.ends_at]
+        return {
+            key: Span(begin, min(end, self.span(key.period).until))
+            for key, begin, end in zip(ordered, begins, ends, strict=False)
+        }
 
 
 def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
@@ -127,16 +125,12 @@ def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
     :param beside: rows of the parts before and after. An event that one of them has is left out.
     """
     lives = {stretch.life for stretch in own.stretches} | {own.life}
-    heard = [
-        rest
-        for stretch in there.stretches
-        for rest in outside([stretch], [new for new in own.stretches if new.life == stretch.life])
-    ]
-    kept = [
-        piece
-        for stretch in heard + own.stretches
-        for piece in (_listened(stretch, own.gaps) if stretch.life == own.life else [stretch])
-    ]
+    heard = list(own.stretches)
+    for stretch in there.stretches:
+        heard += outside([stretch], [new for new in own.stretches if new.life == stretch.life])
+    kept: list[Stretch] = []
+    for stretch in heard:
+        kept += _listened(stretch, own.gaps) if stretch.life == own.life else [stretch]
     rows = _united(
         [*_ranked(there.rows, there.stretches), *_ranked(own.rows, [one for one in kept if one.life in lives])],
         heard=there.stretches + own.stretches,

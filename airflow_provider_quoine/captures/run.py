@@ -18,7 +18,6 @@ from airflow_provider_quoine.formats.lines import identity, line_of
 from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 
 if TYPE_CHECKING:
-    from airflow_provider_quoine.captures.parts import PartKey
     from airflow_provider_quoine.captures.spec import CaptureSpec
     from airflow_provider_quoine.captures.writer import CaptureWriter
     from airflow_provider_quoine.exchange.clock import Clock
@@ -189,13 +188,12 @@ class CaptureRun:
 
     async def _keep_time(self) -> None:
         """Look at the clocks, and close each part when it is over."""
-        while (key := self._writer.open_part()) is not None:
-            until = self._writer.end_of(key)
+        while (until := self._writer.open_until()) is not None:
             rest = (until + CLOSE_DELAY - self._look()).total_seconds()
             # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to;
             # and what waits would be lost with this process.
             if rest <= 0 and self._proven_until() >= until:
-                self._close(key, until)
+                self._close(until)
             else:
                 await asyncio.sleep(min(LOOK_INTERVAL, rest) if rest > 0 else LOOK_INTERVAL)
 
@@ -266,9 +264,9 @@ class CaptureRun:
         self._skipped += 1
         return None
 
-    def _close(self, key: PartKey, until: datetime) -> None:
+    def _close(self, until: datetime) -> None:
         self._state_gaps(until)
-        self._writer.close(key, self._stretches(until), until=until)
+        self._writer.close(self._stretches(until), until=until)
 
     def _stretches(self, until: datetime) -> list[Stretch]:
         """Return the time since the last part was closed, divided where the clocks parted."""
@@ -303,8 +301,8 @@ class CaptureRun:
         if self._due_at is not None and self._due_at <= now:
             for until in (self._due_at, now):
                 self._writer.add_gap(Gap(self._due_at, until, STOPPED))
-        while self._writer.closed_until < now and (key := self._writer.open_part()) is not None:
-            self._close(key, min(now, self._writer.end_of(key)))
+        while self._writer.closed_until < now:
+            self._close(min(now, self._writer.open_until() or now))
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WRITE_TIMEOUT):
                 await self._writer.flush()

@@ -176,27 +176,23 @@ class CaptureWriter:
     def change_rows(self, gap: Gap, change: Callable[[Row], Row | None]) -> None:
         """Change rows that came in a gap and are not written yet; None is no row."""
         for part in self._pending.values():
-            if any(gap.since <= row.at <= gap.until for row in part.rows):
-                changed = [change(row) if gap.since <= row.at <= gap.until else row for row in part.rows]
-                part.rows = [row for row in changed if row is not None]
+            changed = [change(row) if gap.since <= row.at <= gap.until else row for row in part.rows]
+            part.rows = [row for row in changed if row is not None]
 
-    def open_part(self) -> PartKey | None:
-        """Return the first part that is not closed; None after the end."""
-        number = bisect_right(self._begins, self.closed_until) - 1
-        return self._keys[max(0, number)] if number < len(self._keys) else None
+    def open_until(self) -> datetime | None:
+        """Return where the first part ends that is not closed: at the next cut, or with its period; None after all."""
+        index = bisect_right(self._begins, self.closed_until)
+        return self._begins[index] if index < len(self._begins) else None
 
-    def end_of(self, key: PartKey) -> datetime:
-        """Return where a part ends: at the next cut, or with its period."""
-        return self._begins[bisect_left(self._keys, key) + 1]
-
-    def close(self, key: PartKey, stretches: list[Stretch], *, until: datetime) -> None:
+    def close(self, stretches: list[Stretch], *, until: datetime) -> None:
         """
-        Let a part be written.
+        Let that part be written.
 
         :param stretches: the time of it that was listened to.
         :param until: its end, or that of the capture's run.
         """
         self._state_loss()
+        key = self._keys[bisect_right(self._begins, self.closed_until) - 1]
         self._part(key).stretches.extend(stretches)
         self._due.add(key)
         self.closed_until = until
@@ -280,8 +276,11 @@ class CaptureWriter:
     def _span(self, index: int) -> Span:
         return Span(*self._begins[index : index + 2])
 
+    def _end_of(self, key: PartKey) -> datetime:
+        return self._begins[bisect_left(self._keys, key) + 1]
+
     def _part(self, key: PartKey) -> Part:
-        if self.end_of(key) <= self.closed_until:
+        if self._end_of(key) <= self.closed_until:
             self._due.add(key)
         return self._pending[key]
 
@@ -313,7 +312,7 @@ class CaptureWriter:
 
     async def _write(self, key: PartKey) -> None:
         self._due.remove(key)
-        part, until, written = self._pending.pop(key), min(self.end_of(key), self.closed_until), False
+        part, until, written = self._pending.pop(key), min(self._end_of(key), self.closed_until), False
         try:
             written = await self._try(partial(self._store.write, key, part, until=until))
         finally:

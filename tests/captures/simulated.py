@@ -522,8 +522,9 @@ class History:
         for entry in entries:
             pieces = sorted(_span(one) for one in (*entry["gaps"], *entry["listened"]))
             at = _seconds(entry["from"])
-            for since, until in [*pieces, 2 * (_seconds(entry["until"]),)]:
-                if since > at + 1e-5:
+            end = _seconds(entry["until"])
+            for since, until in [*pieces, (end, end)]:
+                if min(since, end) > at + 1e-5:
                     yield f"{entry['name']} says nothing of {since - at:.3f} s from {at - BEGIN:.3f} on"
                 at = max(at, until)
         if self.faults["jump"] or self.bad_store:
