@@ -287,23 +287,19 @@ class PartStore:
         for attempt in range(MISMATCHES):
             time.sleep(MISMATCH_DELAY * bool(attempt))
             content = path.read_bytes()
-            digest = digest_of(content)
             with self._naming(path):
-                entry = self._entry_of(path)
-                before = entry.pop(BEFORE, None)
-                rows = self._decode(content)
-                if entry["sha256"] == digest:
+                entry, rows, digest = self._entry_of(path), self._decode(content), digest_of(content)
+                fitting = [one for one in (entry, entry.pop(BEFORE, None)) if one and one["sha256"] == digest]
+                if fitting and fitting[0] is entry:
                     break
         with self._naming(path):
-            if entry["sha256"] != digest and before and before["sha256"] == digest:
-                entry = before
-            if entry["sha256"] != digest:
+            if not fitting:
                 # Nobody knows what is missing. So it says of no time that it was listened to, and who goes on states
                 # all of it as a gap.
                 unknown = StoredPart(len(rows), [], [])
-                entry = entry_of(unknown, span_from(entry), period=key.period, name=path.name, content=content)
-            _, gaps, stretches = stored_part(entry)
-            return Part(rows=rows, gaps=gaps, stretches=stretches), entry
+                fitting = [entry_of(unknown, span_from(entry), period=key.period, name=path.name, content=content)]
+            _, gaps, stretches = stored_part(fitting[0])
+            return Part(rows=rows, gaps=gaps, stretches=stretches), fitting[0]
 
     @contextmanager
     def _naming(self, path: ObjectStoragePath) -> Iterator[None]:

@@ -479,6 +479,7 @@ class History:
 
     def verdict(self) -> list[str]:
         """Return every broken promise."""
+        self._mend()
         try:
             manifest = Store(self.spec, self.disk, "oracle").write_manifest()
         except QuoineInputError:
