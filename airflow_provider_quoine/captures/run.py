@@ -83,9 +83,9 @@ class CaptureRun:
         self._since = self._now = self._last_at = max(clock.now(), periods.began_at)
         """When this life began, its time, and the moment of its last event."""
         writer.begin(self._since)
-        self._looked_at = clock.now(), clock.monotonic()
-        self._marks = [(self._since, clock.monotonic())]
-        """Moments and the monotonic clock's time then; a new one when they part."""
+        wall, monotonic = self._looked_at = clock.now(), clock.monotonic()
+        self._marks = [(self._since, monotonic + max(0.0, (self._since - wall).total_seconds()))]
+        """Moments and the monotonic clock's time then; a new one when they part. Before the first it stands still."""
         self._frozen: Span | None = None
         """The time in which the process was held up last, if no event was taken in it."""
         self._gaps: list[Gap] = []

@@ -309,6 +309,9 @@ class History:
         self.chance = self.world.random
         self.disk, self.market = Disk(), Market(self.world)
         self.duration = self.chance.uniform(8, 25)
+        if self.seed % 7 == 3:
+            # It listens before its time, as a second listener may.
+            self.world.set_clock(-3)
         self.copies = self.chance.choice([1, 1, 2])
         self.spec = CaptureSpec.of(
             stream="product" if self.by_time else "event",

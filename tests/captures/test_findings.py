@@ -271,3 +271,17 @@ async def test_a_row_at_the_end_of_a_period_is_of_it_and_one_outside_of_all_is_o
     assert found == periods
     await writer.open(patience=None)
     writer.stop()
+
+
+def test_a_gap_of_a_life_that_began_before_its_capture_begins_at_the_last_byte() -> None:
+    """As a second listener does that is started for tomorrow: its time stands still until the capture begins."""
+    scene = Scene()
+    scene.world.set_clock(-5)
+    scene.at(11, lambda: scene.stream.lose(1, 3))
+    scene.play()
+    ((since, _), *_), (*_, (_, until)) = scene.gaps("lost"), scene.gaps("lost")
+    assert 5.8 < since <= 6
+    assert 9 <= until < 9.1
+    numbers = [int(row["data"]) for row in scene.rows]
+    missing = {number / 10 - 5 for number in set(range(numbers[0], numbers[-1])) - set(numbers)}
+    assert missing and all(since <= second <= until for second in missing)  # noqa: PT018 - one without the other is nothing
