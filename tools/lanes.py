@@ -44,8 +44,8 @@ class Plan:
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-#: A developer waits for ``make test``, so what measures time runs beside checks that give way to it. A machine of CI may
-#: know no such niceness: there it runs when nothing else does.
+#: A developer waits for ``make test``, so what measures time runs beside checks that give way to it. A machine of CI
+#: may know no such niceness: there it runs when nothing else does.
 PLANS = {
     "test": Plan(
         stages=((("test-paced", "test-alone"), ("test-system",), ("unit", "test-airflow")),),
