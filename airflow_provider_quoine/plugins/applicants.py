@@ -33,6 +33,11 @@ router = APIRouter()
 NEW = "/applicants/new"
 SHOWN = 100
 """Applicants on the page."""
+SENT_BEFORE = (
+    "This form was sent before, and made the applicant %s. What it holds now was not stored: it is not the same, or "
+    "that application has left here. If this is another person, choose the three files again and send the form: it is "
+    "a new one now."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +130,10 @@ def take(user: Starter, sent: Annotated[SentForm, Depends(_sent)]) -> Response:
     reference = name_in(sent.texts.get("token", ""), user)
     store = _open_store()
     record = store.record_of(reference)
+    if record and not _is_what_was_sent(sent, store, reference, record):
+        # As after the browser's "Back": another person's data would be lost, and nobody would be told.
+        another = new_reference(datetime.now(UTC))
+        return _form(user, reference=another, typed=sent.texts, problem=SENT_BEFORE % reference)
     if not record:
         dag = next((dag for dag in _dags_for(user) if dag.dag_id == sent.texts.get(DAG)), None)
         try:
@@ -155,6 +164,14 @@ def show_one(user: ApplicantsReader, reference: str) -> HTMLResponse:
     # The run may have been deleted.
     sent_by = applicant.started_by or store.record_of(reference).get("by", "")
     return page("applicant.html", user=user, applicant=applicant, meaning=MEANING[applicant.reached], sent_by=sent_by)
+
+
+def _is_what_was_sent(sent: SentForm, store: ApplicationStore, reference: str, record: Mapping[str, str]) -> bool:
+    dag = next((dag for dag in taking_dags() if dag.dag_id == sent.texts.get(DAG) == record[DAG]), None)
+    try:
+        return dag is not None and store.read(reference) == _checked(sent, dag)
+    except (QuoineInputError, OSError):
+        return False
 
 
 def _find(store: ApplicationStore, reference: str) -> Kept | None:

@@ -21,7 +21,7 @@ from airflow_provider_quoine.plugins import applicants as pages
 from airflow_provider_quoine.plugins import uploads
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.plugins.applicants import BOUNDARY, FILES, TEXTS, Part, body_of, form_of, named, post, send, token_for
-from tests.plugins.browser import Person
+from tests.plugins.browser import Person, token_in
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.documents import GIF, JPEG, PDF, PNG, XPS, archive
 from tests.support.leaks import cells, contents, find
@@ -149,9 +149,35 @@ def enumerate_places(texts: list[bytes]) -> Iterator[tuple[str, bytes]]:
 def test_a_form_that_is_sent_twice_counts_once(op: Person, folder: Path) -> None:
     token = token_for(op)
     first = reference_in(send(op, token))
-    assert reference_in(send(op, token, first_name="Another")) == first
-    assert open_store().read(first).user.first_name == TEXTS["first_name"]
+    assert reference_in(send(op, token)) == first
     assert len([run for run in runs() if first in run]) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"first_name": "Another"}, {"bank_statement": Part(PDF, "a.pdf")}, {"phone": "none"}, {"dag_id": "x"}]
+)
+def test_another_person_in_a_form_that_was_sent_is_not_lost_in_silence(
+    op: Person, folder: Path, changes: dict[str, Any]
+) -> None:
+    token = token_for(op)
+    first = reference_in(send(op, token))
+    answer = send(op, token, **changes)
+    assert answer.status_code == 422
+    assert f"This form was sent before, and made the applicant {first}" in answer.text
+    assert 'value="Tokyo-Marker"' in answer.text
+    assert open_store().read(first).user.first_name == TEXTS["first_name"]
+    # What the person sees is a new form.
+    again = token_in(answer.text)
+    assert reference_in(send(op, again, first_name="Another", email="another-marker@example.com")) != first
+    assert {kept.reference for kept in open_store().kept()} > {first}
+
+
+def test_a_form_that_comes_again_when_the_exchange_has_the_user_is_said_to_be_one(op: Person, folder: Path) -> None:
+    token = token_for(op)
+    first = reference_in(send(op, token))
+    assert OneTask.of_run("create_applicant", f"applicant__{first}").step().state == "success"
+    assert f"made the applicant {first}" in send(op, token).text
+    assert len(open_store().kept()) == 1
 
 
 def test_a_form_that_is_sent_twice_at_once_counts_once(op: Person, folder: Path) -> None:
