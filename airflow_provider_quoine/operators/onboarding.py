@@ -167,6 +167,14 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             found = attempt.begin()
             if found.step == Step.SENT:
                 user_id = str(found.exchange_id)
+                if application and found.task and _task(found.task) != _task(task_name(context)):
+                    raise stop(
+                        f"Another form has made user {user_id} with this e-mail address.",
+                        done="This application was not sent.",
+                        next="Is it the same person? Then nothing is left to do. If not, another address is needed.",
+                        details=f"The user was sent by {found.task}. The exchange takes each address once. For another "
+                        f"person, have the form filled in again, with that person's own address.",
+                    )
                 self.log.info("User %s was created before.", user_id)
             else:
                 if store and application is None:
@@ -252,6 +260,11 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         password = read_secret_variable(self.password_variable)
         check_password(password)
         return password
+
+
+def _task(name: str) -> str:
+    """Return a task's name without the number of its try."""
+    return name.rpartition(", try ")[0]
 
 
 def _names_taken_email(words: str) -> bool:

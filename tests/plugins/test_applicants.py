@@ -101,6 +101,41 @@ def test_the_task_sends_it_and_it_is_removed(op: Person, exchange: SandboxContro
     assert len(exchange.state()["requests"]) == 1
 
 
+def test_another_form_with_the_same_address_is_not_said_to_be_sent(
+    op: Person, exchange: SandboxControl, folder: Path
+) -> None:
+    first, second = reference_in(send(op)), reference_in(send(op, first_name="Jiro", bank_statement=Part(PDF, "b.pdf")))
+    assert OneTask.of_run("create_applicant", f"applicant__{first}").step().state == "success"
+    (user,) = exchange.state()["users"]
+    task = OneTask.of_run("create_applicant", f"applicant__{second}")
+    for _ in range(2):
+        end = task.step()
+        assert end.state == "failed"
+        assert f"Another form has made user {user['user_id']} with this e-mail address." in end.words
+        assert "This application was not sent." in end.words
+        assert f"applicant__{first}" in end.words.replace("\n", "")
+        assert ">failed<" in op.get(f"/applicants/{second}").text
+        task.clear()
+    assert len(exchange.state()["requests"]) == 1
+
+
+def test_a_user_whose_application_could_not_be_removed_is_found_again(
+    op: Person, exchange: SandboxControl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "not for you")
+
+    task = OneTask.of_run("create_applicant", f"applicant__{reference_in(send(op))}")
+    with monkeypatch.context() as broken:
+        broken.setattr("airflow_provider_quoine.applications.store.ApplicationStore.settle", fail)
+        assert task.step().state == "success"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".sealed"]
+    task.clear()
+    assert task.step().state == "success"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".user"]
+    assert len(exchange.state()["requests"]) == 1
+
+
 def test_a_retry_reads_it_again(op: Person, exchange: SandboxControl, folder: Path) -> None:
     words = "API rate limit exceeded. Please retry after 1s"
     exchange.fault("status", "POST /users/onboarding", status=429, body=words)
