@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -24,6 +24,11 @@ _MARKUP = re.compile(
     r"<(?:style|script)\b.*?(?:</(?:style|script)\b[^<>]*>?|\Z)|<!--.*?(?:-->|\Z)|<[^<>]*>|<", re.IGNORECASE | re.DOTALL
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]+")
+_SHORTEST_WORD = 3
+_NUMBER = re.compile(r"[+\d\s().-]+")
+_OF_A_NUMBER = 6
+"""Last digits by which a phone number is known, whatever country code it has."""
+_BETWEEN = r"[\s().-]{0,2}"
 _SPELLINGS: tuple[Callable[[str], str], ...] = (
     str,
     lambda text: json.dumps(text)[1:-1],
@@ -78,12 +83,26 @@ def _patterns(texts: Iterable[str]) -> list[str]:
     return [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
 
 
+def _personal_patterns(texts: Iterable[str]) -> Iterator[str]:
+    values = {*texts}
+    numbers = {text for text in values if _NUMBER.fullmatch(text)}
+    # A server may write a number in its own way, and name a person by one of the names.
+    for digits in (re.sub(r"\D", "", text) for text in numbers):
+        if len(digits) >= _OF_A_NUMBER:
+            last = _BETWEEN.join(digits[-_OF_A_NUMBER:])
+            yield rf"(?<!\d)(?:[+(]?(?:[0-9]{_BETWEEN}){{0,9}}){last}(?!\d)"
+    words = {word for text in values - numbers for word in text.split() if len(word) >= _SHORTEST_WORD}
+    for each in _patterns(values | words):
+        yield rf"(?i:(?<!\w){each}(?!\w))"
+
+
 class Scrubber:
     """
     Makes a server's text fit for an error: without control characters and secrets, and not too long.
 
     :param secrets: to hide, as they are and as JSON, a URL or HTML writes them; empty ones are left out.
-    :param personal: to hide likewise, as whole words in any case: a short name may be a part of any word.
+    :param personal: to hide likewise, as whole words in any case: a short name may be a part of any word. So is each
+        word of one, and a phone number however it is written.
     """
 
     def __init__(self, secrets: Iterable[str], personal: Iterable[str] = ()) -> None:
@@ -93,7 +112,7 @@ class Scrubber:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         # Compiled on first use: it costs as much as half a request.
-        patterns = [*_patterns(self._secrets), *(rf"(?i:(?<!\w){each}(?!\w))" for each in _patterns(self._personal))]
+        patterns = [*_patterns(self._secrets), *_personal_patterns(self._personal)]
         return re.compile("|".join(patterns) or r"(?!)")
 
     def __repr__(self) -> str:
