@@ -43,6 +43,9 @@ OUTLINES = {
     "QuoineInputError": Outline(
         "The input or a setting is wrong.", NOTHING_SENT, "Correct what is named below, then clear this task."
     ),
+    "QuoineApplicationsError": Outline(
+        "The place of applications does not answer.", NOTHING_SENT, "Bring it back, then clear this task."
+    ),
     "QuoineBudgetError": Outline(
         "No request was free in the request budget.", NOTHING_SENT, "Wait, then clear this task if it does not retry."
     ),

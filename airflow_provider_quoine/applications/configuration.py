@@ -19,7 +19,7 @@ def open_store() -> ApplicationStore:
     Open the place of the applications, and remove what has expired there.
 
     :raises QuoineInputError: if it cannot be reached from here.
-    :raises OSError: if the store refuses.
+    :raises QuoineApplicationsError: if the store refuses.
     """
     path = conf.get(SECTION, "applications_path", fallback="")
     unusable = ""
@@ -28,7 +28,8 @@ def open_store() -> ApplicationStore:
             f"Applications would be kept in a folder of this host, and the executor ({', '.join(executors)}) may run "
             f"tasks on others. Nothing was stored. Name a place that all reach in [{SECTION}] applications_path."
         )
-    if path and "://" not in path and not os.path.isabs(path):
+    local = path.removeprefix("file://").removeprefix("local://")
+    if path and "://" not in local and not os.path.isabs(local):
         unusable = (
             f"[{SECTION}] applications_path is {path!r}, which each process would look for in a folder of its own. "
             "Nothing was stored. Give a path that begins with /, or a URI."

@@ -13,8 +13,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -29,7 +29,7 @@ from airflow_provider_quoine.applications.application import (
     the_fernet,
     unseal,
 )
-from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -42,6 +42,23 @@ MOST_BYTES = 500_000_000
 
 _FILE = re.compile(rf"({REFERENCE})\.(sealed|received|user)")
 _HALF_WRITTEN = re.compile(rf"\.({REFERENCE})\..*\.tmp")
+
+
+class QuoineApplicationsError(QuoineError):
+    """The place of applications refuses, or does not answer."""
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except QuoineError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise QuoineApplicationsError(
+            f"The place of applications ([quoine] applications_path) does not answer: {type(error).__name__}. Nothing "
+            "was sent. Try again, or tell whoever keeps this Airflow."
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +99,7 @@ class ApplicationStore:
         self._unusable = unusable
         self._clock = clock
 
+    @_in_words()
     def check(self) -> None:
         """
         See that an application can be put here.
@@ -102,6 +120,7 @@ class ApplicationStore:
                 f"{error.strerror or type(error).__name__}. Nothing was stored."
             ) from None
 
+    @_in_words()
     def add(self, reference: str, application: Application, record: Mapping[str, str]) -> bool:
         """
         Keep an application.
@@ -109,7 +128,7 @@ class ApplicationStore:
         :param record: what is to be known of it without the person's data: nothing personal.
         :return: whether it is new; another one under the reference stays as it is.
         :raises QuoineInputError: if none can be put here.
-        :raises OSError: if the store refuses, or cannot be reached.
+        :raises QuoineApplicationsError: if the store refuses, or cannot be reached.
         """
         self.check()
         if self._has(f"{reference}.received"):
@@ -118,12 +137,13 @@ class ApplicationStore:
         self._write(f"{reference}.received", [json.dumps(dict(record)).encode()])
         return True
 
+    @_in_words()
     def read(self, reference: str) -> Application:
         """
         Return an application.
 
         :raises QuoineInputError: if there is none, or if it cannot be read.
-        :raises OSError: if the store cannot be reached.
+        :raises QuoineApplicationsError: if the store cannot be reached.
         """
         path = self._at(reference, "sealed")
         try:
@@ -137,32 +157,41 @@ class ApplicationStore:
                 "page Quoine, Applicants."
             ) from None
 
+    @_in_words()
     def user_of(self, reference: str) -> str:
         """Return what stands in the ledger of payments for the user whom the exchange has; empty if it has none."""
         return self._text(reference, "user")
 
+    @_in_words()
     def record_of(self, reference: str) -> dict[str, str]:
         """Return what is known of an application without the person's data; empty if there is no such application."""
-        record: dict[str, str] = json.loads(self._text(reference, "received") or "{}")
-        return record
+        text = self._text(reference, "received")
+        with suppress(ValueError):
+            record: dict[str, str] = json.loads(text)
+            return record
+        # There is none, or something has damaged it.
+        return {}
 
+    @_in_words()
     def settle(self, reference: str, *, user: str) -> None:
         """
         Remove the person's data at once, because the exchange has the user.
 
         :param user: what stands for the user in the ledger.
-        :raises OSError: if the store refuses, or cannot be reached.
+        :raises QuoineApplicationsError: if the store refuses, or cannot be reached.
         """
         try:
             self._write(f"{reference}.user", [user.encode()])
         finally:
             self._remove(f"{reference}.sealed")
 
+    @_in_words()
     def discard(self, reference: str) -> None:
         """Remove an application of which nothing came."""
         for kind in ("received", "sealed"):
             self._remove(f"{reference}.{kind}")
 
+    @_in_words()
     def kept(self) -> list[Kept]:
         """Return what is there, the newest first."""
         kinds: dict[str, set[str]] = {}
@@ -180,6 +209,7 @@ class ApplicationStore:
             if "received" in kinds[reference]
         ]
 
+    @_in_words()
     def expire(self) -> int:
         """
         Remove the personal data whose time is over, or whose user exists, and what writers that were killed have left.
@@ -223,7 +253,7 @@ class ApplicationStore:
 
     def _text(self, reference: str, kind: str) -> str:
         with suppress(FileNotFoundError):
-            return self._at(reference, kind).read_bytes().decode()
+            return self._at(reference, kind).read_bytes().decode(errors="replace")
         return ""
 
     def _at(self, reference: str, kind: str) -> ObjectStoragePath:
@@ -250,7 +280,9 @@ class ApplicationStore:
 
     @cached_property
     def _is_local(self) -> bool:
-        return self._folder.protocol in ("", "file")
+        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]  # has no types
+
+        return isinstance(self._folder.fs, LocalFileSystem)
 
     @cached_property
     def _folder(self) -> ObjectStoragePath:

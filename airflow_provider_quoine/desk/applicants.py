@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,11 +18,12 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.sdk import timezone
 from airflow.sdk.exceptions import AirflowException
-from airflow.utils.session import create_session
+from airflow.utils.session import NEW_SESSION, create_session, provide_session
 from airflow.utils.state import DagRunState, State, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from airflow_provider_quoine.applications.application import time_of
 from airflow_provider_quoine.applications.store import Kept
@@ -35,6 +37,12 @@ from airflow_provider_quoine.sensors.onboarding import DECISION, QuoineOnboardin
 CREATES = QuoineCreateOnboardingUserOperator.__name__
 WAITS = QuoineOnboardingStatusSensor.__name__
 MOST_DAGS = 50
+
+logger = logging.getLogger(__name__)
+
+
+class NotStartedError(Exception):
+    """Airflow's database did not answer, so an application may be here without a run."""
 
 
 class Reached(StrEnum):
@@ -119,10 +127,20 @@ class Applicant:
         return run_id_of(self.reference)
 
     @property
+    def has_user(self) -> bool:
+        """Whether the exchange has the user."""
+        return self.kept.has_user or self.create.state == TaskInstanceState.SUCCESS
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether nothing sends what waits here: it has no run."""
+        return not self.dag_id and not self.has_user and self.kept.is_readable
+
+    @property
     def reached(self) -> Reached:
         """How far it has come: the furthest that is known."""
         has_failed = self.run_state == DagRunState.FAILED or self.create.state in State.failed_states
-        has_user = self.kept.has_user or self.create.state == TaskInstanceState.SUCCESS
+        has_user = self.has_user
         furthest_first = (
             (Reached.APPROVED, self.decision in ONBOARDING_SUCCESS_STATUSES),
             (Reached.DECLINED, self.decision in ONBOARDING_FAILURE_STATUSES),
@@ -140,7 +158,8 @@ class Applicant:
         steps = [
             ("Form opened", time_of(self.reference)),
             ("Sent to the exchange", sent_at),
-            ("Waiting for the decision", self.wait.started_at),
+            # A task that never begins because another has failed has a time of beginning too.
+            ("Waiting for the decision", self.wait.started_at if self.has_user else None),
             (self.decision.capitalize(), self.wait.ended_at),
         ]
         return [(what, at) for what, at in steps if what and at]
@@ -174,6 +193,7 @@ def start_run(who: str, dag_id: str, reference: str) -> None:
 
     :param who: starts it, by Airflow's name of the person.
     :raises QuoineInputError: if Airflow refuses.
+    :raises NotStartedError: if Airflow's database does not answer.
     """
     run_id, conf = run_id_of(reference), {PARAMETER: reference}
     try:
@@ -184,7 +204,7 @@ def start_run(who: str, dag_id: str, reference: str) -> None:
                 raise ValueError("there is no such DAG now, or its file has errors")
             if model.allowed_run_types is not None and DagRunType.MANUAL not in model.allowed_run_types:
                 raise ValueError("the DAG lets nobody start its runs by hand")
-            if session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)):
+            if _has_run(dag_id, run_id, session=session):
                 return
             dag.create_dagrun(
                 run_id=run_id,
@@ -199,13 +219,18 @@ def start_run(who: str, dag_id: str, reference: str) -> None:
             )
             log = Log("trigger_dag_run", None, who, who, json.dumps({"conf": conf}), dag_id=dag_id, run_id=run_id)
             session.add(log)
-    except IntegrityError:
-        # Somebody has sent the same form at the same moment.
-        return
     except (ParamValidationError, AirflowException, ValueError) as error:
-        raise QuoineInputError(
-            f"Airflow starts no run of the DAG {dag_id}: {error}. The application was removed, and nothing was sent."
-        ) from None
+        raise QuoineInputError(f"Airflow starts no run of the DAG {dag_id}: {error}.") from None
+    except SQLAlchemyError as error:
+        # Somebody may have sent the same form at the same moment.
+        if not (isinstance(error, IntegrityError) and _has_run(dag_id, run_id)):
+            logger.error("The run %s of %s was not started: %s", run_id, dag_id, type(error).__name__)
+            raise NotStartedError from None
+
+
+@provide_session
+def _has_run(dag_id: str, run_id: str, *, session: Session = NEW_SESSION) -> bool:
+    return session.scalar(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)) is not None
 
 
 def applicants_of(kept: Sequence[Kept]) -> list[Applicant]:

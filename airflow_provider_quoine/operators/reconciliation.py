@@ -102,7 +102,7 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
 
         try:
             open_store()
-        except (QuoineError, OSError) as error:
+        except QuoineError as error:
             self.log.warning("Applications whose time is over may be there still. %s: %s", type(error).__name__, error)
 
     def _tell(self, report: Report) -> None:

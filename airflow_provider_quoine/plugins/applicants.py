@@ -17,15 +17,22 @@ from fastapi.responses import HTMLResponse, Response
 from airflow_provider_quoine.applications.application import Application, is_reference, new_reference
 from airflow_provider_quoine.applications.checks import check_onboarding, check_size
 from airflow_provider_quoine.applications.configuration import open_store
-from airflow_provider_quoine.applications.store import ApplicationStore, Kept
-from airflow_provider_quoine.desk.applicants import MEANING, TakingDag, applicants_of, start_run, taking_dags
+from airflow_provider_quoine.applications.store import ApplicationStore, Kept, QuoineApplicationsError
+from airflow_provider_quoine.desk.applicants import (
+    MEANING,
+    NotStartedError,
+    TakingDag,
+    applicants_of,
+    start_run,
+    taking_dags,
+)
 from airflow_provider_quoine.exchange.countries import COUNTRIES
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineFormError, QuoineInputError
 from airflow_provider_quoine.exchange.models import DOCUMENT_EXTENSIONS, DOCUMENT_FIELDS, REQUIRED_FIELDS, Document
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.plugins.access import ApplicantsReader, may_start
 from airflow_provider_quoine.plugins.pages import page, see
-from airflow_provider_quoine.plugins.protection import from_our_site, name_in, one_time_token
+from airflow_provider_quoine.plugins.protection import from_our_form, from_our_site, name_in, one_time_token
 from airflow_provider_quoine.plugins.uploads import LARGEST_FILE_MB, LONGEST_NAME, SentForm, Upload, read_form
 
 router = APIRouter()
@@ -33,6 +40,11 @@ router = APIRouter()
 NEW = "/applicants/new"
 SHOWN = 100
 """Applicants on the page."""
+NOT_THERE = "There is no such applicant, or it was more than a year ago."
+NOT_STARTED = (
+    "The application %s is stored, but Airflow's database did not take its run, so nothing sends it yet. Do not fill "
+    "the form in again: open the page Applicants, and start the run there, on the page of this applicant."
+)
 SENT_BEFORE = (
     "This form was sent before, and made the applicant %s. What it holds now was not stored: it is not the same, or "
     "that application has left here. If this is another person, choose the three files again and send the form: it is "
@@ -129,7 +141,7 @@ def take(user: Starter, sent: Annotated[SentForm, Depends(_sent)]) -> Response:
     """Take a filled-in form: store it encrypted, and start the run that sends it."""
     reference = name_in(sent.texts.get("token", ""), user)
     store = _open_store()
-    record = store.record_of(reference)
+    record, is_new = store.record_of(reference), False
     if record and not _is_what_was_sent(sent, store, reference, record):
         # As after the browser's "Back": another person's data would be lost, and nobody would be told.
         another = new_reference(datetime.now(UTC))
@@ -140,16 +152,39 @@ def take(user: Starter, sent: Annotated[SentForm, Depends(_sent)]) -> Response:
             if dag is None:
                 raise QuoineFormError.of({DAG: f"{DAG} must be one of those that take applications"})
             record = {DAG: dag.dag_id, "by": user.get_name()}
-            store.add(reference, _checked(sent, dag), record)
+            is_new = store.add(reference, _checked(sent, dag), record)
         except QuoineFormError as error:
             return _form(user, reference=reference, typed=sent.texts, faults=error.faults)
-        except (QuoineInputError, OSError) as error:
-            return _form(user, reference=reference, typed=sent.texts, problem=_words(error))
+        except (QuoineInputError, QuoineApplicationsError) as error:
+            return _form(user, reference=reference, typed=sent.texts, problem=str(error))
     try:
         start_run(user.get_name(), record[DAG], reference)
+    except NotStartedError:
+        raise HTTPException(503, NOT_STARTED % reference) from None
     except QuoineInputError as error:
+        if not is_new:
+            raise HTTPException(422, str(error)) from None
         store.discard(reference)
-        return _form(user, reference=reference, typed=sent.texts, problem=str(error))
+        words = f"{error} The application was removed, and nothing was sent."
+        return _form(user, reference=reference, typed=sent.texts, problem=words)
+    return see(f"/applicants/{reference}")
+
+
+@router.post("/applicants/{reference}", dependencies=[Depends(from_our_form)])
+def start(user: Starter, reference: str) -> Response:
+    """Start the run of an application that has none: it was deleted, or the API server was killed before."""
+    store = _open_store()
+    dag_id = store.record_of(reference).get(DAG, "") if _find(store, reference) else ""
+    if not dag_id:
+        raise HTTPException(404, NOT_THERE)
+    if not may_start(user, dag_id):
+        raise HTTPException(403, f"You may not start the DAG {dag_id}.")
+    try:
+        start_run(user.get_name(), dag_id, reference)
+    except NotStartedError:
+        raise HTTPException(503, NOT_STARTED % reference) from None
+    except QuoineInputError as error:
+        raise HTTPException(422, f"{error} The application is still here.") from None
     return see(f"/applicants/{reference}")
 
 
@@ -159,18 +194,24 @@ def show_one(user: ApplicantsReader, reference: str) -> HTMLResponse:
     store = _open_store()
     found = _find(store, reference)
     if found is None:
-        raise HTTPException(404, "There is no such applicant, or it was more than a year ago.")
+        raise HTTPException(404, NOT_THERE)
     (applicant,) = applicants_of([found])
-    # The run may have been deleted.
-    sent_by = applicant.started_by or store.record_of(reference).get("by", "")
-    return page("applicant.html", user=user, applicant=applicant, meaning=MEANING[applicant.reached], sent_by=sent_by)
+    record = store.record_of(reference)
+    return page(
+        "applicant.html",
+        user=user,
+        applicant=applicant,
+        meaning=MEANING[applicant.reached],
+        sent_by=record.get("by") or applicant.started_by,
+        may_start=applicant.is_stranded and DAG in record and may_start(user, record[DAG]),
+    )
 
 
 def _is_what_was_sent(sent: SentForm, store: ApplicationStore, reference: str, record: Mapping[str, str]) -> bool:
     dag = next((dag for dag in taking_dags() if dag.dag_id == sent.texts.get(DAG) == record[DAG]), None)
     try:
         return dag is not None and store.read(reference) == _checked(sent, dag)
-    except (QuoineInputError, OSError):
+    except (QuoineInputError, QuoineApplicationsError):
         return False
 
 
@@ -200,8 +241,8 @@ def _form(
     try:
         open_store().check()
         limit = min([LARGEST_FILE_MB, *(_largest(dag) for dag in dags)])
-    except (QuoineInputError, OSError) as error:
-        unusable, limit = _words(error), 0
+    except (QuoineInputError, QuoineApplicationsError) as error:
+        unusable, limit = str(error), 0
     found = faults or {}
     labels = {**LABELS, DAG: "DAG"}
     # In the order of the page.
@@ -269,14 +310,5 @@ def _largest(dag: TakingDag) -> float:
 def _open_store() -> ApplicationStore:
     try:
         return open_store()
-    except (QuoineInputError, OSError) as error:
-        raise HTTPException(503, _words(error)) from None
-
-
-def _words(error: QuoineInputError | OSError) -> str:
-    if isinstance(error, QuoineInputError):
-        return str(error)
-    return (
-        f"The place of applications ([quoine] applications_path) does not answer: {type(error).__name__}. Nothing was "
-        "sent. Try again, or tell whoever keeps this Airflow."
-    )
+    except QuoineInputError as error:
+        raise HTTPException(503, str(error)) from None

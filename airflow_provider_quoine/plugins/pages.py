@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from airflow_provider_quoine.api_server import PREFIX
+from airflow_provider_quoine.applications.store import QuoineApplicationsError
 from airflow_provider_quoine.exchange.exact_json import plain_number
 from airflow_provider_quoine.plugins.protection import form_token
 
@@ -48,10 +49,15 @@ def add_error_pages(app: FastAPI) -> None:
     """Answer a browser with a page, and a program with JSON, where something is refused."""
     app.exception_handler(StarletteHTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_misunderstood)
+    app.exception_handler(QuoineApplicationsError)(_unreachable)
 
 
 def _refused(request: Request, error: StarletteHTTPException) -> Response:
     return refuse(request, error.status_code, str(error.detail))
+
+
+def _unreachable(request: Request, error: QuoineApplicationsError) -> Response:
+    return refuse(request, 503, str(error))
 
 
 def _misunderstood(request: Request, error: RequestValidationError) -> Response:

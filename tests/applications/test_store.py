@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_quoine.applications.application import Application, is_reference, new_reference, seal
 from airflow_provider_quoine.applications.configuration import open_store
-from airflow_provider_quoine.applications.store import RECORD_KEPT_FOR, ApplicationStore
+from airflow_provider_quoine.applications.store import RECORD_KEPT_FOR, ApplicationStore, QuoineApplicationsError
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser
 from tests.support.documents import JPEG, PDF, PNG
@@ -100,6 +100,53 @@ def test_files_are_encrypted_and_for_their_owner_only(folder: Path, reference: s
     assert find(personal, contents(folder)) == set()
 
 
+@pytest.mark.parametrize("written", ["", "file://", "local://"])
+def test_a_local_folder_has_tight_rights_however_it_is_written(
+    folder: Path, keys: Callable[..., None], written: str
+) -> None:
+    store = ApplicationStore(f"{written}{folder}", kept_for=timedelta(days=7))
+    store.add(new_reference(NOW), APPLICATION, RECORD)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff", b'{"by": '])
+def test_a_record_that_is_damaged_is_none(
+    store: ApplicationStore, folder: Path, reference: str, damaged: bytes
+) -> None:
+    (folder / f"{reference}.received").write_bytes(damaged)
+    assert store.record_of(reference) == {}
+    assert store.read(reference) == APPLICATION
+    assert [kept.is_readable for kept in store.kept()] == [True]
+
+
+def test_whatever_a_store_raises_is_said_in_one_way(
+    store: ApplicationStore, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoCredentialsError(Exception):
+        """As of a cloud's client: no ``OSError``, and with what nobody may see."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise NoCredentialsError("a secret")
+
+    for part in ("_names", "_text", "_write", "_remove", "_at"):
+        monkeypatch.setattr(store, part, fail)
+    steps: list[Callable[[], object]] = [
+        store.kept,
+        store.expire,
+        lambda: store.add(reference, APPLICATION, RECORD),
+        lambda: store.read(reference),
+        lambda: store.user_of(reference),
+        lambda: store.record_of(reference),
+        lambda: store.settle(reference, user="hash"),
+        lambda: store.discard(reference),
+    ]
+    for step in steps:
+        with pytest.raises(QuoineApplicationsError, match="does not answer: NoCredentialsError") as caught:
+            step()
+        assert "secret" not in str(caught.value)
+
+
 def test_the_reference_is_random_and_has_nothing_but_a_time() -> None:
     made = {new_reference(NOW) for _ in range(100)}
     assert len(made) == 100
@@ -176,7 +223,7 @@ def test_a_write_that_fails_leaves_nothing(
         raise OSError("the disk is full")
 
     monkeypatch.setattr("airflow_provider_quoine.applications.store.seal", seal_and_fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(QuoineApplicationsError, match=r"does not answer: OSError\. Nothing was sent"):
         store.add(new_reference(NOW), APPLICATION, RECORD)
     assert list(folder.iterdir()) == []
 
@@ -278,10 +325,11 @@ def test_a_folder_of_one_host_is_refused_where_tasks_run_on_several(
     open_store().check()
 
 
+@pytest.mark.parametrize("path", ["applications", "file://applications", "local://applications"])
 def test_a_path_that_each_process_would_look_for_elsewhere_is_refused(
-    monkeypatch: pytest.MonkeyPatch, keys: Callable[..., None]
+    monkeypatch: pytest.MonkeyPatch, keys: Callable[..., None], path: str
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", "applications")
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_PATH", path)
     with pytest.raises(QuoineInputError, match="Give a path that begins with /"):
         open_store().check()
 
@@ -293,7 +341,7 @@ def test_it_is_removed_even_if_nothing_can_be_written(
         raise OSError("the disk is full")
 
     monkeypatch.setattr(store, "_write", fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(QuoineApplicationsError, match="does not answer: OSError"):
         store.settle(reference, user="hash")
     assert names(folder) == ["received"]
 

@@ -71,6 +71,9 @@ def test_each_state_is_explained() -> None:
 def test_the_way_is_what_has_happened() -> None:
     fresh = Applicant(kept=THERE, create=task("running"))
     assert [what for what, _ in fresh.way] == ["Form opened"]
+    # Airflow gives a task that cannot begin a time of beginning.
+    stopped = Applicant(kept=THERE, create=task("failed"), wait=task("upstream_failed"))
+    assert [what for what, _ in stopped.way] == ["Form opened"]
     declined = Applicant(kept=SENT, create=DONE, wait=task("failed"), decision="DECLINED")
     whole = ["Form opened", "Sent to the exchange", "Waiting for the decision", "Declined"]
     assert [what for what, _ in declined.way] == whole

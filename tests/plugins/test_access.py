@@ -33,6 +33,7 @@ ROUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("GET", "/applicants/new"): ("admin", "op", "user"),
     ("POST", "/applicants/new"): ("admin", "op", "user"),
     ("GET", "/applicants/{reference}"): ALL,
+    ("POST", "/applicants/{reference}"): ("admin", "op", "user"),
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}"): ALL,
     ("GET", "/book/{dag_id}/{run_id}/{task_id}/{map_index}/manifest"): ALL,
     **{("POST", path): () for path in TASKS},

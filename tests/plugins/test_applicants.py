@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -142,6 +144,21 @@ def test_a_retry_reads_it_again(op: Person, exchange: SandboxControl, folder: Pa
     task = OneTask.of_run("create_applicant", f"applicant__{reference_in(send(op))}")
     assert task.step().state == "up_for_retry"
     assert ".sealed" in {path.suffix for path in folder.iterdir()}
+    assert task.step().state == "success"
+
+
+def test_a_place_that_does_not_answer_the_task_is_said_in_words(
+    op: Person, exchange: SandboxControl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise PermissionError(13, "not for you")
+
+    task = OneTask.of_run("create_applicant", f"applicant__{reference_in(send(op))}")
+    with monkeypatch.context() as broken:
+        broken.setattr("airflow_provider_quoine.applications.store.ApplicationStore._names", fail)
+        end = task.step()
+    assert end.state == "up_for_retry"
+    assert end.words.startswith("The place of applications does not answer. Nothing was sent, so nothing was done")
     assert task.step().state == "success"
 
 
@@ -639,6 +656,74 @@ def test_an_applicant_whose_run_was_deleted_is_shown_and_can_be_sent_again(op: P
     assert "<dt>Sent by</dt><dd>op</dd>" in page
     assert reference_in(send(op, token)) == reference
     assert runs()[task.run_id]["state"] == "queued"
+
+
+@contextmanager
+def a_database_that_takes_no_run(words: str) -> Iterator[None]:
+    """Have the database refuse new runs."""
+    refuses = "CREATE TRIGGER takes_no_run BEFORE INSERT ON dag_run BEGIN SELECT RAISE({}, 'no'); END"
+    with closing(sqlite3.connect(database(), timeout=60)) as connection:
+        connection.execute(refuses.format(words))
+        try:
+            yield
+        finally:
+            connection.execute("DROP TRIGGER takes_no_run")
+
+
+@pytest.mark.parametrize("how", ["killed before", "refused", "deleted"])
+def test_an_application_without_a_run_is_shown_and_can_be_started(
+    op: Person, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    token = token_for(op)
+    if how == "killed before":
+        with monkeypatch.context() as killed:
+            killed.setattr(pages, "start_run", lambda *_: None)
+            send(op, token)
+    elif how == "refused":
+        with a_database_that_takes_no_run("FAIL"):
+            answer = send(op, token)
+        assert (answer.status_code, "is stored, but Airflow&#39;s database did not take" in answer.text) == (503, True)
+    else:
+        OneTask.of_run("create_applicant", f"applicant__{reference_in(send(op, token))}").delete_run()
+    (kept,) = open_store().kept()
+    path = f"/applicants/{kept.reference}"
+    assert ">not started<" in op.get("/applicants").text
+    assert "Nothing sends this application" in op.get(path).text
+    viewer = Person("viewer")
+    assert "Start the run" not in viewer.get(path).text
+    assert viewer.request("POST", path, data={"token": viewer.token}).status_code == 403
+    assert runs().get(f"applicant__{kept.reference}") is None
+    for _ in range(2):
+        other = Person("user")
+        assert reference_in(other.request("POST", path, data={"token": other.token})) == kept.reference
+    run = runs()[f"applicant__{kept.reference}"]
+    assert (run["triggering_user_name"], run["state"]) == ("user", "queued")
+    shown = op.get(path).text
+    assert "Start the run" not in shown
+    assert "<dt>Sent by</dt><dd>op</dd>" in shown
+    assert OneTask.of_run("create_applicant", run["dag_run_id"]).step().state == "success"
+
+
+def test_a_run_that_is_deleted_after_its_user_exists_is_not_asked_for_again(op: Person, folder: Path) -> None:
+    reference = reference_in(send(op))
+    task = OneTask.of_run("create_applicant", f"applicant__{reference}")
+    assert task.step().state == "success"
+    task.delete_run()
+    shown = op.get(f"/applicants/{reference}").text
+    assert "There is none any more" in shown
+    assert "Start the run" not in shown
+
+
+def test_a_form_that_comes_again_does_not_remove_what_waits(
+    op: Person, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = token_for(op)
+    reference = reference_in(send(op, token))
+    OneTask.of_run("create_applicant", f"applicant__{reference}").delete_run()
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__ALLOWED_RUN_ID_PATTERN", "^never$")
+    assert send(op, token).status_code == 422
+    assert op.request("POST", f"/applicants/{reference}", data={"token": op.token}).status_code == 422
+    assert open_store().read(reference).user.email == TEXTS["email"]
 
 
 def test_an_applicant_who_is_not_there_is_told(op: Person, folder: Path) -> None:
