@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -33,7 +33,14 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.plugins.access import ApplicantsReader, may_start
 from airflow_provider_quoine.plugins.pages import page, see
 from airflow_provider_quoine.plugins.protection import from_our_form, from_our_site, name_in, one_time_token
-from airflow_provider_quoine.plugins.uploads import LARGEST_FILE_MB, LONGEST_NAME, SentForm, Upload, read_form
+from airflow_provider_quoine.plugins.uploads import (
+    LARGEST_FILE_MB,
+    LONGEST_NAME,
+    SentForm,
+    Upload,
+    one_of_few,
+    read_form,
+)
 
 router = APIRouter()
 
@@ -111,10 +118,12 @@ Starter = Annotated[BaseUser, Depends(_starter)]
 """A person who may start the run of an applicant."""
 
 
-async def _sent(request: Request, _user: Starter) -> SentForm:
+async def _sent(request: Request, _user: Starter) -> AsyncIterator[SentForm]:
     # Not a byte is read of somebody who may not send it.
     from_our_site(request)
-    return await read_form(request, texts=frozenset({*FORM_FIELDS, DAG, "token"}), files=frozenset(DOCUMENT_FIELDS))
+    texts, files = frozenset({*FORM_FIELDS, DAG, "token"}), frozenset(DOCUMENT_FIELDS)
+    with one_of_few():
+        yield await read_form(request, texts=texts, files=files)
 
 
 @router.get("/applicants")

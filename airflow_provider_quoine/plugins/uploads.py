@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ MOST_HEADER_BYTES = 4096
 LONGEST_NAME = 255
 """Characters of a file's name."""
 AT_ONCE = 4
-"""Forms that are read at the same time by one process: each is in its memory."""
+"""Forms that one process has at the same time: each is in its memory until it is answered."""
 SECONDS = 300
 """For a whole form."""
 
@@ -66,6 +67,21 @@ class SentForm:
     files: dict[str, Upload] = field(default_factory=dict)
 
 
+@contextmanager
+def one_of_few() -> Iterator[None]:
+    """
+    Let a few forms in at the same time, each from its first byte until it is answered: so long it is in memory.
+
+    :raises HTTPException: 503 if there are as many already.
+    """
+    if not _free.acquire(blocking=False):
+        raise HTTPException(503, "Others send forms at this moment. Nothing was stored: go back, and send it again.")
+    try:
+        yield
+    finally:
+        _free.release()
+
+
 async def read_form(request: Request, *, texts: frozenset[str], files: frozenset[str]) -> SentForm:
     """
     Read a form of type ``multipart/form-data``.
@@ -77,8 +93,6 @@ async def read_form(request: Request, *, texts: frozenset[str], files: frozenset
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise _refused("is no form with files")
-    if not _free.acquire(blocking=False):
-        raise HTTPException(503, "Others send forms at this moment. Nothing was stored: go back, and send it again.")
     try:
         async with asyncio.timeout(SECONDS):
             return await _read(request, _Parts(texts, files), options[b"boundary"])
@@ -88,8 +102,6 @@ async def read_form(request: Request, *, texts: frozenset[str], files: frozenset
         raise _refused("is cut off") from None
     except FormParserError:
         raise _refused("cannot be read") from None
-    finally:
-        _free.release()
 
 
 async def _read(request: Request, parts: _Parts, boundary: bytes) -> SentForm:

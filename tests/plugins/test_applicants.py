@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,6 +264,27 @@ def test_more_than_some_at_once_are_asked_to_wait(op: Person, folder: Path) -> N
     assert (answer.status_code, "Nothing was stored: go back" in answer.text) == (503, True)
     assert nothing_is_left(folder)
     reference_in(send(op, token))
+
+
+def test_a_form_counts_until_it_is_answered(op: Person, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As while the database is locked: each form is in memory, however fast it was read.
+    tokens = [token_for(op) for _ in range(uploads.AT_ONCE + 1)]
+    began, may_end = threading.Semaphore(0), threading.Event()
+
+    def wait(*_: object) -> None:
+        began.release()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(pages, "start_run", wait)
+    with ThreadPoolExecutor(uploads.AT_ONCE) as threads:
+        answers = [threads.submit(send, op, token) for token in tokens[1:]]
+        for _ in answers:
+            assert began.acquire(timeout=60)
+        refused = send(op, tokens[0])
+        may_end.set()
+        assert {answer.result().status_code for answer in answers} == {303}
+    assert refused.status_code == 503
+    assert send(op, tokens[0]).status_code == 303
 
 
 def test_all_faults_are_said_beside_their_fields_and_what_was_typed_is_kept(op: Person, folder: Path) -> None:
