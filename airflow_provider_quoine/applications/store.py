@@ -1,10 +1,11 @@
 """
 Where applications are kept: up to three files for each, and each file is whole or not there.
 
-``REFERENCE.sealed`` has the person's data, encrypted. ``REFERENCE.received`` says who has sent the form and which run
-was started, and makes the application one. ``REFERENCE.user`` has what stands for the user in the ledger of payments,
-and says that the exchange has the user. The first goes as soon as the third is there, or its time is over. The others,
-which have no personal data, stay for a year: what has expired can still be said.
+``REFERENCE.sealed`` has the person's data, encrypted. ``REFERENCE.received`` says who has sent the form and for which
+DAG, and, once it was to be sent, what stands for the user in the ledger of payments; it makes the application one.
+``REFERENCE.user`` has what stands for the user, and says that the exchange has the user. The first goes as soon as the
+third is there, or its time is over. The others, which have no personal data, stay for a year: what has expired can
+still be said.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ HALF_WRITTEN_KEPT_FOR = timedelta(days=1)
 """Longer than a form may be open, so no writer can still be at it."""
 MOST_BYTES = 500_000_000
 """Of a file with an application; a larger one is none."""
+
+EXPECTED = "user"
+"""In a record: what stands for the user in the ledger, once the application was to be sent."""
 
 _FILE = re.compile(rf"({REFERENCE})\.(sealed|received|user)")
 _HALF_WRITTEN = re.compile(rf"\.({REFERENCE})\..*\.tmp")
@@ -161,6 +165,17 @@ class ApplicationStore:
     def user_of(self, reference: str) -> str:
         """Return what stands in the ledger of payments for the user whom the exchange has; empty if it has none."""
         return self._text(reference, "user")
+
+    @_in_words()
+    def expect(self, reference: str, *, user: str) -> None:
+        """
+        Write down for whom an application is, before it is sent: its user may be in doubt for longer than it is here.
+
+        :param user: what stands for the user in the ledger.
+        :raises QuoineApplicationsError: if the store refuses, or cannot be reached.
+        """
+        record = self.record_of(reference) | {EXPECTED: user}
+        self._write(f"{reference}.received", [json.dumps(record).encode()])
 
     @_in_words()
     def record_of(self, reference: str) -> dict[str, str]:

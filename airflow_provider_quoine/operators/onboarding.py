@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.applications.application import Application
     from airflow_provider_quoine.applications.store import ApplicationStore
     from airflow_provider_quoine.payments.attempt import Attempt
-    from airflow_provider_quoine.payments.records import Order
+    from airflow_provider_quoine.payments.records import Order, Payment
     from airflow_provider_quoine.payments.transaction import Transaction
 
 # The form's fields as this operator calls them → as the exchange does.
@@ -156,9 +156,7 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         with without_retry(), telling_of_doubt(self.unknown_outcome_notifiers, context):
             ledger, hook = open_ledger(), QuoineHook(self.quoine_conn_id)
             store = open_store() if self.application else None
-            # The application of a user who exists is gone; what stands for the user in the ledger is not.
-            reference = store.user_of(self.application) if store else ""
-            application = store.read(self.application) if store and not reference else None
+            reference, application, is_settled = self._applied(store) if store else ("", None, False)
             if not reference:
                 reference = user_reference(ledger, application.user.email if application else self.email_address)
             order = user_order(hook, reference)
@@ -167,18 +165,13 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             found = attempt.begin()
             if found.step == Step.SENT:
                 user_id = str(found.exchange_id)
-                if application and found.task and _task(found.task) != _task(task_name(context)):
-                    raise stop(
-                        f"Another form has made user {user_id} with this e-mail address.",
-                        done="This application was not sent.",
-                        next="Is it the same person? Then nothing is left to do. If not, another address is needed.",
-                        details=f"The user was sent by {found.task}. The exchange takes each address once. For another "
-                        f"person, have the form filled in again, with that person's own address.",
-                    )
+                if store and not is_settled:
+                    _check_sender(found, task_name(context))
                 self.log.info("User %s was created before.", user_id)
             else:
-                if store and application is None:
-                    application = store.read(self.application)
+                if store:
+                    application = application or store.read(self.application)
+                    store.expect(self.application, user=reference)
                 try:
                     user_id = self._create(context, hook, attempt, order, application)
                 except QuoineRefusedError as error:
@@ -194,6 +187,26 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         if store:
             self._settle(store, reference)
         return user_id
+
+    def _applied(self, store: ApplicationStore) -> tuple[str, Application | None, bool]:
+        """
+        Read the application.
+
+        :return: what stands for the user in the ledger, if that is known without the application; the application,
+            unless it is gone; and whether it is gone because the exchange has the user.
+        """
+        from airflow_provider_quoine.applications.store import EXPECTED
+        from airflow_provider_quoine.exchange.errors import QuoineInputError
+
+        if reference := store.user_of(self.application):
+            return reference, None, True
+        try:
+            return "", store.read(self.application), False
+        except QuoineInputError:
+            # Its time is over, and it may have been sent before.
+            if reference := store.record_of(self.application).get(EXPECTED, ""):
+                return reference, None, False
+            raise
 
     def _create(
         self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order, application: Application | None
@@ -262,9 +275,17 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
         return password
 
 
-def _task(name: str) -> str:
-    """Return a task's name without the number of its try."""
-    return name.rpartition(", try ")[0]
+def _check_sender(found: Payment, task: str) -> None:
+    """See that a user comes from this task, in whatever try, or from a person's word."""
+    sender, ours = (name.rpartition(", try ")[0] for name in (found.task, task))
+    if sender not in ("", ours):
+        raise stop(
+            f"Another form has made user {found.exchange_id} with this e-mail address.",
+            done="This application was not sent.",
+            next="Is it the same person? Then nothing is left to do. If not, another address is needed.",
+            details=f"The user was sent by {found.task}. The exchange takes each address once. For another person, "
+            "have the form filled in again, with that person's own address.",
+        )
 
 
 def _names_taken_email(words: str) -> bool:

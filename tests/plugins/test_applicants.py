@@ -28,7 +28,7 @@ from tests.plugins.browser import Person, token_in
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.documents import GIF, JPEG, PDF, PNG, XPS, archive
 from tests.support.leaks import cells, contents, find
-from tests.support.one_task import OneTask, api, database, parsed, set_connection
+from tests.support.one_task import OneTask, api, database, parsed, payments_cli, set_connection
 
 REFERENCE = re.compile(r"/quoine/applicants/([0-9]{8}T[0-9]{6}-[0-9a-f]{20})$")
 
@@ -135,6 +135,30 @@ def test_a_user_whose_application_could_not_be_removed_is_found_again(
     assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".sealed"]
     task.clear()
     assert task.step().state == "success"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".user"]
+    assert len(exchange.state()["requests"]) == 1
+
+
+def test_a_user_in_doubt_is_found_when_the_application_has_expired(
+    op: Person, exchange: SandboxControl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange.fault("drop_after", "POST /users/onboarding")
+    email = "in-doubt-marker@example.com"
+    reference = reference_in(send(op, email=email))
+    task = OneTask.of_run("create_applicant", f"applicant__{reference}")
+    assert task.step().state == "failed"
+    (user,) = exchange.state()["users"]
+    monkeypatch.setenv("AIRFLOW__QUOINE__APPLICATIONS_DAYS", "0")
+    open_store()
+    assert [path.suffix for path in folder.iterdir()] == [".received"]
+    # Before a person has looked it is still in doubt.
+    task.clear()
+    assert "it may exist at the exchange" in task.step().words
+    assert "<dt>Sent by</dt><dd>op</dd>" in op.get(f"/applicants/{reference}").text
+    payments_cli("exists", email, "--kind", "user", "--id", str(user["user_id"]), "--why", "a test")
+    task.clear()
+    assert task.step().state == "success"
+    assert task.xcom() == str(user["user_id"])
     assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".user"]
     assert len(exchange.state()["requests"]) == 1
 
