@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, select
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.hooks.quoine import QuoineHook
@@ -27,13 +27,13 @@ class Told:
     """
     What happened to a payment.
 
-    :param events: the newest, the oldest of them first.
-    :param count: of all.
+    :param events: all that can be read, the oldest first.
+    :param shown: the newest of them.
     :param faults: what is wrong with the payment's rows in the ledger.
     """
 
     events: History
-    count: int
+    shown: Sequence[Event]
     faults: list[str]
 
 
@@ -45,13 +45,13 @@ def tell(ledger: Ledger, order: Order) -> Told:
     events. An event that was removed as a whole shows only where all events are checked.
     """
     of_order = (EVENTS.c.exchange == order.exchange, EVENTS.c.kind == order.kind, EVENTS.c.reference == order.reference)
-    newest = select(EVENTS).where(*of_order).order_by(EVENTS.c.number.desc()).limit(MOST_EVENTS)
+    in_order = select(EVENTS).where(*of_order).order_by(EVENTS.c.number)
     with ledger.looking() as at:
-        count = at.connection.execute(select(func.count()).select_from(EVENTS).where(*of_order)).scalar_one()
-        rows = at.connection.execute(newest).mappings().all()[::-1]
-        faults = _chain_faults(at, rows)
+        rows = at.connection.execute(in_order).mappings().all()
+        faults = _chain_faults(at, rows[-MOST_EVENTS:])
         faults += payment_faults(at.connection, reference=order.reference)
-    return Told(events=readable(rows), count=count, faults=faults)
+    events = readable(rows)
+    return Told(events=events, shown=events[-MOST_EVENTS:], faults=faults)
 
 
 def _chain_faults(at: Transaction, rows: Sequence[RowMapping]) -> list[str]:

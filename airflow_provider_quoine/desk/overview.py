@@ -20,7 +20,7 @@ from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.policy import Cap, WithdrawalPolicy, start_of_day
 from airflow_provider_quoine.payments.records import History, Order, Payment
-from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import EVENTS, LATE, LEDGER, PAYMENTS, Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction, as_text, payment_of
 
 PER_PAGE = 50
@@ -160,12 +160,14 @@ class Doubt:
     :param since: when it came to stand so.
     :param said_absent_by: who has said that it does not exist, and waits for a second person.
     :param is_own: whether that was the person who looks, so that somebody else has to say it too.
+    :param late_id: another id than the ledger's, with which the exchange has answered late; empty if it has not.
     """
 
     payment: Payment
     since: datetime
     said_absent_by: tuple[str, ...]
     is_own: bool
+    late_id: str
 
 
 def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
@@ -176,26 +178,32 @@ def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
     :param user_id: Airflow's id of the person.
     """
     with ledger.looking() as at:
-        asked = select(EVENTS.c.exchange, EVENTS.c.kind, EVENTS.c.reference).where(EVENTS.c.event == Note.ABSENT_ASKED)
+        asked = select(EVENTS.c.exchange, EVENTS.c.kind, EVENTS.c.reference).where(
+            EVENTS.c.event.in_((Note.ABSENT_ASKED, *LATE))
+        )
         # A request that is still being sent waits for nobody, unless its attempt has never come back.
         over = PAYMENTS.c.in_doubt_until.is_(None) | (PAYMENTS.c.in_doubt_until <= as_text(at.now))
         due = (PAYMENTS.c.step == Step.UNKNOWN) | ((PAYMENTS.c.step == Step.SENDING) & over)
-        # What a person has recorded may be taken back by two.
+        # What a person has recorded may be taken back by two, or the exchange may say otherwise later.
         again = (PAYMENTS.c.step == Step.SENT) & tuple_(*_KEY).in_(asked)
-        oldest = select(PAYMENTS).where(due | again).order_by(PAYMENTS.c.changed_at).limit(MOST_WAITING)
+        # Of those some are settled since, and must keep no other from the page.
+        order = (PAYMENTS.c.step == Step.SENT, PAYMENTS.c.changed_at)
+        oldest = select(PAYMENTS).where(due | again).order_by(*order).limit(MOST_WAITING)
         rows = at.connection.execute(oldest).mappings().all()
         histories = _histories(at, (_key_of(row) for row in rows), None)
     found = []
     for row in rows:
         history = histories.get(_key_of(row), History())
         said = history.said_absent
-        if row["step"] != Step.SENT or said:
+        late_id = history.late_id if history.late_id != row["exchange_id"] else ""
+        if row["step"] != Step.SENT or said or late_id:
             found.append(
                 Doubt(
                     payment=payment_of(row),
                     since=datetime.fromisoformat(row["changed_at"]),
                     said_absent_by=tuple(event.actor for event in said),
                     is_own=bool(said) and history.needs_second_person(who, user_id),
+                    late_id=late_id,
                 )
             )
     return found

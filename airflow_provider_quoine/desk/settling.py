@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from airflow_provider_quoine.exchange.errors import QuoineError, QuoineNotFoundError
+from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError, QuoineNotFoundError
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
@@ -22,6 +22,7 @@ WRITTEN = "Written. Clear the task and it goes on from there."
 PATIENCE = 20.0
 """Seconds that a comparison waits for a slot of the request budget: a person waits, and the task compares again."""
 SAME = "Amount and address are the same at the exchange."
+NOT_COMPARED = "It was not compared with the exchange."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,7 @@ def _compare(order: Order, exchange_id: str, key: Key) -> str:
         )
     try:
         withdrawal = look_up(hook, exchange_id, patience=PATIENCE)
-    except QuoineNotFoundError as error:
+    except (QuoineNotFoundError, QuoineInputError) as error:
         raise PaymentRefusedError(
             f"{error} Nothing was changed. Without a connection the id is recorded as it is."
         ) from None

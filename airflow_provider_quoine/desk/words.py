@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from airflow_provider_quoine.desk.settling import SAME
+from airflow_provider_quoine.desk.settling import NOT_COMPARED, SAME
 from airflow_provider_quoine.payments.records import Event
 from airflow_provider_quoine.payments.schema import LATE, Note, Step
 
@@ -41,8 +41,8 @@ def in_words(event: Event) -> str:
 
 
 def _template(event: Event) -> str:
-    if event.event == "exists" and event.data.get("compared"):
-        return f"{WORDS['exists']} {SAME}"
+    if event.event == "exists":
+        return f"{WORDS['exists']} {SAME if event.data.get('compared') else NOT_COMPARED}"
     if event.event == Step.PREPARED:
         if "amount" not in event.data:
             return _NOT_SENT

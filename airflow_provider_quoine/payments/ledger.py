@@ -321,6 +321,8 @@ class Ledger:
         The id that the ledger has already may be given with other names by which it is looked up, and changes those.
 
         :param exchange_id: positive whole number.
+        An id that a person has recorded while the request was on its way may be corrected after the exchange's answer.
+
         :param compared: whether amount and address were seen to be the same at the exchange.
         :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before; or if a task has gone
             on with the id.
@@ -332,14 +334,15 @@ class Ledger:
             names = names_of(order)
             if (found.step, found.exchange_id) == (Step.SENT, exchange_id) and names != names_of(found.order):
                 at.keep_names(order)
-                at.append(order, Note.RENAMED, actor=who, why=why, before=names_of(found.order), **names)
+                renamed = {"before": names_of(found.order), "compared": compared, **names}
+                at.append(order, Note.RENAMED, actor=who, why=why, **renamed)
                 return
             history = at.history(order)
             if task := history.confirmed_by:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.exchange_id}, and {task} has gone on with that. Nothing was changed."
                 )
-            if found.step == Step.SENT and not history.may_be_corrected:
+            if found.step == Step.SENT and not (history.may_be_corrected or history.late_id):
                 raise PaymentRefusedError(
                     f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
                 )
@@ -385,7 +388,8 @@ class Ledger:
                 )
             refuse_in_doubt(found, at.now)
             if history.needs_second_person(who, user_id):
-                at.append(order, Note.ABSENT_ASKED, actor=who, why=why, user_id=user_id)
+                if all(event.actor != clean(who) for event in history.said_absent):
+                    at.append(order, Note.ABSENT_ASKED, actor=who, why=why, user_id=user_id)
                 return False
             at.change(
                 order,

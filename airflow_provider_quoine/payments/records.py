@@ -135,12 +135,17 @@ class History(tuple[Event, ...]):
     @property
     def is_released(self) -> bool:
         """Whether the last decision was a person's, to give it back to its task."""
-        return self.decisions[-1].event == "released"
+        return self._last_decision == "released"
 
     @property
     def may_be_corrected(self) -> bool:
         """Whether the last decision was a person's, that it exists, and no task has gone on with that."""
-        return self.decisions[-1].event == "exists" and not self.confirmed_by
+        return self._last_decision == "exists" and not self.confirmed_by
+
+    @property
+    def _last_decision(self) -> str:
+        # Empty where events were removed by other means.
+        return next((event.event for event in reversed(self) if event.event in _DECIDES), "")
 
     @property
     def confirmed_by(self) -> str:
@@ -150,8 +155,25 @@ class History(tuple[Event, ...]):
     @property
     def has_late_answer(self) -> bool:
         """Whether an attempt's request may have been carried out after a person had settled it."""
-        ends = [event.event for event in self if event.event in LATE | {"exists", "absent"}]
-        return bool(ends) and ends[-1] in LATE
+        return self._late_answer is not None
+
+    @property
+    def late_id(self) -> str:
+        """The exchange's id in an answer after a person had settled it; empty once a person has seen to that."""
+        return str(self._late_answer.data.get("exchange_id") or "") if self._late_answer else ""
+
+    @property
+    def _late_answer(self) -> Event | None:
+        ends = [event for event in self if event.event in LATE | {"exists", "absent"}]
+        return ends[-1] if ends and ends[-1].event in LATE else None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the id is known to be this payment's: by the exchange's answer, its task, or a comparison."""
+        if not self.may_be_corrected:
+            return True
+        last = next(event for event in reversed(self) if event.event in ("exists", Note.RENAMED))
+        return bool(last.data.get("compared"))
 
     def was_in_doubt(self, *, unless: frozenset[str] = frozenset({"exists", Step.HELD})) -> bool:
         """

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: The state of a withdrawal that was checked and not sent.
 DRY_RUN = "dry_run"
 NOT_SENT = "nothing was sent"
+MAYBE_TWICE = "it may be paid twice"
 UNKNOWN = "unknown: the exchange may have carried it out"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -140,6 +141,9 @@ class WithdrawalPayment:
         found = self._ledger.find(self.ledger_order)
         if found is None or found.step not in IN_DOUBT | {Step.SENT}:
             return NOT_SENT
+        late = self._ledger.history(self.ledger_order).late_id
+        if found.step == Step.SENT and late not in ("", found.exchange_id):
+            return f"{MAYBE_TWICE}: as withdrawal {late}, and as {found.exchange_id}, which a person has recorded"
         return f"sent as withdrawal {found.exchange_id}" if found.step == Step.SENT else UNKNOWN
 
     def check_policy(self) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.payments.approvals import Person, is_same
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import History, Order, Payment
-from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentError
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentError, check_reference
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from airflow_provider_quoine.payments.transaction import clean
 from airflow_provider_quoine.payments.users import user_reference
@@ -154,7 +154,7 @@ def hold_unbegun(
     typed = {"reference": reference, "why": why, **vars(key), **vars(new)}
     try:
         with opened_ledger():
-            which = Which(reference=clean(reference).strip(), exchange=exchange_of(key.hook))
+            which = Which(reference=check_reference(clean(reference)), exchange=exchange_of(key.hook))
     except (PaymentError, QuoineError) as error:
         return _unbegun_page(user, refused=str(error), typed=typed)
     return _decide(
@@ -283,6 +283,7 @@ def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dic
         refused=refused,
         typed=typed or {},
         in_flight=in_flight,
+        late_id=told.events.late_id if told.events.late_id != found.exchange_id else "",
         settles=may_settle(user),
         may_hold=(found.step in SENDABLE or found.step in IN_DOUBT or by_a_person) and not in_flight,
         may_exist=found.step in IN_DOUBT or found.step in (Step.HELD, Step.SENT),

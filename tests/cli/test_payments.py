@@ -107,6 +107,16 @@ def test_a_comparison_that_failed_is_told(
     assert "It could not be compared with the exchange" in capsys.readouterr().out
 
 
+def test_a_key_that_cannot_be_read_compares_nothing_and_records_nothing(
+    lost: OneTask, exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any id would be recorded, while the person believes that it was compared."""
+    monkeypatch.setenv("AIRFLOW_VAR_OTHER", '{"no": "key"}')
+    for variable in ("missing", "other"):
+        key = ("--conn-id", "quoine_default", "--credentials-variable", variable)
+        assert "Nothing was changed" in refused(lost, "exists", "--id", found_id(exchange), *key)
+
+
 def test_a_mistyped_id_stops_the_task_and_can_be_corrected(lost: OneTask, exchange: SandboxControl) -> None:
     lost.cli("exists", "--id", "4999")
     lost.clear()

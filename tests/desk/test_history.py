@@ -39,14 +39,14 @@ def faults(ledger: Ledger, **edit: Any) -> list[str]:
 
 def test_a_payment_is_whole(told: Ledger) -> None:
     tale = history.tell(told, ORDER)
-    assert ([event.number for event in tale.events], tale.count, tale.faults) == ([1, 3, 5], 3, [])
+    assert ([event.number for event in tale.shown], tale.faults) == ([1, 3, 5], [])
     assert history.tell(told, OTHER).faults == []
 
 
 def test_of_many_events_the_newest_are_told(told: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MOST_EVENTS", 2)
     tale = history.tell(told, ORDER)
-    assert ([event.number for event in tale.events], tale.count, tale.faults) == ([3, 5], 3, [])
+    assert ([event.number for event in tale.shown], len(tale.events), tale.faults) == ([3, 5], 3, [])
 
 
 @pytest.mark.parametrize("edit", [{"actor": "nobody"}, {"data": "{}"}, {"hash_before": "0" * 64}, {"hash": "0" * 64}])
@@ -75,6 +75,16 @@ def test_a_row_that_does_not_follow_from_its_events_is_told(told: Ledger) -> Non
     assert history.tell(told, OTHER).faults == []
 
 
+def test_of_a_payment_without_events_nothing_is_believed(told: Ledger) -> None:
+    """The page of such a payment asks the same, and has to say what is wrong."""
+    with told.transaction() as at:
+        at.connection.execute(delete(EVENTS).where(EVENTS.c.reference == ORDER.reference))
+    tale = history.tell(told, ORDER)
+    assert tale.faults == ["Payment 'invoice-1' has no event: its row was added."]
+    events = tale.events
+    assert (events.may_be_corrected, events.is_released, events.late_id, events.said_absent) == (False, False, "", [])
+
+
 def test_every_event_has_words() -> None:
     assert {*Step, *Note, *LATE, "answered", "released", "exists", "absent"} - {Step.PREPARED} == {*WORDS}
 
@@ -85,7 +95,11 @@ def test_every_event_has_words() -> None:
         ("prepared", {"amount": "0.5", "address": "{x}", "account": "7"}, "Began it: 0.5 BTC to {x}, account 7."),
         ("prepared", {"amount": "0", "address": "", "account": "7"}, "Began it, account 7."),
         ("prepared", {"exchange_id": None, "reason": "busy"}, "Was not sent: busy"),
-        ("exists", {"exchange_id": "5", "why": "{why.__class__}"}, "It exists at the exchange as 5: {why.__class__}"),
+        (
+            "exists",
+            {"exchange_id": "5", "why": "{why.__class__}"},
+            "It exists at the exchange as 5: {why.__class__} It was not compared with the exchange.",
+        ),
         ("sent", {}, "The exchange has accepted it as : ."),
         ("{new}", {"a": 1}, "new"),
     ],

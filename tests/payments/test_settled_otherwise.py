@@ -98,6 +98,31 @@ def test_a_late_answer_needs_two_people_again(ledger: Ledger) -> None:
     assert not ledger.absent(ORDER, who="bob", why="still not there")
 
 
+def test_who_says_absent_again_and_again_has_said_it_once(ledger: Ledger) -> None:
+    in_doubt(ledger)
+    for _ in range(3):
+        assert not ledger.absent(ORDER, who="ann", why="not there")
+    assert len(ledger.history(ORDER).said_absent) == 1
+    assert ledger.absent(ORDER, who="bob", why="not there")
+
+
+def test_an_id_recorded_while_it_was_sent_is_corrected_after_the_exchanges_answer(ledger: Ledger) -> None:
+    """A person takes another withdrawal for it; then the exchange answers with its own id. It may be paid twice."""
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a", in_flight=timedelta(seconds=-1))
+    ledger.exists(ORDER, exchange_id="5001", who="ann", why="the wrong line")
+    assert not ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="5002")
+    assert ledger.history(ORDER).late_id == "5002"
+    for way in (ledger.absent, ledger.release, ledger.hold):
+        with pytest.raises(PaymentRefusedError):
+            way(ORDER, who="ann", why="whatever")
+    ledger.exists(ORDER, exchange_id="5002", who="ann", why="the right line")
+    found = ledger.find(ORDER)
+    assert found is not None
+    assert (found.step, found.exchange_id, ledger.history(ORDER).late_id) == (Step.SENT, "5002", "")
+    assert ledger.faults() == []
+
+
 @pytest.mark.parametrize("second", ["ann as airflow", "ann as root"])
 def test_one_person_is_not_two_by_another_account(ledger: Ledger, second: str) -> None:
     in_doubt(ledger)

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 
 from airflow_provider_quoine.desk import overview, settling
 from airflow_provider_quoine.desk.tasks import Task
+from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.payments.users import user_reference
+from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
 from airflow_provider_quoine.plugins.payments import payment_path
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.plugins.browser import Person
@@ -214,13 +217,50 @@ def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(
     assert decide("admin", "exists", lost.payment(), exchange_id="4999").status_code == 303
     assert lost.stands() == Step.SENT
     (withdrawal,) = exchange.state()["withdrawals"]
-    compared = "Amount and address are the same at the exchange"
+    compared, not_compared = "Amount and address are the same at the exchange", "was not compared with the exchange"
     payment = lost.payment()
     assert payment is not None
     path = payment_path(payment.order)
-    assert compared not in words_of(Person("viewer").get(path))
+    words = words_of(Person("viewer").get(path))
+    assert f"A person has recorded 4999. It {not_compared}" in words
+    assert compared not in words
     assert decide("admin", "exists", payment, exchange_id=str(withdrawal["id"]), **key).status_code == 303
-    assert compared in words_of(Person("viewer").get(path))
+    words = words_of(Person("viewer").get(path))
+    assert compared in words
+    assert "A person has recorded" not in words
+
+
+def test_an_answer_with_another_id_than_a_person_has_recorded_is_told(
+    exchange: SandboxControl, payer: str, task: OneTask
+) -> None:
+    """Somebody records another withdrawal while the request is on its way: the payment may be there twice."""
+    ledger = ledger_of_tests()
+    payment = task.payment()
+    assert payment is not None
+    ledger.start_sending(
+        payment.order, attempt="a", task=payment.task, in_flight=timedelta(0), allow=lambda _: "policy"
+    )
+    other, its_own = uuid.uuid4().int >> 70, uuid.uuid4().int >> 70
+    assert decide("op", "exists", payment, exchange_id=str(other)).status_code == 303
+    assert not ledger.finish(payment.order, attempt="a", step=Step.SENT, exchange_id=str(its_own))
+    assert f"Paid twice? {task.reference}" in waiting("op")
+    page = words_of(Person("viewer").get(payment_path(payment.order)))
+    assert f"It may be paid twice: the exchange has answered with id {its_own} after a person had settled it" in page
+    # The person who typed the code is told the same on Airflow's page.
+    sent = WithdrawalPayment(
+        hook=QuoineHook(credentials_variable="user_key"),
+        reference=task.reference,
+        user_id=payer,
+        amount="0.5",
+        address=ADDRESS,
+        task="task",
+    )
+    assert (
+        sent.outcome() == f"it may be paid twice: as withdrawal {its_own}, and as {other}, which a person has recorded"
+    )
+    assert decide("op", "exists", payment, exchange_id=str(its_own)).status_code == 303
+    assert f"Paid twice? {task.reference}" not in waiting("op")
+    assert "paid twice" not in words_of(Person("viewer").get(payment_path(payment.order)))
 
 
 def test_a_comparison_does_not_wait_until_the_exchange_takes_requests_again(
@@ -257,7 +297,10 @@ def test_a_payment_that_no_task_has_begun_is_held(exchange: SandboxControl, paye
         assert (refused.status_code, task.payment()) == (409, None)
         assert words in words_of(refused)
         assert f'value="{task.reference}"' in refused.text
-    held = op.send("/payments/unbegun", "/payments/unbegun", **form)
+    # The ledger has a reference in one form only, however it is typed.
+    held = op.send(
+        "/payments/unbegun", "/payments/unbegun", **form | {"reference": task.reference.replace("-", "\uff0d")}
+    )
     payment = task.payment()
     assert payment is not None
     assert (held.status_code, payment.step) == (303, Step.HELD)
