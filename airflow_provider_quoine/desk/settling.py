@@ -78,8 +78,16 @@ class Key:
 
     @property
     def hook(self) -> QuoineHook:
-        """The hook that signs with it."""
-        return QuoineHook(self.conn_id, credentials_variable=self.credentials_variable or None)
+        """
+        The hook that signs with it.
+
+        :raises QuoineInputError: if the connection is of another type: a payment would be held where no task sends it.
+        """
+        hook = QuoineHook(self.conn_id, credentials_variable=self.credentials_variable or None)
+        found = hook.get_connection(self.conn_id).conn_type
+        if found != hook.conn_type:
+            raise QuoineInputError(f"The connection {self.conn_id!r} is of type {found}, not {hook.conn_type}.")
+        return hook
 
 
 @dataclass(frozen=True, kw_only=True)

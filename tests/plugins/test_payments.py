@@ -282,7 +282,10 @@ def test_what_cannot_be_written_is_refused_in_words(lost: OneTask, field: str, t
     assert {"why": "A reason is needed", "exchange_id": "is no id", "conn_id": "nowhere"}[field] in words_of(refused)
 
 
-def test_a_payment_that_no_task_has_begun_is_held(exchange: SandboxControl, payer: str) -> None:
+def test_a_payment_that_no_task_has_begun_is_held(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_LEDGER", "postgres://ann@host/payments")
     task = OneTask("authorize", user_id=payer, amount="0.5", address=ADDRESS)
     key = {"conn_id": "quoine_default", "credentials_variable": "user_key", "user_id": payer}
     form = {"reference": task.reference, "amount": "0.50", "address": ADDRESS, "why": "my words", **key}
@@ -291,6 +294,8 @@ def test_a_payment_that_no_task_has_begun_is_held(exchange: SandboxControl, paye
         ({"amount": "0x2"}, "0x2"),
         ({"address": "1Nowhere"}, "checksum does not fit"),
         ({"conn_id": "nowhere"}, "nowhere"),
+        # It would be held for another exchange, and the task would not find it held.
+        ({"conn_id": "ledger"}, "'ledger' is of type postgres, not quoine"),
         ({"why": " "}, "A reason is needed"),
     ):
         refused = op.send("/payments/unbegun", "/payments/unbegun", **form | wrong)
