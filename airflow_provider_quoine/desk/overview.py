@@ -139,12 +139,11 @@ def _lines(rows: Iterable[RowMapping], histories: dict[_Key, History]) -> list[L
 def _line(row: RowMapping, history: History, started: dict[tuple[str, str], str]) -> Line:
     task = Task.named(row["task"])
     asked_by = started.get((task.dag_id, task.run_id)) if task is not None else None
-    # Airflow forgets a run that was deleted; an approval names who started it.
-    named = [str(event.data.get("started_by") or "") for event in history.approvals]
     return Line(
         payment=payment_of(row),
         begun=datetime.fromisoformat(row["created_at"]),
-        asked_by=asked_by if asked_by is not None else next(filter(None, named), ""),
+        # Airflow forgets a run that was deleted, and the ledger does not.
+        asked_by=asked_by if asked_by is not None else history.asked_by,
         approved_by=tuple(event.actor for event in history.approvals),
         code_by=next((str(each.data.get("by", "")) for each in reversed(history) if each.event == "answered"), ""),
         task=task,

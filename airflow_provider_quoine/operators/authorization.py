@@ -168,7 +168,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         # A dry run leaves nothing in the ledger.
         asked = str(self.body) if self.is_dry_run else payment.asked_about()
         self.refuse_another_question(asked, payment)
-        payment.note("answered", by=by, chose=SEND)
+        payment.note("answered", by=by, chose=SEND, run_started_by=payment.approvals.started_by)
         if not CODE.fullmatch(code):
             return self._ask_again(context, payment, "That is no authentication code.")
         requested_at = self._state(context).get("requested_at")

@@ -198,6 +198,12 @@ class History(tuple[Event, ...]):
         return counting
 
     @property
+    def asked_by(self) -> str:
+        """Who started the run in which it was approved or the code was typed; empty if nobody did, or none was yet."""
+        names = [event.data.get("started_by") or event.data.get("run_started_by") for event in reversed(self)]
+        return next((str(name) for name in names if name), "")
+
+    @property
     def said_absent(self) -> list[Event]:
         """The words of those who said that it does not exist, and wait for a second person."""
         # What was said before anything else was decided, or was answered late, counts no more.

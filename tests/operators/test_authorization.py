@@ -263,7 +263,7 @@ def test_what_a_person_was_asked_and_who_answered_is_in_the_ledger(exchange: San
     ]
     for told in (task.reference, "0.5 BTC", ADDRESS, f"user `{payer}`", "quoine_default", f"account `{payer}`"):
         assert told in asked.data["about"]
-    assert answered.data == {"by": "Anonymous", "chose": "Send"}
+    assert answered.data == {"by": "Anonymous", "chose": "Send", "run_started_by": ""}
 
 
 def test_durations_may_be_pendulums(airflow_database: None) -> None:

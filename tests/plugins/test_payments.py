@@ -124,6 +124,15 @@ def test_the_list_names_who_asked_and_who_typed_the_code(lost: OneTask) -> None:
     assert f'data-airflow href="{named.run_path}"' in page.text
 
 
+def test_who_asked_is_known_after_the_run_was_deleted(lost: OneTask) -> None:
+    """As Airflow's clean-up of old runs does."""
+    payment = lost.payment()
+    assert payment is not None
+    lost.delete_run()
+    assert "Asked by dora" in words_of(Person("viewer").get(payment_path(payment.order)))
+    assert "dora" in words_of(Person("viewer").get("/payments", params={"reference": lost.reference}))
+
+
 @pytest.mark.parametrize(
     ("params", "found"),
     [
