@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook, conf
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.observability import stats
 
 from airflow_provider_quoine.exchange.budget.rules import LIMIT, MARGIN, SCOPE, WINDOW, Rules
@@ -99,7 +100,14 @@ def _redis_url(settings: ConnectionSettings) -> str:
     conn_id = settings.extras.budget_redis_conn_id
     if not conn_id:
         return str(conf.get(SECTION, "budget_redis_url", fallback="") or "").strip()
-    redis = BaseHook.get_connection(conn_id)
+    try:
+        redis = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        label = settings.extras.__class__.model_fields["budget_redis_conn_id"].title
+        raise QuoineInputError(
+            f"{label!r} is {conn_id!r}, and there is no such connection. Nothing was sent. Correct the field, or leave "
+            "it empty."
+        ) from None
     extra = redis.extra_dejson
     user = f"{quote(redis.login or '', safe='')}:{quote(redis.password, safe='')}@" if redis.password else ""
     scheme = "rediss" if extra.get("ssl") else "redis"

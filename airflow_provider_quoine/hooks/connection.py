@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from airflow_provider_quoine.exchange.budget.rules import HIGHEST_LIMIT, LIMIT, 
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+    from pydantic_core import ErrorDetails
 
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 
@@ -36,6 +38,22 @@ SECTIONS = {
     "withdrawal_link": "Links and documents",
 }
 DEFAULT_PORTS = {"https": 443, "http": 80}
+#: What is wrong with a field, by pydantic's type of the error.
+MUST = {
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text: write quotes around it",
+    "value_error": "{error}",
+} | dict.fromkeys(("float_type", "float_parsing"), "must be a number")
+MUST |= dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number")
+MUST |= dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false")
+#: The form of a field whose pattern a person does not read.
+FORMS = {
+    "withdrawal_link": "must begin with http:// or https:// and have {id} in it",
+    "pusher_cluster": "must be small letters, digits and hyphens",
+}
 
 
 class ConnectionExtras(BaseModel):
@@ -227,7 +245,7 @@ class ConnectionExtras(BaseModel):
     def _answer_needs_time(cls, patience: float, info: ValidationInfo) -> float:
         heartbeat = info.data.get("pusher_heartbeat", 0.0)
         if patience < heartbeat + 1:
-            raise ValueError(f"must be at least 1 s more than pusher_heartbeat, which is {heartbeat:g} s")
+            raise ValueError(f"must be at least 1 s more than the heartbeat, which is {heartbeat:g} s")
         return patience
 
 
@@ -344,15 +362,20 @@ def _extras(conn_id: str, given: dict[str, Any]) -> ConnectionExtras:
     try:
         return ConnectionExtras.model_validate(filled)
     except ValidationError as error:
-        problems = "; ".join(f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors())
-        known = ", ".join(ConnectionExtras.model_fields)
-        raise QuoineInputError(
-            f"Connection {conn_id!r} has extra fields that are wrong: {problems}. The fields are: {known}."
-        ) from None
+        problems = " ".join(_in_words(problem) for problem in error.errors())
+        raise QuoineInputError(f"Connection {conn_id!r} has extra fields that are wrong. {problems}") from None
 
 
-def _name(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+def _in_words(problem: ErrorDetails) -> str:
+    """Say what is wrong with a field, with its name in the form and without its pattern or value."""
+    name = str(problem["loc"][0])
+    if name not in ConnectionExtras.model_fields:
+        (meant, *_) = (*get_close_matches(name, ConnectionExtras.model_fields), "")
+        known = f"did you mean {meant}?" if meant else f"the fields are: {', '.join(ConnectionExtras.model_fields)}."
+        return f"There is no field {name}; {known}"
+    said = MUST.get(problem["type"], "{msg}").format(msg=problem["msg"], **problem.get("ctx", {}))
+    rule = FORMS.get(name) if problem["type"] == "string_pattern_mismatch" else None
+    return f"{ConnectionExtras.model_fields[name].title!r} {rule or said}."
 
 
 def connection_form() -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pendulum
 from airflow_provider_quoine.exchange.addresses import Network, check_address, decode_address
 from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.errors import (
+    QuoineBudgetError,
     QuoineConnectionError,
     QuoineError,
     QuoineInputError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 DATE_TOLERANCE_SECONDS = 900
 #: No user or withdrawal has this id: a look-up of it changes nothing and shows whether the key is accepted.
 NOBODY = "0"
+WHERE = "Check the base URL; if it is right, try again later."
 #: The exchange's words for a wrong key or signature. A wrong user password gets others (facts, Error bodies).
 KEY_REFUSED = ("api authentication failed", "nonce")
 STREAM_PATIENCE = 10.0
@@ -78,6 +80,8 @@ def _key(client: QuoineClient, stranger: QuoineClient) -> tuple[bool, str]:
             look_up(client)
         except QuoineConnectionError as error:
             return False, f"The exchange is not reachable: {error}"
+        except (QuoineBudgetError, QuoineRateLimitedError) as error:
+            return False, f"The key was not tested: {error}"
         except QuoineError as error:
             if not _gets_past_authentication(error):
                 refusal = error
@@ -108,14 +112,16 @@ def _refuses_key(error: QuoineError) -> bool:
 
 
 def _explain(error: QuoineError | None) -> str:
-    if not isinstance(error, QuoineUnauthorizedError):
-        return f"The exchange answers, but does not say whether the key is good: {error}"
+    if not isinstance(error, QuoineUnauthorizedError) or not error.message:
+        return f"A server answers, but not as the exchange does, so the key was not tested: {error} {WHERE}"
     ahead = _seconds_ahead(error)
     if abs(ahead) > DATE_TOLERANCE_SECONDS:
         return (
             f"This machine's clock is wrong: it is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the "
             f"exchange's, which refuses requests that are more than {DATE_TOLERANCE_SECONDS} s off. Set the clock."
         )
+    if not _refuses_key(error):
+        return f"A server refuses the key, but not as the exchange does: it says {error.message!r}. {WHERE}"
     return (
         f"Wrong key: the exchange says {error.message!r}. Check API id, API secret and signing scheme; the secret is "
         "used as it is, so it must be pasted whole."
@@ -139,20 +145,7 @@ def _policy(extras: ConnectionExtras) -> tuple[bool, str]:
 
 def _policy_problems(extras: ConnectionExtras) -> Iterator[str]:
     """Say of each policy field what a payment would refuse about it."""
-    bounds = {name: (getattr(extras, name) or "").strip() for name in (*NEEDED, *AMOUNTS)}
-    for name in NEEDED:
-        if not bounds[name]:
-            yield f"{_label(name)} is empty, which allows no withdrawal"
-    stated = {name: text for name, text in bounds.items() if text and text != UNLIMITED}
-    for name in AMOUNTS:
-        try:
-            if name in stated:
-                Amount(stated[name])
-        except QuoineInputError as error:
-            yield f"{_label(name)}: {str(error).rstrip('.')}, or write {UNLIMITED}"
-    for name in COUNTS:
-        if name in stated and not re.fullmatch(COUNT, stated[name]):
-            yield f"{_label(name)}: {stated[name][:40]!r} is no whole number: give plain digits, or write {UNLIMITED}"
+    yield from _bound_problems({name: (getattr(extras, name) or "").strip() for name in (*NEEDED, *AMOUNTS)})
     try:
         pendulum.timezone(extras.withdrawal_timezone)
     except (ValueError, OSError):
@@ -166,6 +159,28 @@ def _policy_problems(extras: ConnectionExtras) -> Iterator[str]:
             check_address(decode_address(address), network=Network(extras.bitcoin_network))
         except QuoineInputError as error:
             yield f"{_label('withdrawal_addresses')}, entry {number}: {str(error).rstrip('.')}"
+
+
+def _bound_problems(bounds: dict[str, str]) -> Iterator[str]:
+    for name in NEEDED:
+        if not bounds[name]:
+            yield f"{_label(name)} is empty, which allows no withdrawal"
+    stated = {name: text for name, text in bounds.items() if text and text != UNLIMITED}
+    amounts: dict[str, Amount] = {}
+    for name in AMOUNTS:
+        try:
+            if name in stated:
+                amounts[name] = Amount(stated[name])
+        except QuoineInputError as error:
+            yield f"{_label(name)}: {str(error).rstrip('.')}; or write {UNLIMITED}"
+    for name in COUNTS:
+        if name in stated and not re.fullmatch(COUNT, stated[name]):
+            number = f"{stated[name][:40]!r} is no whole number: give plain digits"
+            yield f"{_label(name)}: {number}, or write {UNLIMITED} in small letters"
+    least = amounts.pop("withdrawal_min", None)
+    for name, most in amounts.items():
+        if least is not None and least > most:
+            yield f"{_label('withdrawal_min')} is {least}, more than the {most} in {_label(name)}"
 
 
 def _label(name: str) -> str:

@@ -88,6 +88,59 @@ def test_any_web_server_is_no_success(sandbox: SandboxServer, web_server: int, m
     assert not fine, said
 
 
+@pytest.mark.parametrize("body", ["{}", "[]", "<html>Welcome</html>"])
+@pytest.mark.parametrize("status", [200, 302, 401, 405, 503])
+def test_what_answers_otherwise_than_the_exchange_is_not_called_the_exchange(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, status: int, body: str
+) -> None:
+    for endpoint in ("GET /btc_withdrawals/:id", "POST /users/onboarding_status"):
+        sandbox.control.fault("status", endpoint, status=status, body=body, content_type="text/html", times=9)
+    fine, said = result_of(monkeypatch, sandbox)
+    assert not fine
+    assert "not as the exchange does" in said
+    assert "Check the base URL" in said
+    assert "the exchange says" not in said.casefold()
+
+
+#: Extra fields with values that the form's rules forbid, and what *Test* says.
+FORBIDDEN = [
+    ({"withdrawal_approvals": -1}, "'Approvals' must be at least 0."),
+    ({"withdrawal_approvals": 99}, "'Approvals' must be at most 9."),
+    ({"connect_timeout": 0}, "'Connect time-out (s)' must be above 0."),
+    ({"withdrawal_link": "https://exchange.example/"}, "'Withdrawal page' must begin with http:// or https:// and"),
+    ({"pusher_cluster": "a b"}, "'Pusher cluster' must be small letters, digits and hyphens."),
+    ({"pusher_heartbeat": 60, "pusher_patience": 30}, "'Stream patience (s)' must be at least 1 s more than"),
+    ({"withdrawal_max": 0.5}, "'Largest withdrawal (BTC)' must be text: write quotes around it."),
+    ({"bitcoin_network": "prod"}, "'Bitcoin network' must be 'main' or 'test'."),
+    ({"withdrawl_max": "1"}, "There is no field withdrawl_max; did you mean withdrawal_max?"),
+    ({"ca_path": "/no/such.pem"}, "'CA bundle' is '/no/such.pem', and there is no such file on this host."),
+    ({"budget_redis_conn_id": "nope"}, "\"Budget's Redis\" is 'nope', and there is no such connection."),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"), FORBIDDEN, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
+)
+def test_a_field_is_called_as_in_the_form_and_no_pattern_is_shown(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], words: str
+) -> None:
+    fine, said = result_of(monkeypatch, sandbox, extra=fields)
+    assert not fine
+    assert words in said
+    assert "Input should" not in said
+    assert "^" not in said
+
+
+def test_the_name_that_airflow_gives_a_connection_for_the_test_is_not_shown(
+    sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in ({"port": 443}, {"password": ""}, {"extra": {"withdrawal_approvals": -1}}):
+        fine, said = result_of(monkeypatch, sandbox, **wrong)
+        assert not fine
+        assert "quoine_default" not in said
+        assert said.startswith("This connection ")
+
+
 def test_a_foreign_server_that_says_yes_to_everybody_is_no_success(
     sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +165,7 @@ WRONG = [
     ({"withdrawal_addresses": ""}, "'Withdrawal addresses' is empty, which allows no withdrawal"),
     ({"withdrawal_addresses": f"{ADDRESS} bc1qbroken"}, "'Withdrawal addresses', entry 2: "),
     ({"bitcoin_network": "test"}, "'Withdrawal addresses', entry 1: "),
+    ({"withdrawal_min": "1"}, "'Smallest withdrawal (BTC)' is 1, more than the 0.5 in 'Largest withdrawal (BTC)'"),
 ]
 
 
