@@ -41,7 +41,9 @@ class Outline(NamedTuple):
 OUTLINES = {
     "QuoineError": Outline("It did not work.", NOTHING_SENT, "Do what the words below say."),
     "QuoineInputError": Outline(
-        "The input or a setting is wrong.", NOTHING_SENT, "Correct what is named below, then clear this task."
+        "The input or a setting is wrong.",
+        NOTHING_SENT,
+        "Wrong input: start a new run. A wrong setting: correct it, then clear this task.",
     ),
     "QuoineApplicationsError": Outline(
         "The place of applications does not answer.", NOTHING_SENT, "Bring it back, then clear this task."
@@ -142,13 +144,20 @@ def explain(error: Exception) -> str:
 
 def stop(happened: str, *, done: str = "Nothing was sent.", next: str, details: str = "") -> AirflowFailException:
     """Return an error that no retry would mend, in the same form."""
-    return AirflowFailException(_lines(Outline(happened, done, next), details))
+    failure = AirflowFailException(_lines(Outline(happened, done, next), details))
+    # What led to it is in its words: Airflow would show it below, in one long line.
+    failure.__suppress_context__ = True
+    return failure
+
+
+def in_lines(text: str) -> str:
+    """Return a text in lines that Airflow's log view shows whole."""
+    return "\n".join(row for line in text.splitlines() for row in _wrapped(line))
 
 
 def _lines(outline: Outline, *details: str) -> str:
     rows = [textwrap.shorten(line, WIDTH) for line in outline]
-    said = [row for text in details for line in text.splitlines() for row in _wrapped(line)]
-    return "\n".join([*rows, *said])
+    return "\n".join([*rows, *map(in_lines, filter(None, details))])
 
 
 def _wrapped(line: str) -> list[str]:

@@ -63,6 +63,10 @@ def test_a_command_can_be_copied_from_one_line(before: int) -> None:
     assert all(len(line) <= failures.WIDTH for line in told)
 
 
+def test_a_failure_hides_the_error_that_led_to_it() -> None:
+    assert stop("It ended.", next="Clear it.").__suppress_context__, "Airflow shows it in one long line otherwise"
+
+
 @pytest.mark.parametrize("error", errors(), ids=lambda error: error.__name__)
 def test_every_error_has_its_lines(error: type[Exception]) -> None:
     happened, done, todo, *details = explain(made(error)).splitlines()

@@ -26,8 +26,12 @@ You are asked to approve this withdrawal:
 nothing is sent, and approvals that others have given count no more.
 """
 RULES = """\
-It needs {needed} more. {starter}Nobody's approval counts twice. Where it does not count, this question comes again, and
-the reason is in the task's log."""
+It needs {needed} more. {starter}Nobody's approval counts twice. Where it does not count, this question comes again and
+says why: reload the page if it stays grey after your answer."""
+REFUSED = """\
+**The last approval does not count.** {reason}
+
+"""
 
 
 class QuoineApproveWithdrawalOperator(PaymentQuestion):
@@ -82,7 +86,7 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
             payment.check_policy()
             return self._ask(context, payment)
 
-    def _ask(self, context: Context, payment: WithdrawalPayment) -> int:
+    def _ask(self, context: Context, payment: WithdrawalPayment, refused: str = "") -> int:
         missing = payment.approvals.missing()
         if not missing:
             self.log.info("No approval is missing.")
@@ -94,8 +98,12 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         )
         self.subject = f"Approve a withdrawal of {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, rules=rules, approve=APPROVE, reject=REJECT)
-        self.refuse_another_question(self.put_question(context), payment)
+        if refused:
+            self.body = REFUSED.format(reason=as_it_is(refused)) + self.body
+        question = self.put_question(context)
+        self.refuse_another_question(question, payment)
         payment.approvals.ask(about)
+        self.show_text(context, question)
         self.wait_for_answer(context)
         return missing
 
@@ -123,6 +131,6 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
             payment.check_policy()
             if refused := payment.approvals.approve(person):
                 self.log.warning("%s Nothing was sent; asking again.", refused)
-                return self._ask(context, payment)
+                return self._ask(context, payment, refused)
         self.log.info("%s has approved payment %s.", person.name, payment.ledger_order.reference)
         return payment.approvals.missing()

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
-from airflow_provider_quoine.failures import stop, without_retry
+from airflow_provider_quoine.failures import in_lines, stop, without_retry
 from airflow_provider_quoine.operators.payment_question import PaymentQuestion, as_it_is
 from airflow_provider_quoine.operators.withdrawal_task import WithdrawalTask, as_timedelta
 from airflow_provider_quoine.payments.withdrawals import NOT_SENT
@@ -130,9 +130,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         question = self.put_question(context)
         self.refuse_another_question(question, payment)
         payment.ask(about)
-        if question != self.body:
-            # Airflow 3.3 keeps the first text, whatever is put there.
-            self._write(context, body=self.body)
+        self.show_text(context, question)
         return self.wait_for_answer(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -216,7 +214,8 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
         state = self._state(context)
         requested_at = state.get("requested_at")
         if requested_at and datetime.now(UTC) - datetime.fromisoformat(requested_at) < self.code_valid_for:
-            return f"The exchange was asked for a code at {requested_at}: {as_it_is(state.get('message', ''))}"
+            at = f"{datetime.fromisoformat(requested_at):%Y-%m-%d %H:%M:%S} UTC"
+            return f"The exchange was asked for a code at {at}: {as_it_is(state.get('message', ''))}"
         with payment.hook.get_conn(priority=Priority.URGENT) as client:
             slot = client.take_slot()
             # Noted before the request, so that a later try mails no second code if the answer is lost.
@@ -227,7 +226,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 if not error.may_have_been_carried_out:
                     self._keep(context, requested_at=None)
                     raise
-                self.log.warning("%s", error)
+                self.log.warning("Nobody knows whether a code was sent.\n%s", in_lines(str(error)))
                 message = "its answer was lost, so look whether a code has come."
             else:
                 # The exchange sends no code to a user with an authenticator app (facts, Withdrawals).
@@ -245,7 +244,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
                 details=reason,
             )
         self._keep(context, refused=refused)
-        self.log.warning("%s Nothing was sent; asking again (%s of %s).", reason, refused + 1, self.code_attempts)
+        self.log.warning("Nothing was sent; asking again (%s of %s). %s", refused + 1, self.code_attempts, reason)
         return self._ask(context, payment, reason)
 
     def _state(self, context: Context) -> dict[str, Any]:
@@ -275,15 +274,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
             self.log.warning("What became of the answer could not be shown: %s: %s", type(error).__name__, error)
             return
         fields = {"Answered by": by["name"], "What became of it": became}
-        self._write(context, answer={"chosen": option, "by": by, "fields": fields})
-
-    def _write(self, context: Context, **changes: Any) -> None:
-        from airflow_provider_quoine.api_server import QuoineApiServerError, write_question
-
-        try:
-            write_question(context["ti"].id, **changes)
-        except QuoineApiServerError as error:
-            self.log.warning("The question on Airflow's page stays as it was. %s", error)
+        self.write(context, answer={"chosen": option, "by": by, "fields": fields})
 
 
 def _code_in(event: dict[str, Any]) -> str:

@@ -73,6 +73,25 @@ class PaymentQuestion(PaymentTask, HITLOperator):
         )
         return str(getattr(question, "body", None) or "")
 
+    def show_text(self, context: Context, question: str) -> None:
+        """
+        Put the text of this question in place of an earlier one's.
+
+        :param question: as :meth:`put_question` returned it.
+        """
+        if question != self.body:
+            # Airflow 3.3 keeps the first text, whatever is put there.
+            self.write(context, body=self.body)
+
+    def write(self, context: Context, **changes: Any) -> None:
+        """Have the API server change the question; where it does not, the task goes on."""
+        from airflow_provider_quoine.api_server import QuoineApiServerError, write_question
+
+        try:
+            write_question(context["ti"].id, **changes)
+        except QuoineApiServerError as error:
+            self.log.warning("The question on Airflow's page stays as it was. %s", error)
+
     def refuse_another_question(self, question: str, payment: WithdrawalPayment) -> None:
         """
         Stop if a question is about another withdrawal than this.

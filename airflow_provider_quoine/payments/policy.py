@@ -121,10 +121,11 @@ class WithdrawalPolicy:
         """
         check_address(order.address, network=self.network)
         if not self.allows_any_address and not self._is_listed(order.address):
-            reason = "it is not on that list" if self.addresses else "that list is empty, which allows none"
+            named = f"the list of its field {_label('withdrawal_addresses')!r}"
+            reason = f"it is not on {named}" if self.addresses else f"{named} is empty, which allows none"
             raise QuoineInputError(
                 f"Connection {self.conn_id!r} does not allow withdrawals to {order.address}: {reason}. If it is right, "
-                "add it to the connection's field 'Withdrawal addresses'."
+                "add it there."
             )
         if self.largest is not None and order.amount > self.largest:
             raise QuoineInputError(

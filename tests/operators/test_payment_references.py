@@ -144,7 +144,7 @@ def test_a_policy_that_changes_while_the_task_waits_for_its_slot_counts(
     task = withdraw()
     end = task.step()
     assert (end.state, paid(exchange), task.stands()) == ("failed", [], Step.PREPARED)
-    assert "it is not on that list" in end.words
+    assert "it is not on the list" in end.words
 
 
 def test_a_key_that_changes_while_the_task_waits_for_its_slot_sends_nothing(

@@ -14,7 +14,7 @@ from airflow_provider_quoine import api_server
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.leaks import cells, find
 from tests.support.notifier import TOLD, Telling
-from tests.support.one_task import ADDRESS, OneTask, api, database, paid
+from tests.support.one_task import ADDRESS, OneTask, api, database, paid, set_connection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -114,6 +114,28 @@ def test_the_next_question_says_that_the_last_code_was_refused(
     assert task.answer("Send", exchange.latest_code(payer)).state == "success"
     assert len(paid(exchange)) == 1
     assert find({"code": wrong}, cells(database())) == set()
+
+
+def test_the_next_question_says_why_an_approval_does_not_count(
+    server: None, exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, withdrawal_approvals=1)
+    task = OneTask("approve", started_by="alice", user_id=payer, amount="0.5", address=ADDRESS)
+    assert task.step().state == "awaiting_input"
+    first = task.question()["body"]
+    assert "reload the page if it stays grey" in first
+    assert task.answer("Approve", person="alice").state == "awaiting_input"
+    second = task.question()["body"]
+    assert second.startswith("**The last approval does not count.** `alice started the run, so somebody else has to")
+    assert second.endswith(first)
+    assert task.answer("Approve", person="bob").state == "success"
+
+
+def test_the_words_after_the_last_code_have_no_long_line(server: None, exchange: SandboxControl, payer: str) -> None:
+    task = asked(exchange, payer)
+    ends = [task.answer("Send", f"0000000{number}") for number in range(3)]
+    assert [end.state for end in ends] == ["awaiting_input", "awaiting_input", "failed"]
+    assert "UTC: `" in task.question()["body"], "a time that a person reads"
 
 
 def test_a_later_try_does_not_say_so_any_more(server: None, exchange: SandboxControl, payer: str) -> None:

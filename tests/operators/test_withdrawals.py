@@ -273,8 +273,8 @@ def broken(words: str, *, address: str = ADDRESS, amount: Any = "0.5", **policy:
 
 LISTED = {"withdrawal_addresses": ADDRESS}
 REFUSALS = [
-    broken("that list is empty, which allows none", withdrawal_addresses=""),
-    broken("it is not on that list", address=SAMPLE, **LISTED),
+    broken("is empty, which allows none", withdrawal_addresses=""),
+    broken("it is not on the list", address=SAMPLE, **LISTED),
     broken("is more than the 0.49999999 BTC", withdrawal_max="0.49999999"),
     broken("is less than the 0.50000001 BTC", withdrawal_min="0.50000001"),
     broken("This is a test-network address", address=TESTNET),

@@ -70,7 +70,7 @@ def test_listed_address_passes_in_either_case(rules: WithdrawalPolicy) -> None:
     ("rules", "amount", "address", "words"),
     [
         (policy(), "0.5", SEGWIT, "empty, which allows none"),
-        (policy(LEGACY), "0.5", SEGWIT, "not on that list"),
+        (policy(LEGACY), "0.5", SEGWIT, "not on the list"),
         (policy(LEGACY.lower(), SEGWIT), "0.5", SEGWIT, "no address, so nothing is sent"),
         (policy("*"), "0.5", TEST_NETWORK, "network"),
         (policy("*", largest="0.5"), "0.50000001", SEGWIT, "Largest withdrawal"),
