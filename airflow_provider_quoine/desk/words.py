@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import Any
 
 from airflow_provider_quoine.desk.settling import NOT_COMPARED, SAME
 from airflow_provider_quoine.payments.records import Event
 from airflow_provider_quoine.payments.schema import LATE, Note, Step
+
+_MOMENT = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00")
 
 #: What each event says, filled in with its data.
 WORDS: dict[str, str] = {
@@ -51,4 +54,4 @@ def _template(event: Event) -> str:
 
 
 def _texts(data: dict[str, Any]) -> dict[str, str]:
-    return {name: "" if value is None else str(value) for name, value in data.items()}
+    return {name: "" if value is None else _MOMENT.sub(r"\1 \2 UTC", str(value)) for name, value in data.items()}

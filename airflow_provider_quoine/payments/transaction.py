@@ -123,8 +123,8 @@ class Transaction:
         """
         if self.stopped_why is not None:
             raise PaymentRefusedError(
-                f"Payments are stopped: {self.stopped_why}. Nothing was sent. Once `airflow quoine payments resume` "
-                "was given, clear the task."
+                f"Payments are stopped: {self.stopped_why}. Nothing was sent. Once they go on again (Airflow's page "
+                "Quoine, or `airflow quoine payments resume`), clear the task."
             )
 
     def newest_sending(self) -> datetime | None:

@@ -100,6 +100,11 @@ def test_every_event_has_words() -> None:
             {"exchange_id": "5", "why": "{why.__class__}"},
             "It exists at the exchange as 5: {why.__class__} It was not compared with the exchange.",
         ),
+        (
+            "sending",
+            {"in_doubt_until": "2026-11-27T00:24:18.210217+00:00"},
+            "Began to send it. The request may be under way until 2026-11-27 00:24:18 UTC.",
+        ),
         ("sent", {}, "The exchange has accepted it as : ."),
         ("{new}", {"a": 1}, "new"),
     ],

@@ -237,6 +237,10 @@ def test_an_id_is_compared_with_the_exchange_and_what_was_typed_is_kept(
     words = words_of(Person("viewer").get(path))
     assert compared in words
     assert "A person has recorded" not in words
+    assert "Its task goes on once somebody clears it: " in words
+    lost.clear()
+    assert lost.step().state == "success"
+    assert "once somebody clears it" not in words_of(Person("viewer").get(path))
 
 
 def test_an_answer_with_another_id_than_a_person_has_recorded_is_told(

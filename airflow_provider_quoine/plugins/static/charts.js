@@ -63,6 +63,8 @@ function depth() {
         series("Asks, cumulated", "--bad", { fill: colour("--bad-ground"), spanGaps: true, dash: [6, 3], paths: uPlot.paths.stepped({ align: 1 }) }),
       ],
       hooks: {
+        // After uPlot's own first draw, which shows all.
+        ready: [(plot) => queueMicrotask(() => lookNear(plot, [data.bids, data.asks].map((side) => side.map(([price]) => number(price)))))],
         drawClear: [(plot) => {
           if (best.length === 2) shade(plot, [best.sort((one, other) => one - other)], "--raised", "--line");
           if (mid !== null) shade(plot, [[mid, mid]], "--words", "--words");
@@ -70,6 +72,14 @@ function depth() {
       },
     },
   };
+}
+
+// Begins near the middle: a bid of 1 far below all others would press the rest into one line.
+function lookNear(plot, sides) {
+  const away = (side) => side.map((price) => Math.abs(price - side[0])).sort((one, other) => one - other);
+  const reach = Math.max(...sides.map((side) => 5 * (away(side)[side.length >> 1] ?? 0)));
+  const near = sides.flatMap((side) => side.filter((price) => Math.abs(price - side[0]) <= reach));
+  if (reach && near.length < sides.flat().length) plot.setScale("x", { min: Math.min(...near), max: Math.max(...near) });
 }
 
 function overTime(label, columns, own) {
