@@ -61,7 +61,7 @@ APPLICANTS_TAG = "quoine-applicants"
 APPLICATION_FORM = {
     "application": text(
         "Application",
-        "Reference of an application. The page *Quoine*, *Applicants* takes the form and starts this DAG with it.",
+        "Reference of an application. The page Quoine, Applicants takes the form and starts this DAG with it.",
     )
 }
 

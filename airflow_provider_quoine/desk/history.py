@@ -15,7 +15,7 @@ from airflow_provider_quoine.payments.chain import faults as chain_faults
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Event, History, Order, Payment
 from airflow_provider_quoine.payments.replay import payment_faults
-from airflow_provider_quoine.payments.schema import EVENTS
+from airflow_provider_quoine.payments.schema import EVENTS, Step
 from airflow_provider_quoine.payments.transaction import Transaction, event_of
 
 MOST_EVENTS = 500
@@ -35,6 +35,11 @@ class Told:
     events: History
     shown: Sequence[Event]
     faults: list[str]
+
+    def who(self, event: Event) -> str:
+        """Return who did it; of an attempt, which has but a number, its task."""
+        tasks = {each.data.get("attempt"): each.actor for each in self.events if each.event == Step.SENDING}
+        return tasks.get(event.actor, event.actor)
 
 
 def tell(ledger: Ledger, order: Order) -> Told:

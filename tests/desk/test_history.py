@@ -43,6 +43,14 @@ def test_a_payment_is_whole(told: Ledger) -> None:
     assert history.tell(told, OTHER).faults == []
 
 
+def test_an_attempt_is_told_by_its_task(told: Ledger) -> None:
+    tale = history.tell(told, ORDER)
+    first, sending, sent = tale.events
+    assert sent.actor == "a"
+    assert tale.who(sent) == tale.who(sending) == sending.actor
+    assert tale.who(first) == "task"
+
+
 def test_of_many_events_the_newest_are_told(told: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MOST_EVENTS", 2)
     tale = history.tell(told, ORDER)
