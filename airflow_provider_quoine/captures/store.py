@@ -137,15 +137,18 @@ class PartStore:
         """
         found = self._keys()
         keys, written = sorted({key, *found}), {}
-        spans = self._periods.spans(one for one in keys if one.period == key.period)
+        spans = self._periods.spans(one for one in keys if one.period in (key.period, key.period + 1))
         beyond = Part()
         for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
-            news = [piece for each in (beyond, part) if (piece := each.within(span))]
+            own = at.period == key.period
+            news = [piece for each in (beyond, part) if own and (piece := each.within(span))]
             # Where a part begins anew, the one before may hold rows of its time, if another life has written it.
             divided = at < key and key not in found and self._shared(at)
-            if news or not part or at == key or divided:
-                beside = [*keys[max(0, number - 1) : number], *keys[number + 1 : number + 2]]
-                whole, later = self._write(at, news, span, until=until, beside=beside)
+            before = keys[max(0, number - 1) : number]
+            # An event that two lives have on both sides of a border stays in the part before it.
+            repeats = at in found and any(one in written and self._repeats(at, one, span) for one in before)
+            if news or (own and not part) or at == key or divided or repeats:
+                whole, later = self._write(at, news or [Part()], span, until=until, beside=before)
                 beyond += later
                 written[at] = _told(whole)
         return written
@@ -165,7 +168,8 @@ class PartStore:
             for new in news:
                 merged = merge(merged, new, beside=edges)
             whole = merged.within(span)
-            silent = silence(span._replace(until=min(until, span.until)), [whole])
+            accounted = span._replace(until=min(until, span.until))
+            silent = silence(accounted, [whole]) if accounted.since < accounted.until else []
             whole.gaps = disjoint(whole.gaps + silent)
             content = self._encode(whole.rows)
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
@@ -269,11 +273,21 @@ class PartStore:
         """Return whether another life may have rows in a part."""
         return self._marks.get(key) != self._mark(self._path(key))
 
+    def _repeats(self, key: PartKey, before: PartKey, span: Span) -> bool:
+        """Return whether a part of another life may have an event that stands in the one before as well."""
+        if not self._shared(key) and not self._shared(before):
+            return False
+        known = {row.event for row in self._edges(span, [before], alone=False)} - {None}
+        return any(row.event in known for row in self._read(key)[0].rows if row.at <= span.since + TOLERANCE)
+
     def _edges(self, span: Span, keys: Iterable[PartKey], *, alone: bool) -> list[Row]:
         """
-        Return the rows near a part that stand in the parts beside it.
+        Return the rows near a part that stand in the part before it.
 
-        :param alone: whether all that goes into it is this life's: then its own parts beside it do not matter.
+        What the part after has does not matter: if each of two writers left an event to the other's part, it would
+        be in none.
+
+        :param alone: whether all that goes into it is this life's: then its own part before it does not matter.
         """
         near, rows = Span(span.since - TOLERANCE, span.until + TOLERANCE), list[Row]()
         for key in filter(self._shared, keys) if alone else keys:

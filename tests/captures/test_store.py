@@ -600,3 +600,41 @@ def test_an_event_that_another_life_has_beyond_the_part_of_the_first_is_there_on
     write(one, 20, 20, 40, 39.9)
     write(one, 40, 40, 60)
     assert [len(read_from(one, 0, cut).rows) for cut in (0, 20, 40)] == [0, 1, 0]
+
+
+def test_two_that_write_two_parts_at_once_leave_an_event_near_their_border_in_one_of_them(
+    store_of: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = store_of("event"), store_of("event")
+    one.life, other.life = "one", "other"
+    one.open()
+    meanwhile: list[Callable[[], object]] = []
+    temporary = PartStore._temporary
+
+    def written_meanwhile(store: PartStore, name: str, content: bytes) -> ObjectStoragePath:
+        """Have the other one write while this one does."""
+        while meanwhile:
+            meanwhile.pop()()
+        return temporary(store, name, content)
+
+    monkeypatch.setattr(PartStore, "_temporary", written_meanwhile)
+
+    def write(store: PartStore, period: int, *seconds: float) -> None:
+        rows = []
+        for second in seconds:
+            told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{store.life}-1"}
+            rows.append(row_of(line_of({"type": "event", "seq": 1, **told, "channel": "a", "event": "e", "data": "x"})))
+        span = PERIODS.span(period)
+        store.write(
+            PartKey(period),
+            Part(life=store.life, rows=rows, stretches=[Stretch(*span, life=store.life)]),
+            until=span.until,
+        )
+
+    # One has it before the border, and the other, which was slow, after it: neither knows yet what the other writes.
+    meanwhile.append(lambda: write(one, 0, 59.9))
+    write(other, 1, 60.2)
+    # Now each finds it in the part beside its own.
+    meanwhile.append(lambda: write(other, 0))
+    write(one, 1)
+    assert [len(read_from(one, period).rows) for period in (0, 1)] == [1, 0]
