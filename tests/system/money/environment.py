@@ -191,6 +191,20 @@ class Environment:
         wait_for(f"{run} to end", lambda: run in self.ended_runs({run.dag_id}) or None, timeout=PATIENCE)
         return self.airflow.api.run_state(run.dag_id, run.run_id)
 
+    def wait_for_report(self, run: Run) -> None:
+        """
+        Wait until Airflow's scheduler has heard of its executor that a run's task has succeeded.
+
+        What it hears later it takes for news of a run that has been given the same id, and fails that one's task.
+        """
+        task_id, told = self.task(run)["id"], "Received executor event with state success for task instance"
+
+        def heard() -> bool | None:
+            lines = self.airflow.console.read_text(errors="replace").splitlines()
+            return any(told in line and (run.run_id in line or task_id in line) for line in lines) or None
+
+        wait_for(f"the scheduler to hear of the end of {run}", heard, timeout=PATIENCE)
+
     def delete_run(self, run: Run) -> None:
         """Delete a run, and with it all that Airflow remembers of it."""
         self.airflow.api.call("DELETE", f"dags/{run.dag_id}/dagRuns/{quote(run.run_id)}")

@@ -45,6 +45,7 @@ def test_a_run_that_airflow_has_forgotten_pays_nothing_when_its_id_is_taken_agai
     run = environment.trigger(dag_id, user)
     assert environment.wait_for_end(run) == "success"
     (sent,) = environment.withdrawals(user)
+    environment.wait_for_report(run)
     forget(environment, run)
     environment.trigger_again(run, user)
     assert environment.wait_for_end(run) == "success"
