@@ -99,7 +99,9 @@ def test_what_is_just_small_enough_is_read() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 130, 4_096, 65_536, 1_000_000])
 def test_every_length_of_message_is_taken_once_however_its_bytes_come(size: int) -> None:
-    lengths = [0, 1, 125, 126, 127, 128, 255, 256, 65_535, 65_536, 65_537, 0, 126, 300]
+    # Byte by byte only what is short: each takes as long as a whole message.
+    long = [65_535, 65_536, 65_537] if size > 100 else []
+    lengths = [0, 1, 125, 126, 127, 128, 255, 256, *long, 0, 126, 300]
     texts = [(b"%d:" % number).ljust(length, b"x")[:length] for number, length in enumerate(lengths)]
     frames = [Frame(Opcode.TEXT, text).serialize(mask=False) for text in texts]
     data = b"".join(frames)
