@@ -122,7 +122,7 @@ def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
 
     :param there: the stored part.
     :param own: the part to add. Its gaps end its own life's listening, and no other's.
-    :param beside: rows of the parts before and after. An event that one of them has is left out.
+    :param beside: rows of the part before. An event that it has is left out.
     """
     lives = {stretch.life for stretch in own.stretches} | {own.life}
     heard = list(own.stretches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy import RowMapping, select
@@ -38,8 +39,12 @@ class Told:
 
     def who(self, event: Event) -> str:
         """Return who did it; of an attempt, which has but a number, its task."""
-        tasks = {each.data.get("attempt"): each.actor for each in self.events if each.event == Step.SENDING}
-        return tasks.get(event.actor, event.actor)
+        return self._tasks.get(event.actor, event.actor)
+
+    @cached_property
+    def _tasks(self) -> dict[str, str]:
+        """Of each attempt."""
+        return {str(each.data.get("attempt")): each.actor for each in self.events if each.event == Step.SENDING}
 
 
 def tell(ledger: Ledger, order: Order) -> Told:

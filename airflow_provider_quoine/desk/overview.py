@@ -194,7 +194,7 @@ def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
     for row in rows:
         history = histories.get(_key_of(row), History())
         said = history.said_absent
-        late_id = history.late_id if history.late_id != row["exchange_id"] else ""
+        late_id = history.another_id(row["exchange_id"])
         if row["step"] != Step.SENT or said or late_id:
             found.append(
                 Doubt(

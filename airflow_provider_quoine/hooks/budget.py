@@ -103,7 +103,7 @@ def _redis_url(settings: ConnectionSettings) -> str:
     try:
         redis = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        label = settings.extras.__class__.model_fields["budget_redis_conn_id"].title
+        label = settings.extras.label_of("budget_redis_conn_id")
         raise QuoineInputError(
             f"{label!r} is {conn_id!r}, and there is no such connection. Nothing was sent. Correct the field, or leave "
             "it empty."

@@ -248,6 +248,11 @@ class ConnectionExtras(BaseModel):
             raise ValueError(f"must be at least 1 s more than the heartbeat, which is {heartbeat:g} s")
         return patience
 
+    @classmethod
+    def label_of(cls, name: str) -> str:
+        """Return what a field is called in the form."""
+        return str(cls.model_fields[name].title)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionSettings:
@@ -375,7 +380,7 @@ def _in_words(problem: ErrorDetails) -> str:
         return f"There is no field {name}; {known}"
     said = MUST.get(problem["type"], "{msg}").format(msg=problem["msg"], **problem.get("ctx", {}))
     rule = FORMS.get(name) if problem["type"] == "string_pattern_mismatch" else None
-    return f"{ConnectionExtras.model_fields[name].title!r} {rule or said}."
+    return f"{ConnectionExtras.label_of(name)!r} {rule or said}."
 
 
 def connection_form() -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _bound_problems(bounds: dict[str, str]) -> Iterator[str]:
 
 
 def _label(name: str) -> str:
-    return repr(ConnectionExtras.model_fields[name].title)
+    return repr(ConnectionExtras.label_of(name))
 
 
 def _stream(settings: ConnectionSettings) -> tuple[bool, str]:

@@ -117,8 +117,8 @@ class QuoineHook(BaseHook):
         settings, extras = self.settings, self.settings.extras
         if extras.ca_path and not Path(extras.ca_path).exists():
             raise QuoineInputError(
-                f"'CA bundle' is {extras.ca_path!r}, and there is no such file on this host. Nothing was sent. "
-                "Give the path of an existing file, or leave the field empty."
+                f"{extras.label_of('ca_path')!r} is {extras.ca_path!r}, and there is no such file on this host. "
+                "Nothing was sent. Give the path of an existing file, or leave the field empty."
             )
         schemes = {"apiauth": ApiAuth, "jwt": JwtAuth}
         return QuoineClient(

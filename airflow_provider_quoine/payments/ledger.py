@@ -319,10 +319,9 @@ class Ledger:
         Record that the exchange carried a payment out, or that it was paid by hand while it was held.
 
         The id that the ledger has already may be given with other names by which it is looked up, and changes those.
-
-        :param exchange_id: positive whole number.
         An id that a person has recorded while the request was on its way may be corrected after the exchange's answer.
 
+        :param exchange_id: positive whole number.
         :param compared: whether amount and address were seen to be the same at the exchange.
         :raises PaymentRefusedError: if it is neither in doubt nor held, nor settled so before; or if a task has gone
             on with the id.

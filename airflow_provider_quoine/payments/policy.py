@@ -262,4 +262,4 @@ def _count(text: str) -> int:
 def _label(name: str) -> str:
     from airflow_provider_quoine.hooks.connection import ConnectionExtras
 
-    return str(ConnectionExtras.model_fields[name].title)
+    return ConnectionExtras.label_of(name)

@@ -162,6 +162,10 @@ class History(tuple[Event, ...]):
         """The exchange's id in an answer after a person had settled it; empty once a person has seen to that."""
         return str(self._late_answer.data.get("exchange_id") or "") if self._late_answer else ""
 
+    def another_id(self, recorded: str | None) -> str:
+        """The exchange's id in such an answer, if it is another one than is recorded: it may be paid twice."""
+        return "" if self.late_id == recorded else self.late_id
+
     @property
     def _late_answer(self) -> Event | None:
         ends = [event for event in self if event.event in LATE | {"exists", "absent"}]

@@ -141,10 +141,11 @@ class WithdrawalPayment:
         found = self._ledger.find(self.ledger_order)
         if found is None or found.step not in IN_DOUBT | {Step.SENT}:
             return NOT_SENT
-        late = self._ledger.history(self.ledger_order).late_id
-        if found.step == Step.SENT and late not in ("", found.exchange_id):
+        if found.step != Step.SENT:
+            return UNKNOWN
+        if late := self._ledger.history(self.ledger_order).another_id(found.exchange_id):
             return f"{MAYBE_TWICE}: as withdrawal {late}, and as {found.exchange_id}, which a person has recorded"
-        return f"sent as withdrawal {found.exchange_id}" if found.step == Step.SENT else UNKNOWN
+        return f"sent as withdrawal {found.exchange_id}"
 
     def check_policy(self) -> None:
         """

@@ -283,7 +283,7 @@ def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dic
         refused=refused,
         typed=typed or {},
         in_flight=in_flight,
-        late_id=told.events.late_id if told.events.late_id != found.exchange_id else "",
+        late_id=told.events.another_id(found.exchange_id),
         settles=may_settle(user),
         may_hold=(found.step in SENDABLE or found.step in IN_DOUBT or by_a_person) and not in_flight,
         may_exist=found.step in IN_DOUBT or found.step in (Step.HELD, Step.SENT),

@@ -139,6 +139,12 @@ def book_line(due_at: datetime) -> bytes:
     return line_of({"type": "order_book", **LINES["order_book"], "due_at": due_at.isoformat()})
 
 
+def heard_at(second: float, life: str) -> Row:
+    """A row of a life with the event x."""
+    told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{life}-1"}
+    return row_of(line_of({"type": "event", "seq": 1, **told, "channel": "a", "event": "e", "data": "x"}))
+
+
 def stored_in(store: PartStore) -> dict[int, StoredPart]:
     """What the parts say of themselves, by period."""
     return {key.period: store.sums(key) for key in store.open()}
@@ -586,10 +592,7 @@ def test_an_event_that_another_life_has_beyond_the_part_of_the_first_is_there_on
     one.open()
 
     def write(store: PartStore, cut: int, since: float, until: float, *seconds: float) -> None:
-        rows = []
-        for second in seconds:
-            told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{store.life}-1"}
-            rows.append(row_of(line_of({"type": "event", "seq": 1, **told, "channel": "a", "event": "e", "data": "x"})))
+        rows = [heard_at(second, store.life) for second in seconds]
         times = NOON + timedelta(seconds=since), NOON + timedelta(seconds=until)
         part = Part(life=store.life, rows=rows, stretches=[Stretch(*times, life=store.life)])
         store.write(PartKey(0, cut), part, until=times[1])
@@ -620,10 +623,7 @@ def test_two_that_write_two_parts_at_once_leave_an_event_near_their_border_in_on
     monkeypatch.setattr(PartStore, "_temporary", written_meanwhile)
 
     def write(store: PartStore, period: int, *seconds: float) -> None:
-        rows = []
-        for second in seconds:
-            told = {"received_at": (NOON + timedelta(seconds=second)).isoformat(), "connection": f"{store.life}-1"}
-            rows.append(row_of(line_of({"type": "event", "seq": 1, **told, "channel": "a", "event": "e", "data": "x"})))
+        rows = [heard_at(second, store.life) for second in seconds]
         span = PERIODS.span(period)
         store.write(
             PartKey(period),

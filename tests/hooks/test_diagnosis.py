@@ -102,6 +102,11 @@ def test_what_answers_otherwise_than_the_exchange_is_not_called_the_exchange(
     assert "the exchange says" not in said.casefold()
 
 
+def fields_of(value: object) -> str:
+    """The name of a case: the fields that it sets."""
+    return "-".join(value) if isinstance(value, dict) else ""
+
+
 #: Extra fields with values that the form's rules forbid, and what *Test* says.
 FORBIDDEN = [
     ({"withdrawal_approvals": -1}, "'Approvals' must be at least 0."),
@@ -118,9 +123,7 @@ FORBIDDEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"), FORBIDDEN, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
-)
+@pytest.mark.parametrize(("fields", "words"), FORBIDDEN, ids=fields_of)
 def test_a_field_is_called_as_in_the_form_and_no_pattern_is_shown(
     sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], words: str
 ) -> None:
@@ -169,9 +172,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"), WRONG, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
-)
+@pytest.mark.parametrize(("fields", "words"), WRONG, ids=fields_of)
 def test_a_policy_that_allows_nothing_is_named(
     sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], words: str
 ) -> None:
@@ -188,9 +189,7 @@ def test_everything_that_is_wrong_is_told_at_once(sandbox: SandboxServer, monkey
     assert all(word in said for word in ("Wrong key", "'abc'", "'Tokyo'"))
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"), WRONG, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
-)
+@pytest.mark.parametrize(("fields", "words"), WRONG, ids=fields_of)
 def test_a_payment_refuses_what_the_test_refuses(fields: dict[str, str], words: str) -> None:
     from airflow.sdk import Connection
 
