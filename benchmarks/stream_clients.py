@@ -11,6 +11,7 @@ does beyond that is in the words beside each row.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -288,15 +289,23 @@ async def _ours(work: Work, port: int, consumer: Consumer) -> None:
                 async for event in stream:
                     consumer.take(event.data, 0.0)
             case Work.EVERY_RAW:
-                while True:
-                    # Not public: a stream hands out decoded events only.
-                    consumer.take_raw((await stream._listener.take()).payload, 0.0)
+                await _take_raw(stream._listener, consumer)
             case Work.NEWEST_DECODED:
                 async for event in stream:
                     newest[event.channel] = event.data, time.time()
                     consumer.taken += 1
             case Work.NEWEST_RAW:
                 await asyncio.Event().wait()
+
+
+async def _take_raw(listener: Any, consumer: Consumer) -> None:
+    """Take messages that are not decoded, which is not public: a stream hands out decoded events only."""
+    for number in itertools.count(1):
+        while (message := listener.queue.take()) is None:
+            await listener.wait_until(lambda: listener.queue.waiting_since)
+        consumer.take_raw(message.payload, 0.0)
+        if number % 100 == 0:
+            await asyncio.sleep(0)
 
 
 def _read_ours(stream: Any) -> list[tuple[str, float]]:

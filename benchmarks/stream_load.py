@@ -194,6 +194,7 @@ def _note(book: Any, delays: list[tuple[float, float]], arrived: datetime) -> No
 
 
 async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
+    from airflow_provider_quoine.exchange.market.messages import decoding
     from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
 
     endpoint = PusherEndpoint(key="key", host="127.0.0.1", port=port, tls=False)
@@ -211,7 +212,7 @@ async def _probe_ours(port: int, delays: list[tuple[float, float]]) -> None:
                 continue
             for event in events:
                 book.update(event)
-            async with stream.decoding():
+            async with decoding():
                 _note(book, delays, max(event.received_at for event in events))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessage
+from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessages
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, StreamTiming
 from tests.simulation.world import World
 
@@ -111,8 +111,8 @@ class _SimulatedNetwork:
     def prepare(self) -> asyncio.Future[None]:
         return self._server.world.loop.run_in_executor(None, lambda: None)
 
-    def connect(self, on_message: OnMessage, on_end: OnEnd) -> SimulatedLink:
-        return SimulatedLink(self._server, on_message, on_end)
+    def connect(self, on_messages: OnMessages, on_end: OnEnd) -> SimulatedLink:
+        return SimulatedLink(self._server, on_messages, on_end)
 
     def close(self) -> None:
         assert not self._server.links, "a thread is left behind"
@@ -123,7 +123,7 @@ class SimulatedLink:
     """One connection: both of its ends, and the cable between them."""
 
     server: SimulatedServer
-    on_message: OnMessage
+    on_messages: OnMessages
     on_end: OnEnd
     subscribed: Counter[str] = field(default_factory=Counter)
     hole: bool = False
@@ -201,7 +201,7 @@ class SimulatedLink:
         if not self._alive or self.hole:
             return
         self.heard = self._moment()
-        self.on_message(payload, self.heard)
+        self.on_messages([payload], self.heard)
 
     def _end(self, code: int | None, reason: str) -> None:
         if self._alive:

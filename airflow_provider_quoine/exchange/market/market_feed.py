@@ -19,7 +19,7 @@ from airflow_provider_quoine.exchange.market.channels import (
     price_ladder_channel,
 )
 from airflow_provider_quoine.exchange.market.market_state import MarketData, MarketState
-from airflow_provider_quoine.exchange.market.messages import Side, decode_execution, decode_price_ladder
+from airflow_provider_quoine.exchange.market.messages import Side, decode_execution, decode_price_ladder, decoding
 from airflow_provider_quoine.exchange.market.pairs import Pair
 from airflow_provider_quoine.exchange.market.top_of_book import TopOfBook
 
@@ -98,7 +98,7 @@ class MarketFeed:
             async with asyncio.timeout(IDLE_INTERVAL):
                 await stream.news()
             await asyncio.sleep(CONFLATION)
-        async with stream.decoding():
+        async with decoding():
             bid, ask = (self._best_price(stream, side) for side in (Side.BUY, Side.SELL))
         state = MarketState(
             at=datetime.now(UTC),

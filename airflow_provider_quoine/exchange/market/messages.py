@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError
 from airflow_provider_quoine.exchange.exact_json import DIGITS, plain_number, read_json
@@ -24,6 +27,25 @@ EXACT = Context(prec=4 * DIGITS)
 """Precision in which sum, difference and half of any two accepted numbers are exact."""
 
 _Result = TypeVar("_Result")
+
+_DECODE_LOCKS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def decoding() -> AsyncIterator[None]:
+    """
+    Wait until a book may be decoded: ``async with decoding(): ...``.
+
+    The users of an event loop decode one at a time, first come, first served. In between, the loop runs its other
+    tasks, so a thousand snapshots that are due at once do not block it.
+    """
+    lock = _DECODE_LOCKS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    at_once = not lock.locked()
+    async with lock:
+        if at_once:
+            # Who had to wait gets the lock in a new round of the event loop. So must this one.
+            await asyncio.sleep(0)
+        yield
 
 
 class Side(StrEnum):

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.exchange.errors import QuoineStreamDataError, QuoineStreamError
-from airflow_provider_quoine.exchange.market.messages import decode_execution
+from airflow_provider_quoine.exchange.market.messages import decode_execution, decoding
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.market.subject import Snapshot, Subject
@@ -112,14 +112,14 @@ class Sampler:
 
     async def parse(self, *, due_at: datetime) -> Snapshot | None:
         """
-        Parse the stored events. Samplers of one connection do so one at a time, and other tasks run in between.
+        Parse the stored events. Samplers of an event loop do so one at a time, and other tasks run in between.
 
         :param due_at: when the snapshot was due.
         :return: None if the snapshot is skipped because of doubt, or cannot be read; then ``problem`` says why.
         :raises QuoineDoubtfulSnapshotError: if the snapshot is in doubt, and ``on_doubt`` makes that a failure.
         """
         stale = bool(self.silent)
-        async with self.stream.decoding():
+        async with decoding():
             try:
                 snapshot = self.subject.snapshot(datetime.now(UTC), due_at=due_at, stale=stale)
             except QuoineStreamDataError as error:

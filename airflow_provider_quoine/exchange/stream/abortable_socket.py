@@ -10,6 +10,7 @@ import ssl
 import threading
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -69,26 +70,26 @@ def tls_context(ca_path: str | None) -> ssl.SSLContext:
     return context
 
 
+@dataclass(kw_only=True, eq=False)
 class AbortableSocket:
     """One attempt at a connection, which can be ended, except during name resolution. websocket-client hands out its
     socket only once it is connected (pusher, Defects of pysher)."""
 
-    def __init__(self, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        self._host = host
-        self._port = port
-        self._tls = tls
-        self._socket: socket.socket | None = None
-        self._aborted = False
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    _socket: socket.socket | None = None
+    _aborted: bool = False
 
     def open(self) -> socket.socket:
         """Connect, by the environment's proxy if there is one, and do the TLS handshake. Blocks; raises OSError."""
-        proxy = _proxy(self._host, encrypted=self._tls is not None)
-        raw = self._dial(proxy.hostname or "", proxy.port or 80) if proxy else self._dial(self._host, self._port)
+        proxy = _proxy(self.host, encrypted=self.tls is not None)
+        raw = self._dial(proxy.hostname or "", proxy.port or 80) if proxy else self._dial(self.host, self.port)
         if proxy:
-            _tunnel(raw, f"{self._host}:{self._port}", proxy.username, proxy.password)
-        if self._tls is None:
+            _tunnel(raw, f"{self.host}:{self.port}", proxy.username, proxy.password)
+        if self.tls is None:
             return raw
-        encrypted = self._tls.wrap_socket(raw, server_hostname=self._host, do_handshake_on_connect=False)
+        encrypted = self.tls.wrap_socket(raw, server_hostname=self.host, do_handshake_on_connect=False)
         self._hold(encrypted)
         encrypted.do_handshake()
         encrypted.settimeout(0)

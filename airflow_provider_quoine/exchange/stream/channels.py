@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import inf
 from typing import Any, NamedTuple
 
 from airflow_provider_quoine.exchange.clock import Clock
-from airflow_provider_quoine.exchange.errors import QuoineInputError, QuoineStreamError
+from airflow_provider_quoine.exchange.errors import QuoineStreamError
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent, utc
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 from airflow_provider_quoine.exchange.stream.messages import read_last, read_message
@@ -38,47 +37,58 @@ class RawMessage(NamedTuple):
 
     def decode(self) -> StreamEvent | None:
         """Return its event, or None if it is not one that Pusher could have sent."""
-        data: Any = read_last(self.payload, self.data_at) if self.data_at else None
+        channel, name, payload, (wall, monotonic), connection, data_at = self
+        data: Any = read_last(payload, data_at) if data_at else None
         if data is None:
-            event, data, channel = read_message(self.payload) or ("", None, None)
-            if channel != self.channel.name or event != self.event or data is None:
+            event, data, of = read_message(payload) or ("", None, None)
+            if of != channel.name or event != name or data is None:
                 return None
-        return StreamEvent(self.channel.name, self.event, data, utc(self.at.wall), self.connection, self.at.monotonic)
+        # Not by its constructor, a function in Python.
+        return tuple.__new__(StreamEvent, (channel.name, name, data, utc(wall), connection, monotonic))
 
 
 class MessageQueue:
-    """Every message of one listener's channels. While it is too full, the oldest is dropped, and noted as missed."""
+    """
+    Every message of one listener's channels. While it is too full, the oldest is dropped, and noted as missed.
+
+    It needs no lock: a deque is safe between threads, and each of the two sums has one thread that adds to it.
+    """
 
     def __init__(self, size: int, gaps: GapBook) -> None:
         self._messages: deque[RawMessage] = deque()
         self._size = size
-        self._bytes = 0
         self._gaps = gaps
-        self._lock = threading.Lock()
+        self._bytes_kept = self._bytes_taken = 0
+        """Of all messages so far that were put and not dropped; of those that were taken."""
 
     def put(self, message: RawMessage) -> None:
         """Append a message; called on the connection's thread."""
-        with self._lock:
-            self._messages.append(message)
-            self._bytes += len(message.payload)
-            while len(self._messages) > self._size or self._bytes > MOST_QUEUED_BYTES:
-                self._gaps.miss(Missed.DROPPED, self._pop().at)
+        self._messages.append(message)
+        self._bytes_kept += len(message.payload)
+        while len(self._messages) > self._size or self._bytes_kept - self._bytes_taken > MOST_QUEUED_BYTES:
+            try:
+                dropped = self._messages.popleft()
+            except IndexError:
+                return  # The event loop has taken them all.
+            self._bytes_kept -= len(dropped.payload)
+            self._gaps.miss(Missed.DROPPED, dropped.at)
+
+    def take(self) -> RawMessage | None:
+        """Remove and return the oldest message, or None if there is none; called on the event loop."""
+        try:
+            message = self._messages.popleft()
+        except IndexError:
+            return None
+        self._bytes_taken += len(message.payload)
+        return message
 
     @property
     def waiting_since(self) -> Moment | None:
         """When the oldest message came; None if there is none."""
-        with self._lock:
-            return self._messages[0].at if self._messages else None
-
-    def take(self) -> RawMessage | None:
-        """Remove and return the oldest message, or None if there is none."""
-        with self._lock:
-            return self._pop() if self._messages else None
-
-    def _pop(self) -> RawMessage:
-        message = self._messages.popleft()
-        self._bytes -= len(message.payload)
-        return message
+        try:
+            return self._messages[0].at
+        except IndexError:
+            return None
 
 
 class Channel:
@@ -147,6 +157,8 @@ class Listener:
         """By name; empty before it joins and after it fails."""
         self.woken = asyncio.Event()
         self.failure: QuoineStreamError | None = None
+        self.connection = self.connections = 0
+        """Id of its present or latest connection, 0 before the first; how many it had."""
         self._clock = clock
         self._up_since: Moment | None = None
         self._changes = 0
@@ -156,6 +168,11 @@ class Listener:
     def confirmed(self) -> bool:
         """Whether all its channels are confirmed on the present connection."""
         return bool(self.channels) and all(each.confirmed for each in self.channels.values())
+
+    def note_connection(self, number: int) -> None:
+        """Note the connection that is there now."""
+        self.connection = number
+        self.connections += 1
 
     def note_loss(self, since: Moment, reason: str) -> None:
         """Begin a gap at the connection's last sign of life, unless one is open or no event could come yet."""
@@ -185,35 +202,25 @@ class Listener:
 
     async def wait_for_news(self) -> None:
         """Wait until an event, a loss or a confirmation came since the last call, or raise the failure."""
-        while self._news == self._news_handed_out:
-            await self._wait_for_more_than(self._news_handed_out)
+        await self.wait_until(lambda: self._news != self._news_handed_out)
         self._raise_failure()
         self._news_handed_out = self._news
 
-    async def take(self) -> RawMessage:
-        """Wait for the next message, or raise the failure, or a QuoineInputError if there is no queue."""
-        if self.queue is None:
-            raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
-        while (message := self.queue.take()) is None:
-            # Read first: the thread puts a message into the queue before it counts it.
-            news = self._news
-            if self.queue.waiting_since is None:
-                await self._wait_for_more_than(news)
-        return message
+    async def wait_until(self, come: Callable[[], object]) -> None:
+        """Wait until something has come that wakes this listener, or raise the failure."""
+        while not come():
+            self._raise_failure()
+            self.woken.clear()
+            for channel in self.channels.values():
+                channel.wanted = True
+            # Looked at again: a message that came before the thread could see "wanted" wakes nobody.
+            if not come():
+                await self.woken.wait()
 
     @property
     def _news(self) -> int:
         """Messages, losses, confirmations and failures so far."""
         return self._changes + sum(each.count for each in self.channels.values())
-
-    async def _wait_for_more_than(self, news: int) -> None:
-        self._raise_failure()
-        self.woken.clear()
-        for channel in self.channels.values():
-            channel.wanted = True
-        # Checked again: a message that came before the thread could see "wanted" wakes nobody.
-        if self._news == news:
-            await self.woken.wait()
 
     def _note_change(self) -> None:
         self._changes += 1

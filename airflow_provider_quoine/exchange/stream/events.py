@@ -22,8 +22,8 @@ def utc(wall: float) -> datetime:
     return datetime.fromtimestamp(wall, UTC)
 
 
-OnMessage = Callable[[bytes, Moment], None]
-"""Takes each message and the moment of its last byte, on the connection's thread."""
+OnMessages = Callable[[list[bytes], Moment], None]
+"""Takes messages in their order, and the moment of their last bytes, on the connection's thread."""
 
 OnEnd = Callable[[int | None, str], None]
 """

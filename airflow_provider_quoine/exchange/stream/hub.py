@@ -34,7 +34,6 @@ class StreamHub:
 
     def __init__(self, key: _Key) -> None:
         loop, endpoint = self._key = key
-        self.decode_lock = asyncio.Lock()
         self._listeners: dict[Listener, None] = {}
         self._network: PysherNetwork = (endpoint.network or PysherNetwork)(endpoint)
         self._subscriptions = Subscriptions(endpoint, Inboxes(loop))

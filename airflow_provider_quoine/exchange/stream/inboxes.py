@@ -27,6 +27,9 @@ _LONGEST_PREFIX = 1_000
 _MOST_EVENTS = 100
 """Names of events of a channel whose newest message is kept; the one that came first is forgotten."""
 
+_Known = tuple[Channel, str, int]
+"""Channel and event, and the place of the data's opening quote; 0 where only decoding tells."""
+
 
 class Inboxes:
     """Takes the messages of a connection's channels. Its methods are called on pysher's thread."""
@@ -35,7 +38,7 @@ class Inboxes:
         self.channels: dict[str, Channel] = {}
         """By name; the event loop changes it at any moment."""
         self._loop = loop
-        self._by_prefix: dict[bytes, tuple[Channel, str]] = {}
+        self._by_prefix: dict[bytes, _Known] = {}
         self._woken: deque[Channel] = deque()
         self._wake_up_due = self._warned = False
 
@@ -45,32 +48,49 @@ class Inboxes:
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def take(self, connection: int, tell: Callable[[Message], None], payload: bytes, at: Moment) -> None:
-        """Take a message, undecoded if one with the same text before its data came before. Tell the protocol's own."""
-        # Its text before its data, the data's opening quote included.
-        prefix = payload[: payload.find(b'"', payload.find(_DATA) + len(_DATA)) + 1]
-        by_prefix = self._by_prefix
-        known, data_at = by_prefix.get(prefix), len(prefix) - 1
-        if known is None:
-            message = read_message(payload)
-            if message is None:
-                self._doubt_all(at)
-                return
-            event, _, name = message
-            if name is None or event.startswith(INTERNAL):
-                tell(message)
-                return
-            channel = self.channels.get(name)
-            if channel is None:
-                return
-            known = channel, event
-            short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES and prefix.isascii()
-            if short and read_message(prefix + b'"}') == (event, "", name):
-                by_prefix[prefix] = known
-            else:
-                data_at = 0
-        # Not by its constructor, a function in Python that would take a sixth of the time of a message.
-        self._put(tuple.__new__(RawMessage, (*known, payload, at, connection, data_at)))
+    def take(self, connection: int, tell: Callable[[Message], None], payloads: list[bytes], at: Moment) -> None:
+        """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""
+        for payload in payloads:
+            # Its text before its data, the data's opening quote included.
+            prefix = payload[: payload.find(b'"', payload.find(_DATA) + len(_DATA)) + 1]
+            known = self._by_prefix.get(prefix) or self._learn(prefix, payload, tell, at)
+            if known is None:
+                continue
+            channel, event, data_at = known
+            # Not by its constructor, a function in Python that would take a sixth of the time of a message.
+            message = tuple.__new__(RawMessage, (channel, event, payload, at, connection, data_at))
+            newest = channel.newest
+            newest[event] = channel.last = message
+            if len(newest) > _MOST_EVENTS:
+                forgotten = next(iter(newest))
+                del newest[forgotten]
+                channel.decoded.pop(forgotten, None)
+            for queue in channel.queues:
+                queue.put(message)
+            # Counted last, so that the message is there for a reader that sees the count.
+            channel.count += 1
+            if channel.wanted:
+                self._wake(channel)
+
+    def _learn(self, prefix: bytes, payload: bytes, tell: Callable[[Message], None], at: Moment) -> _Known | None:
+        """Decode a message; return what is known of it if it is an event, and remember that for others like it."""
+        by_prefix, message = self._by_prefix, read_message(payload)
+        if message is None:
+            self._doubt_all(at)
+            return None
+        event, _, name = message
+        if name is None or event.startswith(INTERNAL):
+            tell(message)
+            return None
+        channel = self.channels.get(name)
+        if channel is None:
+            return None
+        known = channel, event, len(prefix) - 1
+        short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES and prefix.isascii()
+        if short and read_message(prefix + b'"}') == (event, "", name):
+            by_prefix[prefix] = known
+            return known
+        return channel, event, 0
 
     def _doubt_all(self, at: Moment) -> None:
         """Note a message that could not be read: it may have been an event of any channel."""
@@ -85,20 +105,6 @@ class Inboxes:
             self._wake(channel)
         for listener in told:
             listener.gaps.miss(Missed.UNREADABLE, at)
-
-    def _put(self, message: RawMessage) -> None:
-        channel = message.channel
-        channel.newest[message.event] = channel.last = message
-        if len(channel.newest) > _MOST_EVENTS:
-            forgotten = next(iter(channel.newest))
-            del channel.newest[forgotten]
-            channel.decoded.pop(forgotten, None)
-        for queue in channel.queues:
-            queue.put(message)
-        # Counted last, so that the message is there for a reader that sees the count.
-        channel.count += 1
-        if channel.wanted:
-            self._wake(channel)
 
     def _wake(self, channel: Channel) -> None:
         channel.wanted = False

@@ -5,24 +5,42 @@ from __future__ import annotations
 import contextlib
 import json
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 INTERNAL = ("pusher:", "pusher_internal:")
 """Prefixes of the names of the protocol's own events."""
-
-GREETING = "pusher:connection_established"
-SUBSCRIBED = "pusher_internal:subscription_succeeded"
-NOT_SUBSCRIBED = ("pusher:subscription_error", "pusher_internal:subscription_error")
-ERROR = "pusher:error"
-PING = "pusher:ping"
 
 _LONGEST_REASON = 200
 """Characters kept of a reason that a server gives."""
 
 _DECODER = json.JSONDecoder()
 
-Message = tuple[str, Any, "str | None"]
-"""Event, data and channel."""
+
+class Message(NamedTuple):
+    """A message; its data is a string, but servers send that of the protocol's own events as an object too."""
+
+    event: str
+    data: Any
+    channel: str | None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The data of one of the protocol's own events."""
+        data = self.data
+        with contextlib.suppress(ValueError, RecursionError):
+            data = json.loads(data) if isinstance(data, str) else data
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def code(self) -> int | None:
+        """The code of an error, which may be a number, a string of digits, or missing."""
+        code = self.fields.get("code")
+        return int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else None
+
+    def reason(self, key: str) -> str:
+        """Return the words of an error, without the application key."""
+        said = self.fields
+        return redacted(str(said.get("message") or said.get("error") or self.data or "no reason given"), key)
 
 
 def read_message(payload: bytes) -> Message | None:
@@ -37,7 +55,7 @@ def read_message(payload: bytes) -> Message | None:
     if channel and not event.startswith(INTERNAL) and not isinstance(data, str):
         # An object instead of a string: its numbers are floats by now, and money must never be a float.
         return None
-    return event, data, channel
+    return Message(event, data, channel)
 
 
 def read_last(payload: bytes, at: int) -> str | None:
@@ -51,29 +69,10 @@ def read_last(payload: bytes, at: int) -> str | None:
     return data if isinstance(data, str) and text[end:] == "}" else None
 
 
-def object_of(data: Any) -> dict[str, Any]:
-    """Return the data of one of the protocol's own events; servers send it as a JSON string or as an object."""
-    with contextlib.suppress(ValueError, RecursionError):
-        data = json.loads(data) if isinstance(data, str) else data
-    return data if isinstance(data, dict) else {}
-
-
 def redacted(reason: str, key: str) -> str:
     """Return a server's words on one line, without the application key, which some quote, and not too many of them."""
     words = reason.replace(key, "***")[:_LONGEST_REASON]
     return "".join(character if character.isprintable() else " " for character in words)
-
-
-def reason_in(data: Any, key: str) -> str:
-    """Return the words of an error's data, without the application key."""
-    said = object_of(data)
-    return redacted(str(said.get("message") or said.get("error") or data or "no reason given"), key)
-
-
-def code_of(data: Any) -> int | None:
-    """Return the code of a ``pusher:error``, which may be a number, a string of digits, or missing."""
-    code = object_of(data).get("code")
-    return int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else None
 
 
 class Reaction(Enum):

@@ -11,7 +11,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamError
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-    from airflow_provider_quoine.exchange.stream.events import OnEnd, OnMessage
+    from airflow_provider_quoine.exchange.stream.events import OnEnd, OnMessages
     from airflow_provider_quoine.exchange.stream.transport import PusherTransport
 
 
@@ -44,9 +44,9 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, on_message: OnMessage, on_end: OnEnd) -> PusherTransport:
+    def connect(self, on_messages: OnMessages, on_end: OnEnd) -> PusherTransport:
         """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
-        transport = self._new_transport(on_message, on_end)
+        transport = self._new_transport(on_messages, on_end)
         transport.start()
         return transport
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.stream.channels import Listener
@@ -46,8 +45,6 @@ class PusherStream:
         self._endpoint = endpoint
         self._listener = Listener(channels, queue_size, endpoint.clock)
         self._hub: StreamHub | None = None
-        self._connections_before = 0
-        self._left: tuple[int, int, Moment | None] = 0, 0, None
         self._handed_out = 0
 
     @property
@@ -57,12 +54,12 @@ class PusherStream:
 
         Each event has the id of its connection. A stream that has left keeps the id that it had then.
         """
-        return self._state[0]
+        return self._listener.connection
 
     @property
     def connections(self) -> int:
         """How many connections there were since this stream joined."""
-        return self._state[1]
+        return self._listener.connections
 
     @property
     def heard(self) -> Moment | None:
@@ -72,19 +69,12 @@ class PusherStream:
         If the connection turns out to be dead, the gap begins then. Until a ping is not answered nobody can know, so a
         stream that is left in a silence may have missed what was sent since.
         """
-        return self._state[2]
+        return self._hub.supervisor.heard if self._hub else None
 
     @property
     def waiting_since(self) -> Moment | None:
         """When the oldest of the events came that wait in the queue; None if none waits."""
         return self._listener.queue.waiting_since if self._listener.queue is not None else None
-
-    @property
-    def _state(self) -> tuple[int, int, Moment | None]:
-        if self._hub is None:
-            return self._left
-        supervisor = self._hub.supervisor
-        return supervisor.connection, supervisor.connections - self._connections_before, supervisor.heard
 
     @property
     def reconnects(self) -> int:
@@ -138,14 +128,13 @@ class PusherStream:
     async def __aenter__(self) -> PusherStream:
         """Join the connection, or start making one, without waiting; QuoineStreamError if ``ca_path`` is unreadable."""
         self._hub = hub = StreamHub.at(self._endpoint)
-        self._connections_before = hub.supervisor.connections - hub.supervisor.established
         await hub.join(self._listener)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Leave; after the last stream, the connection's thread, socket and task are gone on return."""
         if self._hub:
-            hub, self._left, self._hub = self._hub, self._state, None
+            hub, self._hub = self._hub, None
             await hub.leave(self._listener)
 
     def newest(self, channel: str, event: str | None = None) -> StreamEvent | None:
@@ -182,25 +171,6 @@ class PusherStream:
         """
         await self._listener.wait_for_news()
 
-    @asynccontextmanager
-    async def decoding(self) -> AsyncIterator[None]:
-        """
-        Wait until this stream may decode: ``async with stream.decoding(): ...``.
-
-        The streams of a connection decode one at a time, first come, first served. In between, the event loop runs its
-        other tasks, so a thousand snapshots that are due at once do not block it.
-
-        :raises QuoineInputError: if the stream was not entered.
-        """
-        if self._hub is None:
-            raise QuoineInputError("Enter the stream before decoding its events.")
-        at_once = not self._hub.decode_lock.locked()
-        async with self._hub.decode_lock:
-            if at_once:
-                # A stream that had to wait gets the lock in a new round of the event loop. So must this one.
-                await asyncio.sleep(0)
-            yield
-
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         """Iterate over the events since this stream joined."""
         return self
@@ -215,9 +185,14 @@ class PusherStream:
         self._handed_out += 1
         if self._handed_out % _EVENTS_IN_A_ROW == 0:
             await asyncio.sleep(0)
+        queue = self._listener.queue
+        if queue is None:
+            raise QuoineInputError("A stream without a queue keeps the newest only: give queue_size to iterate.")
         while True:
-            message = await self._listener.take()
-            event = message.decode()
-            if event is not None:
+            message = queue.take()
+            if message is None:
+                await self._listener.wait_until(lambda: queue.waiting_since)
+            elif (event := message.decode()) is not None:
                 return event
-            message.channel.note_unreadable(message.at, self._listener)
+            else:
+                message.channel.note_unreadable(message.at, self._listener)

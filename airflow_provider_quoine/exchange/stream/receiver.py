@@ -8,7 +8,7 @@ from struct import Struct
 from websocket import ABNF
 
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.events import Moment, OnMessage
+from airflow_provider_quoine.exchange.stream.events import Moment, OnMessages
 
 _CHUNK = 65_536
 _WHOLE_TEXT = 0x81
@@ -29,11 +29,11 @@ class FrameReceiver:
     frames and fragments.
 
     :param receive: blocks until it has read at least one byte, and at most as many as asked for.
-    :param take: is called with each message.
+    :param take: is called with the messages that came together.
     :param endpoint: its bound on a message counts, and its clocks.
     """
 
-    def __init__(self, *, receive: Callable[[int], bytes], take: OnMessage, endpoint: PusherEndpoint) -> None:
+    def __init__(self, *, receive: Callable[[int], bytes], take: OnMessages, endpoint: PusherEndpoint) -> None:
         self._receive = receive
         self._take = take
         self._most = endpoint.max_message
@@ -54,7 +54,7 @@ class FrameReceiver:
             first, payload = self._next()
             if first == _WHOLE_TEXT and not self._in_fragments:
                 self.heard = self._received
-                self._take(payload, self._received)
+                self._take([payload], self._received)
                 continue
             self._note_fragment(first >> 7, first & 0x0F, len(payload))
             frame = ABNF(first >> 7, first >> 6 & 1, first >> 5 & 1, first >> 4 & 1, first & 0x0F, 0, payload)
@@ -66,16 +66,19 @@ class FrameReceiver:
 
     def _take_texts_that_came(self) -> None:
         """Take the whole texts of 126 to 65,535 bytes that were read: a busy stream is read in this loop."""
-        data, at, received, most, take = self._data, self._at, self._received, self._most, self._take
+        data, at, texts = self._data, self._at, []
         size = 0 if self._in_fragments else len(data)
         while at + _HEADER.size <= size:
             kind, length = _HEADER.unpack_from(data, at)
             begin = at + _HEADER.size
-            at = begin + length
-            if kind != _COMMON_TEXT or at > size or length > most:
-                return
-            self._at, self.heard = at, received
-            take(data[begin:at], received)
+            end = begin + length
+            if kind != _COMMON_TEXT or end > size or length > self._most:
+                break
+            texts.append(data[begin:end])
+            at = end
+        if texts:
+            self._at, self.heard = at, self._received
+            self._take(texts, self._received)
 
     def _note_fragment(self, final: int, opcode: int, size: int) -> None:
         if self._in_fragments and opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):

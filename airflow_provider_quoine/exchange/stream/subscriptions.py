@@ -34,6 +34,7 @@ class Subscriptions:
         self._endpoint = endpoint
         self._now = endpoint.clock.monotonic
         self._channels = inboxes.channels
+        self._connection = 0
         self._send: Callable[[str, str], None] | None = None
         self._unanswered: Counter[str] = Counter()
 
@@ -63,6 +64,8 @@ class Subscriptions:
             if listener.queue is not None:
                 channel.queues += (listener.queue,)
             listener.channels[name] = channel
+        if self._send:
+            listener.note_connection(self._connection)
         listener.note_confirmation()
 
     def remove(self, listener: Listener) -> None:
@@ -75,9 +78,11 @@ class Subscriptions:
                 self._tell("pusher:unsubscribe", channel)
         listener.channels = {}
 
-    def begin(self, send: Callable[[str, str], None]) -> None:
+    def begin(self, connection: int, send: Callable[[str, str], None]) -> None:
         """Subscribe to every channel on a new connection, by what sends an event about a channel without waiting."""
-        self._send = send
+        self._connection, self._send = connection, send
+        for listener in self._listeners():
+            listener.note_connection(connection)
         for channel in self._channels.values():
             channel.timeout = self._endpoint.timing.subscribe_timeout
             self._subscribe(channel)

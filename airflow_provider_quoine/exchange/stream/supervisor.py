@@ -16,18 +16,10 @@ from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.messages import (
-    ERROR,
-    GREETING,
-    NOT_SUBSCRIBED,
-    PING,
-    SUBSCRIBED,
     ConnectionLostError,
     Message,
     Reaction,
-    code_of,
-    object_of,
     reaction_to,
-    reason_in,
     redacted,
 )
 from airflow_provider_quoine.exchange.stream.network import PysherNetwork
@@ -44,8 +36,8 @@ MOST_SIGNALS = 10_000
 _ids = itertools.count(int(CLOCK.wall() * 1_000_000))
 """Of the connections of this process, on all its event loops."""
 
-_Signal = Message | ConnectionLostError | None
-"""One of the protocol's own events; how the connection ended; or None, when something may be due earlier now."""
+_Signal = Message | ConnectionLostError
+"""One of the protocol's own events, or how the connection ended."""
 
 
 class _Session:
@@ -59,7 +51,7 @@ class _Session:
         """Seconds of silence before a ping."""
         self.greet_by = endpoint.clock.monotonic() + endpoint.timing.connect_timeout
         self.established_at: float | None = None
-        """Monotonic time when the server greeted; None before."""
+        """Monotonic time when the server greeted; None before, and after the end."""
         self.silent_since: Moment | None = None
         """The last sign of life before the ping that is not answered yet."""
         self.pong_due_at = 0.0
@@ -84,10 +76,6 @@ class PusherSupervisor:
 
     def __init__(self, endpoint: PusherEndpoint, network: PysherNetwork, subscriptions: Subscriptions) -> None:
         self.endpoint = endpoint
-        self.connection = 0
-        """Id of the connection that is established now, or was last; 0 before the first. And how many there were."""
-        self.connections = 0
-        self.established = False
         self.problem: str | None = "not connected yet"
         """Why no event can come now; None while there is a connection with a confirmed channel."""
         self._network = network
@@ -101,7 +89,7 @@ class PusherSupervisor:
     @property
     def heard(self) -> Moment | None:
         """The last sign of life of the connection that is established now."""
-        return self._session.link.heard if self._session and self.established else None
+        return self._session.link.heard if self._session and self._session.established_at is not None else None
 
     @property
     def doubt_since(self) -> Moment | None:
@@ -141,10 +129,10 @@ class PusherSupervisor:
             self._note_loss(session, lost)
             return self._wait_after(lost, session)
         finally:
-            self.established = False
             self._subscriptions.end()
             # A task of its own: ending goes on even if this one is cancelled.
             ending = session.link.end(politely=session.established_at is not None)
+            session.established_at = None
             self._ending = asyncio.create_task(ending, name="quoine-stream-end")
             await asyncio.wait({self._ending})
 
@@ -168,40 +156,35 @@ class PusherSupervisor:
 
     def _act(self, session: _Session, signal: _Signal) -> None:
         """Act on a signal; raise ConnectionLostError if the connection ended or is about to."""
-        if signal is None:
-            return
         if isinstance(signal, ConnectionLostError):
             raise signal
-        event, data, channel = signal
-        if event == GREETING and session.established_at is None:
-            self._establish(session, object_of(data).get("activity_timeout"))
-        elif event == PING:
-            session.link.send("pusher:pong", {})
-        elif event == SUBSCRIBED and channel:
-            self._subscriptions.confirm(channel)
-        elif event in NOT_SUBSCRIBED and channel:
-            self._subscriptions.refuse(channel, reason_in(data, self.endpoint.key))
-        elif event in (ERROR, *NOT_SUBSCRIBED):
-            reason, code = reason_in(data, self.endpoint.key), code_of(data)
-            if reaction_to(code) is not Reaction.CARRY_ON:
-                raise ConnectionLostError(reason, code=code)
-            log.info("The stream's server complains: %s", reason)
-            self._subscriptions.complain(reason)
+        match signal:
+            case Message("pusher:connection_established") if session.established_at is None:
+                self._establish(session, signal.fields.get("activity_timeout"))
+            case Message("pusher:ping"):
+                session.link.send("pusher:pong", {})
+            case Message("pusher_internal:subscription_succeeded", _, str(name)):
+                self._subscriptions.confirm(name)
+            case Message("pusher:subscription_error" | "pusher_internal:subscription_error", _, str(name)) if name:
+                self._subscriptions.refuse(name, signal.reason(self.endpoint.key))
+            case Message("pusher:error" | "pusher:subscription_error" | "pusher_internal:subscription_error"):
+                reason, code = signal.reason(self.endpoint.key), signal.code
+                if reaction_to(code) is not Reaction.CARRY_ON:
+                    raise ConnectionLostError(reason, code=code)
+                log.info("The stream's server complains: %s", reason)
+                self._subscriptions.complain(reason)
 
     def _establish(self, session: _Session, activity_timeout: Any) -> None:
         if isinstance(activity_timeout, int | float) and activity_timeout > 0:
             session.activity_timeout = min(session.activity_timeout, max(activity_timeout, LEAST_ACTIVITY_TIMEOUT))
         session.established_at = self._now()
-        self.established = True
-        self.connections += 1
-        self.connection = session.id
 
         def send(event: str, channel: str) -> None:
             session.link.send(event, {"channel": channel})
-            # The next check may be due earlier now.
-            session.signals.put_nowait(None)
+            # No event: the next check may be due earlier now.
+            session.signals.put_nowait(Message("", None, None))
 
-        self._subscriptions.begin(send)
+        self._subscriptions.begin(session.id, send)
 
     def _note_loss(self, session: _Session, lost: ConnectionLostError) -> None:
         # One warning per outage. A refusal for good needs none: every listener raises it as an error.

@@ -17,7 +17,7 @@ from pysher.connection import Connection
 
 from airflow_provider_quoine.exchange.stream.abortable_socket import AbortableSocket
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessage
+from airflow_provider_quoine.exchange.stream.events import Moment, OnEnd, OnMessages
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
@@ -40,7 +40,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
     def __init__(
         self,
         endpoint: PusherEndpoint,
-        on_message: OnMessage,
+        on_messages: OnMessages,
         on_end: OnEnd,
         *,
         worker: ThreadPoolExecutor,
@@ -54,11 +54,11 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
             custom_host=f"[{host}]" if ":" in host else host,
             log_level=None,
         )
-        super().__init__(on_message, pusher.url)
+        super().__init__(on_messages, pusher.url)
         self.name = "quoine-stream"
         self._timing, self._now, self._worker, self._on_end = endpoint.timing, endpoint.clock.monotonic, worker, on_end
         self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
-        self._receiver = FrameReceiver(receive=self._receive, take=on_message, endpoint=endpoint)
+        self._receiver = FrameReceiver(receive=self._receive, take=on_messages, endpoint=endpoint)
         self._read_bytes: Callable[[int], bytes]
 
     def run(self) -> None:
@@ -69,7 +69,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
                 opcode, frame = self.socket.recv_data_frame()
                 if opcode != websocket.ABNF.OPCODE_CLOSE:
                     # It came in fragments, or is binary: the receiver takes the others.
-                    self.event_handler(frame.data, self._receiver.heard)
+                    self.event_handler([frame.data], self._receiver.heard)
         except Exception as error:  # noqa: BLE001 - whatever ends the thread has to reach the supervisor
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         finally:

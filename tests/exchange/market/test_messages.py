@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +20,7 @@ from airflow_provider_quoine.exchange.market.messages import (
     decode_execution,
     decode_price_ladder,
     decode_product,
+    decoding,
 )
 
 
@@ -159,3 +163,23 @@ def test_executions_and_products_are_json_with_plain_digits() -> None:
     product = decode_product('{"id": 5, "market_ask": 600.50, "new": {"deep": [1.5, null, "x"]}}').as_dict()
     assert (product["id"], product["market_ask"], product["market_bid"]) == ("5", "600.5", None)
     assert json.loads(json.dumps(product["other"])) == {"new": {"deep": ["1.5", None, "x"]}}
+
+
+async def test_books_are_decoded_one_at_a_time_and_leave_the_loop_to_others_in_between() -> None:
+    order: list[Any] = []
+
+    async def decode(number: int) -> None:
+        async with decoding():
+            order.append(number)
+
+    async def beat() -> None:
+        while True:
+            order.append("beat")
+            await asyncio.sleep(0)
+
+    heart = asyncio.create_task(beat())
+    await asyncio.gather(*(decode(number) for number in range(20)))
+    heart.cancel()
+    assert [each for each in order if each != "beat"] == list(range(20)), "first come, first served"
+    last = len(order) - 1 - order[::-1].index(19)
+    assert Counter(order[:last])["beat"] >= 15

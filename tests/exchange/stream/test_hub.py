@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
@@ -183,30 +181,6 @@ async def test_a_defect_of_our_own_reaches_all_instead_of_leaving_them_waiting(
         for stream in (first, second):
             assert "a defect" in str(await refused(stream))
     assert "defect of this package" in caplog.text
-
-
-async def test_streams_decode_one_at_a_time_and_leave_the_loop_to_others_in_between(
-    quiet_sandbox: SandboxServer,
-) -> None:
-    order: list[Any] = []
-
-    async def decode(stream: PusherStream, number: int) -> None:
-        async with stream.decoding():
-            order.append(number)
-
-    async def beat() -> None:
-        while True:
-            order.append("beat")
-            await asyncio.sleep(0)
-
-    endpoint = endpoint_of(quiet_sandbox)
-    async with open_stream(endpoint, BIDS) as first, open_stream(endpoint, ASKS) as second:
-        heart = asyncio.create_task(beat())
-        await asyncio.gather(*(decode((first, second)[number % 2], number) for number in range(20)))
-        heart.cancel()
-    assert [each for each in order if each != "beat"] == list(range(20)), "first come, first served"
-    last = len(order) - 1 - order[::-1].index(19)
-    assert Counter(order[:last])["beat"] >= 15
 
 
 def test_a_queue_of_nothing_is_refused() -> None:

@@ -173,7 +173,7 @@ async def test_names_of_events_without_end_take_no_memory_without_end() -> None:
     channel = inboxes.channels["updates"] = Channel("updates", 1.0)
     for number in range(1_000):
         text = json.dumps({"event": str(number), "channel": "updates", "data": "1"})
-        inboxes.take(1, print, text.encode(), Moment(0.0, 0.0))
+        inboxes.take(1, print, [text.encode()], Moment(0.0, 0.0))
         channel.newest_event(None)
     assert len(channel.newest) <= 100
     assert len(channel.decoded) <= 100
@@ -276,7 +276,7 @@ async def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(m
 
     def want(self: Channel, wanted: bool) -> None:
         if wanted and not channel.count:
-            inboxes.take(1, print, message, Moment(0.0, 0.0))
+            inboxes.take(1, print, [message], Moment(0.0, 0.0))
 
     monkeypatch.setattr(Channel, "wanted", property(lambda self: False, want), raising=False)
     async with asyncio.timeout(LIMIT):

@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
 from airflow_provider_quoine.exchange.clock import Clock
-from airflow_provider_quoine.exchange.stream.events import Moment, OnMessage
+from airflow_provider_quoine.exchange.stream.events import Moment, OnMessages
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 from tests.exchange.stream.pusher_servers import GREETING, Script, confirm, send_event, websocket_server
@@ -24,7 +24,7 @@ ENDED = Frame(Opcode.CONT, b"ended").serialize(mask=False)
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
-def receiver_of(*pieces: bytes, most: int = 1_000, take: OnMessage = lambda *_: None) -> FrameReceiver:
+def receiver_of(*pieces: bytes, most: int = 1_000, take: OnMessages = lambda *_: None) -> FrameReceiver:
     """A receiver of bytes of which each piece comes a second after the one before."""
     left, seconds = list(pieces), 0.0
 
@@ -109,7 +109,7 @@ def test_every_length_of_message_is_taken_once_however_its_bytes_come(size: int)
     receiver = receiver_of(
         *(data[at : at + size] for at in range(0, len(data), size)),
         most=100_000,
-        take=lambda payload, at: taken.append((payload, at)),
+        take=lambda payloads, at: taken.extend((payload, at) for payload in payloads),
     )
     with pytest.raises(IndexError):
         read_all(receiver)
@@ -121,7 +121,7 @@ def test_every_length_of_message_is_taken_once_however_its_bytes_come(size: int)
 def test_a_text_inside_of_fragments_is_no_message() -> None:
     long = Frame(Opcode.TEXT, b"x" * 200).serialize(mask=False)
     taken: list[bytes] = []
-    receiver = receiver_of(BEGUN + long + ENDED, take=lambda payload, _: taken.append(payload))
+    receiver = receiver_of(BEGUN + long + ENDED, take=lambda payloads, _: taken.extend(payloads))
     assert [receiver.recv_frame().fin, receiver.recv_frame().data, taken] == [0, b"x" * 200, []]
 
 
