@@ -70,7 +70,14 @@ class Inboxes:
             # Counted last, so that the message is there for a reader that sees the count.
             channel.count += 1
             if channel.wanted:
-                self._wake(channel)
+                channel.wanted = False
+                self._woken.append(channel)
+        if self._woken and not self._wake_up_due:
+            # One wake-up for many messages: a wake-up costs as much as several.
+            self._wake_up_due = True
+            # RuntimeError: the loop is closed, so there is nobody to wake.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake_up)
 
     def _learn(self, prefix: bytes, payload: bytes, tell: Callable[[Message], None], at: Moment) -> _Known | None:
         """Decode a message; return what is known of it if it is an event, and remember that for others like it."""
@@ -102,19 +109,10 @@ class Inboxes:
             channel.unreadable_at = at.monotonic
             told.update(channel.listeners)
             channel.count += 1
-            self._wake(channel)
+            channel.wanted = False
+            self._woken.append(channel)
         for listener in told:
             listener.gaps.miss(Missed.UNREADABLE, at)
-
-    def _wake(self, channel: Channel) -> None:
-        channel.wanted = False
-        self._woken.append(channel)
-        if not self._wake_up_due:
-            # One wake-up for many messages: a wake-up costs as much as a message.
-            self._wake_up_due = True
-            # RuntimeError: the loop is closed, so there is nobody to wake.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake_up)
 
     def _wake_up(self) -> None:
         # Reset first, so that a message added from now on asks for another wake-up.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+
+import pytest
 
 from airflow_provider_quoine.exchange.clock import CLOCK
-from airflow_provider_quoine.exchange.stream import supervisor
+from airflow_provider_quoine.exchange.stream import channels, supervisor
 from airflow_provider_quoine.exchange.stream.channels import Channel, MessageQueue, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
@@ -52,3 +56,37 @@ def test_a_queue_is_bounded_in_bytes_too_and_what_it_drops_is_a_gap() -> None:
     for number in range(100, 103):
         queue.put(RawMessage(channel, "updated", bytes(64 * 2**20), Moment(number, number), 1))
         assert gaps.missed[Missed.DROPPED] == 36 + number - 100
+
+
+def test_whatever_two_threads_do_at_once_each_message_is_taken_or_counted_as_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A thread may be interrupted behind every step.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    monkeypatch.setattr(channels, "MOST_QUEUED_BYTES", 40)
+    gaps, channel, most = GapBook(CLOCK), Channel("books", 1.0), 20_000
+    queue = MessageQueue(10, gaps)
+
+    def put() -> None:
+        for number in range(most):
+            queue.put(RawMessage(channel, "updated", bytes(1 + number % 8), Moment(number, number), 1))
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    taken: list[float] = []
+    try:
+        while thread.is_alive() or queue.waiting_since:
+            taken += [message.at.monotonic for message in iter(queue.take, None)]
+    finally:
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert len(taken) + gaps.missed[Missed.DROPPED] == most
+    assert taken == sorted(set(taken))
+    # Nothing is left of what was counted: the queue takes as much as at first.
+    dropped = gaps.missed[Missed.DROPPED]
+    for _ in range(4):
+        queue.put(RawMessage(channel, "updated", bytes(10), Moment(0.0, 0.0), 1))
+    assert gaps.missed[Missed.DROPPED] == dropped
+    queue.put(RawMessage(channel, "updated", b"1", Moment(0.0, 0.0), 1))
+    assert gaps.missed[Missed.DROPPED] == dropped + 1
