@@ -2,8 +2,9 @@
 ### Compare the payments with the exchange
 
 Every morning at 06:00 in Tokyo, each payment that is not final is looked up at the exchange, and each one that became
-final in the last days. `reconcile` turns red if one is missing, changed, gone backwards, stuck or in doubt for too
-long, or cannot be looked up; the table in its log says what to do. `emit_findings` then makes an asset event of each.
+final in the last days. `reconcile` turns red if one may be paid twice, is missing, changed, gone backwards, stuck or in
+doubt for too long, or cannot be looked up; the table in its log says what to do. `emit_findings` then makes an asset
+event of each.
 
 It only reads, and waits behind everything that is urgent.
 

@@ -21,19 +21,21 @@ from airflow_provider_quoine.desk.settling import WRITTEN, Key, New, Settling, W
 from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
-from airflow_provider_quoine.payments.refusals import PaymentError
+from airflow_provider_quoine.payments.refusals import PAID_TWICE, PaymentError, paid_twice
 from airflow_provider_quoine.payments.schema import Kind
 
 
 def list_(args: Namespace) -> None:
-    """Print the payments that are not final, the oldest first; with ``--all`` the others too."""
+    """Print the payments that are not final or may be paid twice, the oldest first; with ``--all`` the others too."""
     with _ledger() as ledger:
         stopped_why = ledger.check()
         payments = ledger.all() if args.all else ledger.unfinished()
+        late_ids = ledger.late_ids()
     if stopped_why:
         say(f"Payments are stopped: {stopped_why}. See: airflow quoine payments resume")
     for payment in payments:
-        say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}")
+        twice = f"  {PAID_TWICE}" if payment.order in late_ids else ""
+        say(f"{payment.step:9} {payment.order.kind:10} {_details(payment.order)}  {_found_in(payment)}{twice}")
     say(f"{len(payments)} payments." if len(payments) != 1 else "1 payment.")
 
 
@@ -62,6 +64,8 @@ def show_(args: Namespace) -> None:
     for name, value in lines.items():
         if value:
             say(f"{name:15} {value}")
+    if late_id := history.another_id(payment.exchange_id):
+        say(f"{PAID_TWICE:15} {paid_twice(late_id)}")
     for event in history:
         data = json.dumps({name: value for name, value in event.data.items() if value}, ensure_ascii=False)
         say(f"{event.number:>6}  {event.at.isoformat(timespec='seconds')}  {event.event}  by {event.actor}  {data}")

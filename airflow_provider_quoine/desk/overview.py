@@ -184,9 +184,10 @@ def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
         over = PAYMENTS.c.in_doubt_until.is_(None) | (PAYMENTS.c.in_doubt_until <= as_text(at.now))
         due = (PAYMENTS.c.step == Step.UNKNOWN) | ((PAYMENTS.c.step == Step.SENDING) & over)
         # What a person has recorded may be taken back by two, or the exchange may say otherwise later.
-        again = (PAYMENTS.c.step == Step.SENT) & tuple_(*_KEY).in_(asked)
+        settled = PAYMENTS.c.step.in_((Step.SENT, Step.HELD))
+        again = settled & tuple_(*_KEY).in_(asked)
         # Of those some are settled since, and must keep no other from the page.
-        order = (PAYMENTS.c.step == Step.SENT, PAYMENTS.c.changed_at)
+        order = (settled, PAYMENTS.c.changed_at)
         oldest = select(PAYMENTS).where(due | again).order_by(*order).limit(MOST_WAITING)
         rows = at.connection.execute(oldest).mappings().all()
         histories = _histories(at, (_key_of(row) for row in rows), None)
@@ -195,7 +196,7 @@ def doubts(ledger: Ledger, *, who: str, user_id: str) -> list[Doubt]:
         history = histories.get(_key_of(row), History())
         said = history.said_absent
         late_id = history.another_id(row["exchange_id"])
-        if row["step"] != Step.SENT or said or late_id:
+        if row["step"] not in (Step.SENT, Step.HELD) or said or late_id:
             found.append(
                 Doubt(
                     payment=payment_of(row),

@@ -11,6 +11,8 @@ WIDTH = 100
 """Characters of a line."""
 
 ADVICE = {
+    FindingKind.PAID_TWICE: "Record the right id: airflow quoine payments exists REFERENCE --id ID --why WHY. If both "
+    "withdrawals are of this payment, ask the exchange to stop or return one.",
     FindingKind.MISSING: "The exchange does not know the id. Look at its page for the user, or ask it. An id that a "
     "person has typed can be corrected: airflow quoine payments exists REFERENCE --id ID --why WHY.",
     FindingKind.CHANGED: "The exchange has another payment under this id than the ledger. Ask the exchange, and look "

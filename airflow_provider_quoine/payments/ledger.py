@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_provider_quoine.exchange.models import is_issued_id
@@ -58,6 +58,7 @@ from airflow_provider_quoine.payments.transaction import (
     database_time,
     history_of,
     is_for,
+    late_ids,
     names_of,
     payment_of,
 )
@@ -469,8 +470,14 @@ class Ledger:
         return self._payments(PAYMENTS.c.reference == reference, PAYMENTS.c.kind == kind)
 
     def unfinished(self) -> list[Payment]:
-        """Return the payments that are neither sent nor refused, the oldest first."""
-        return self._payments(PAYMENTS.c.step.not_in({Step.SENT, Step.REFUSED}))
+        """Return the payments that are neither sent nor refused, or may be paid twice, the oldest first."""
+        twice = [is_for(order) for order in self.late_ids()]
+        return self._payments(or_(PAYMENTS.c.step.not_in({Step.SENT, Step.REFUSED}), *twice))
+
+    def late_ids(self) -> dict[Order, str]:
+        """Return the payments that may be paid twice, each with the other id; see :func:`.transaction.late_ids`."""
+        with self._reading() as connection:
+            return late_ids(connection)
 
     def all(self) -> list[Payment]:
         """Return all payments, the oldest first."""

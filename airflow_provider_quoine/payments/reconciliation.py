@@ -40,8 +40,9 @@ from airflow_provider_quoine.exchange.models import (
 from airflow_provider_quoine.hooks.quoine import READ_ATTEMPTS, QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.refusals import paid_twice
 from airflow_provider_quoine.payments.schema import EVENTS, IN_DOUBT, PAYMENTS, Kind, Note, Step
-from airflow_provider_quoine.payments.transaction import Transaction, as_text, is_for, payment_of
+from airflow_provider_quoine.payments.transaction import Transaction, as_text, is_for, late_ids, payment_of
 from airflow_provider_quoine.payments.withdrawals import differs, exchange_of
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ _Key = tuple[str, str, str]
 class FindingKind(StrEnum):
     """What is wrong with a payment, the worst first."""
 
+    PAID_TWICE = "paid_twice"
     MISSING = "missing"
     CHANGED = "changed"
     BACKWARDS = "backwards"
@@ -243,7 +245,8 @@ class Reconciliation:
             or_(PAYMENTS.c.state.not_in(FINAL), PAYMENTS.c.changed_at >= as_text(final_since)),
         )
         # Prepared and refused ones are not at the exchange, and may stay so for ever.
-        due = select(*_KEY).where(or_(sent, PAYMENTS.c.step.not_in({Step.SENT, *_NOT_THERE})))
+        twice = [is_for(order) for order in self.ledger.late_ids()]
+        due = select(*_KEY).where(or_(sent, PAYMENTS.c.step.not_in({Step.SENT, *_NOT_THERE}), *twice))
         # What was looked up after now was looked up by a wrong clock.
         turn = case((PAYMENTS.c.looked_up_at > as_text(began), ""), else_=PAYMENTS.c.looked_up_at)
         with self.ledger.transaction() as at:
@@ -257,9 +260,10 @@ class Reconciliation:
         with self.ledger.transaction() as at:
             rows = {tuple(row[column.name] for column in _KEY): row for row in at.connection.execute(query).mappings()}
             before = _states_before(at, [reference for *_, reference in due])
+            late = late_ids(at.connection, EVENTS.c.reference.in_([reference for *_, reference in due]))
             rows = {key: rows[key] for key in due if key in rows}
             twins = _twins(at, [row["exchange_id"] for row in rows.values() if row["exchange_id"]])
-        return [_Known.of(row, before[key], twins) for key, row in rows.items()]
+        return [_Known.of(row, before[key], twins, late) for key, row in rows.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,23 +274,38 @@ class _Known:
     :param since: when its last step began; for one that was sent, when sending began.
     :param before: the states in which the exchange had it, the oldest first.
     :param twins: references of other payments that the ledger has under the same id.
+    :param late_id: another id, with which the exchange has answered late; empty if it has not.
     """
 
     payment: Payment
     since: datetime
     before: tuple[str, ...]
     twins: tuple[str, ...]
+    late_id: str
 
     @classmethod
-    def of(cls, row: RowMapping, before: list[str], by_id: dict[tuple[str, str, str], list[str]]) -> _Known:
+    def of(
+        cls,
+        row: RowMapping,
+        before: list[str],
+        by_id: dict[tuple[str, str, str], list[str]],
+        late: dict[Order, str],
+    ) -> _Known:
+        payment = payment_of(row)
         began = row["reserved_at"] if row["step"] == Step.SENT else None
         same = by_id[row["exchange"], row["kind"], row["exchange_id"]]
         return cls(
-            payment=payment_of(row),
+            payment=payment,
             since=datetime.fromisoformat(began or row["changed_at"]),
             before=tuple(before),
             twins=tuple(reference for reference in same if reference != row["reference"]),
+            late_id=late.get(payment.order, ""),
         )
+
+    @property
+    def can_be_looked_up(self) -> bool:
+        """Whether it can be looked up: a user's look-up takes the user's password."""
+        return (self.payment.order.kind, self.payment.step) == (Kind.WITHDRAWAL, Step.SENT)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -307,7 +326,10 @@ class _Batch:
         """Look up what can be, key by key, so that one client is open at a time."""
         seen: dict[Order, str] = {}
         skipped: set[Order] = set()
-        sent = [known for known in batch if known.payment.step == Step.SENT]
+        for known in batch:
+            if known.late_id:
+                self._find(known, FindingKind.PAID_TWICE, paid_twice(known.late_id))
+        sent = [known for known in batch if known.can_be_looked_up]
         for _, group in groupby(sorted(sent, key=lambda known: known.key), key=lambda known: known.key):
             for known, withdrawal in self._look_up(list(group), skipped):
                 seen[known.payment.order] = withdrawal.state

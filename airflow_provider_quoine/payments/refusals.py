@@ -96,6 +96,22 @@ def how_to_settle(order: Order) -> str:
     )
 
 
+PAID_TWICE = "Paid twice?"
+"""Names a payment that the exchange has answered with another id than is recorded."""
+
+
+def paid_twice(late_id: str) -> str:
+    """
+    Say of such a payment what happened and what to do.
+
+    :param late_id: the id in the exchange's answer.
+    """
+    return (
+        f"It may be paid twice: the exchange has answered with id {late_id} after a person had settled it. Compare "
+        "both at the exchange, then record the right one."
+    )
+
+
 def refuse_another(found: Payment, order: Order) -> None:
     """Refuse an order whose reference stands for another payment."""
     changed = [name for name, value in order.details.items() if found.order.details[name] != value]

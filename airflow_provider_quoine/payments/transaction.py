@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, text, update
+from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, text, tuple_, update
 
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, History, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
-from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step, late
 
 
 class Transaction:
@@ -263,6 +263,23 @@ def history_of(connection: Connection, order: Order) -> History:
     )
     rows = connection.execute(select(EVENTS).where(of_order).order_by(EVENTS.c.number)).mappings()
     return History(event_of(row) for row in rows)
+
+
+def late_ids(connection: Connection, *which: Any) -> dict[Order, str]:
+    """
+    Find the payments that the exchange has answered with another id than is recorded: they may be paid twice.
+
+    :param which: conditions of their events.
+    :return: by payment, the id in the answer.
+    """
+    answered = select(EVENTS.c.exchange, EVENTS.c.kind, EVENTS.c.reference).where(
+        EVENTS.c.event == late(Step.SENT), *which
+    )
+    key = tuple_(PAYMENTS.c.exchange, PAYMENTS.c.kind, PAYMENTS.c.reference)
+    rows = connection.execute(select(PAYMENTS).where(key.in_(answered))).mappings().all()
+    found = {payment.order: payment.exchange_id for payment in map(payment_of, rows)}
+    ids = {order: history_of(connection, order).another_id(recorded) for order, recorded in found.items()}
+    return {order: late_id for order, late_id in ids.items() if late_id}
 
 
 def _new(order: Order, now: datetime, task: str) -> dict[str, Any]:

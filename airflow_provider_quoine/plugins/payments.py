@@ -24,7 +24,13 @@ from airflow_provider_quoine.exchange.errors import QuoineError
 from airflow_provider_quoine.payments.approvals import Person, is_same
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import History, Order, Payment
-from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentError, check_reference
+from airflow_provider_quoine.payments.refusals import (
+    PAID_TWICE,
+    LedgerUnusableError,
+    PaymentError,
+    check_reference,
+    paid_twice,
+)
 from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Kind, Step
 from airflow_provider_quoine.payments.transaction import clean
 from airflow_provider_quoine.payments.users import user_reference
@@ -83,6 +89,7 @@ def payments(
         user=user,
         settles=settles,
         most_waiting=overview.MOST_WAITING,
+        paid_twice=PAID_TWICE,
         steps=list(Step),
         asked=asked,
         at_page=lambda other: f"/payments?{urlencode(asked | {'page': str(other)})}",
@@ -269,6 +276,7 @@ def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dic
     user_id = str(user.get_id())
     in_flight = found.in_doubt_until is not None and datetime.now(UTC) < found.in_doubt_until
     by_a_person = found.step == Step.SENT and told.events.may_be_corrected
+    late_id = told.events.another_id(found.exchange_id)
     return page(
         "payment.html",
         user=user,
@@ -283,7 +291,7 @@ def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dic
         refused=refused,
         typed=typed or {},
         in_flight=in_flight,
-        late_id=told.events.another_id(found.exchange_id),
+        twice=paid_twice(late_id) if late_id else "",
         settles=may_settle(user),
         may_hold=(found.step in SENDABLE or found.step in IN_DOUBT or by_a_person) and not in_flight,
         may_exist=found.step in IN_DOUBT or found.step in (Step.HELD, Step.SENT),

@@ -8,12 +8,14 @@ import json
 import os
 import shlex
 import uuid
+from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_quoine.exchange.models import WithdrawalOrder
 from airflow_provider_quoine.hooks.quoine import QuoineHook
+from airflow_provider_quoine.payments.refusals import paid_twice
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.one_task import OneTask, ledger_of_tests, payments_cli, undo_edits
@@ -73,6 +75,29 @@ def test_what_is_not_final_is_listed(lost: OneTask, capsys: pytest.CaptureFixtur
     assert lost.reference not in capsys.readouterr().out
     payments_cli("list", "--all")
     assert lost.reference in capsys.readouterr().out
+
+
+def test_a_payment_that_may_be_paid_twice_is_listed_and_shown_in_the_words_of_the_page(
+    task: OneTask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody records an id while the request is on its way, and then the exchange answers with another one."""
+    ledger, payment = ledger_of_tests(), task.payment()
+    assert payment is not None
+    ledger.start_sending(payment.order, attempt="a", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
+    other, its_own = (str(uuid.uuid4().int >> 70) for _ in range(2))
+    task.cli("exists", "--id", other)
+    assert not ledger.finish(payment.order, attempt="a", step=Step.SENT, exchange_id=its_own)
+
+    def told(*command: str) -> str:
+        capsys.readouterr()
+        payments_cli(*command)
+        return next((line for line in capsys.readouterr().out.splitlines() if "Paid twice?" in line), "")
+
+    for more in ((), ("--all",)):
+        assert told("list", *more).endswith(f"({other})  Paid twice?")
+    assert paid_twice(its_own) in told("show", task.reference)
+    task.cli("exists", "--id", its_own)
+    assert [told("list"), told("list", "--all"), told("show", task.reference)] == ["", "", ""]
 
 
 def test_what_a_person_found_is_written_with_who_and_why(lost: OneTask, exchange: SandboxControl) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from airflow_provider_quoine.exchange.budget.request_budget import RequestBudget
 from airflow_provider_quoine.exchange.budget.rules import Priority
@@ -21,7 +22,9 @@ from airflow_provider_quoine.operators.findings import table
 from airflow_provider_quoine.payments import reconciliation
 from airflow_provider_quoine.payments.reconciliation import FindingKind, Reconciliation, Report
 from airflow_provider_quoine.payments.records import Order
-from airflow_provider_quoine.payments.schema import Kind, Note, Step
+from airflow_provider_quoine.payments.refusals import paid_twice
+from airflow_provider_quoine.payments.schema import PAYMENTS, Kind, Note, Step
+from airflow_provider_quoine.payments.transaction import is_for
 from tests.payments.processes import open_ledger, payment
 from tests.support.reconciled import ADDRESS, LOOK_UP, World
 
@@ -200,6 +203,35 @@ def test_states_under_an_id_that_was_taken_back_do_not_count(tmp_path: Path, mon
         world.ledger.start_sending(order, attempt="b", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
         world.ledger.finish(order, attempt="b", step=Step.SENT, exchange_id="5002", state="pending")
         assert (order.reference, FindingKind.BACKWARDS) not in found(world.reconcile())
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("settled", ["exists", "hold"])
+def test_a_payment_that_may_be_paid_twice_is_found_until_the_right_id_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: str, kind: Kind
+) -> None:
+    """A person settles a payment whose request is on its way, and then the exchange answers with another id."""
+    with World(tmp_path, monkeypatch, users=1) as world:
+        order = world.stands(Step.SENDING, kind=kind)
+        # The exchange has the order as 5001.
+        world.change(world.sent("processed", amount=order.amount), exchange_id="5999")
+    if settled == "exists":
+        world.ledger.exists(order, exchange_id="5998", who="ann", why="the wrong line")
+    else:
+        world.ledger.hold(order, who="ann", why="to be paid at the bank")
+    world.ledger.finish(order, attempt="a", step=Step.SENT, exchange_id="5001")
+    with world.ledger.transaction() as at:
+        # Final for so long that it would not be looked up any more.
+        at.see(order, exchange_id="5998", state="processed", actor="task")
+        long_ago = update(PAYMENTS).where(is_for(order)).values(changed_at="2026-01-01T00:00:00.000000+00:00")
+        at.connection.execute(long_ago)
+    with world.sandbox:
+        for _ in range(2):
+            report = world.reconcile()
+            (told,) = (each for each in report.findings if each.kind == FindingKind.PAID_TWICE)
+            assert (told, told.payment.order, told.what) == (report.findings[0], order, paid_twice("5001"))
+        world.ledger.exists(order, exchange_id="5001", who="ann", why="the right line")
+        assert FindingKind.PAID_TWICE not in {kind for _, kind in found(world.reconcile())}
 
 
 def test_two_payments_under_one_id_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

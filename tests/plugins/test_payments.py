@@ -276,6 +276,22 @@ def test_an_answer_with_another_id_than_a_person_has_recorded_is_told(
     assert "paid twice" not in words_of(Person("viewer").get(payment_path(payment.order)))
 
 
+def test_a_held_payment_that_the_exchange_has_taken_waits_for_a_person(task: OneTask) -> None:
+    """Whoever holds it is about to pay it by hand, and its attempt comes back with the exchange's answer."""
+    ledger, payment = ledger_of_tests(), task.payment()
+    assert payment is not None
+    ledger.start_sending(
+        payment.order, attempt="a", task=payment.task, in_flight=timedelta(minutes=-1), allow=lambda _: "policy"
+    )
+    assert decide("op", "hold", payment).status_code == 303
+    assert f"Paid twice? {task.reference}" not in waiting("op")
+    late_id = str(uuid.uuid4().int >> 70)
+    assert not ledger.finish(payment.order, attempt="a", step=Step.SENT, exchange_id=late_id)
+    assert f"Paid twice? {task.reference}" in waiting("op")
+    assert decide("op", "exists", payment, exchange_id=late_id).status_code == 303
+    assert f"Paid twice? {task.reference}" not in waiting("op")
+
+
 def test_a_comparison_does_not_wait_until_the_exchange_takes_requests_again(
     lost: OneTask, exchange: SandboxControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
