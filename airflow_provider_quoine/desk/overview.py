@@ -33,7 +33,7 @@ MOST_CONNECTIONS = 10
 """Connections that are read for that."""
 
 _KEY = (PAYMENTS.c.exchange, PAYMENTS.c.kind, PAYMENTS.c.reference)
-_TOLD = (Step.PREPARED, Note.APPROVED, Note.REJECTED, "answered")
+_TOLD = (Step.PREPARED, Note.RUN_STARTED, Note.APPROVED, Note.REJECTED, "answered")
 
 _Key = tuple[str, str, str]
 """Of a payment: exchange, kind and reference."""

@@ -24,6 +24,7 @@ WORDS: dict[str, str] = {
     "absent": "It does not exist at the exchange: {why}",
     Note.ABSENT_ASKED: "It does not exist at the exchange: {why} A second person has to say so too.",
     Note.SEEN: "At the exchange it is {state}; before, it was {before}.",
+    Note.RUN_STARTED: "{started_by} started a run for it.",
     Note.ASKED: "Asked a person for the code.",
     "answered": "{by} typed the code and chose {chose}.",
     Note.APPROVAL_ASKED: "Asked a person for an approval.",

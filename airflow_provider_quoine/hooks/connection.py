@@ -119,8 +119,8 @@ class ConnectionExtras(BaseModel):
         ge=0,
         le=9,
         title="Approvals",
-        description="How many people must approve each withdrawal on Airflow's page, none of them the one who started "
-        "the run. None when empty.",
+        description="How many people must approve each withdrawal on Airflow's page, none of them somebody who has "
+        "started a run for it. None when empty.",
     )
     bitcoin_network: Literal["main", "test"] = Field(
         default="main",

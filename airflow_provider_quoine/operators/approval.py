@@ -26,7 +26,7 @@ You are asked to approve this withdrawal:
 nothing is sent, and approvals that others have given count no more.
 """
 RULES = """\
-It needs {needed} more. {starter}Nobody's approval counts twice. Where it does not count, this question comes again and
+It needs {needed} more. {askers}Nobody's approval counts twice. Where it does not count, this question comes again and
 says why: reload the page if it stays grey after your answer."""
 REFUSED = """\
 **The last approval does not count.** {reason}
@@ -43,8 +43,8 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
     missing. It holds no worker slot while it waits. Names, times and the policy's fingerprint stand in the ledger.
 
     An approval counts for one payment, connection and policy: whatever changes afterwards needs new ones. It does not
-    count if the person has started the run, or has approved the payment already; the task then asks again. The other
-    parameters are those of :class:`~airflow_provider_quoine.operators.payment_task.PaymentTask`.
+    count if the person has started the run, or another run for the payment, or has approved it already; the task then
+    asks again. The other parameters are those of :class:`~airflow_provider_quoine.operators.payment_task.PaymentTask`.
 
     :param user_id: the exchange's id of the user, the same as in the task that withdraws; leave it out where that
         task has none.
@@ -91,10 +91,10 @@ class QuoineApproveWithdrawalOperator(PaymentQuestion):
         if not missing:
             self.log.info("No approval is missing.")
             return 0
-        about, starter = self.about(payment), payment.approvals.started_by
+        about, askers = self.about(payment), payment.approvals.askers()
         rules = RULES.format(
             needed=f"{missing} approval" if missing == 1 else f"{missing} approvals",
-            starter=f"{as_it_is(starter)} started the run and cannot approve. " if starter else "",
+            askers="".join(f"{as_it_is(name)} {why} and cannot approve. " for name, why in askers.items()),
         )
         self.subject = f"Approve a withdrawal of {payment.order.amount} BTC?"
         self.body = BODY.format(about=about, rules=rules, approve=APPROVE, reject=REJECT)

@@ -1,4 +1,4 @@
-"""Approvals: people who allow a withdrawal before its code is requested, none of them the one who started the run."""
+"""Approvals: people who allow a withdrawal before its code is requested, and have asked for it in no run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Approvals:
     The approvals of one withdrawal, as the ledger has them.
 
     An approval counts for the payment, the connection and the policy that it was given for. It counts no more once
-    one of them has changed, or somebody has rejected the payment.
+    one of them has changed, or somebody has rejected the payment, or the person has started a run for it.
 
     :param ledger: where they are written.
     :param order: the payment.
@@ -79,6 +79,15 @@ class Approvals:
     def started_by(self) -> str:
         """Who started the run; empty if nobody did."""
         return self._started_by or ""
+
+    def note_run(self) -> None:
+        """Write down who has started the run, and so has asked for the payment."""
+        if self._started_by:
+            self._ledger.note_run(self._order, started_by=self._started_by, task=self._task)
+
+    def askers(self) -> dict[str, str]:
+        """Return who cannot approve the payment, and why."""
+        return self._askers(self._ledger.history(self._order))
 
     def missing(self) -> int:
         """
@@ -116,14 +125,18 @@ class Approvals:
                 "it. Nothing was sent. Start a new run."
             )
         at.refuse_changed(self._order)
-        given = self._given(at, policy)
+        events = at.history(self._order)
+        askers = {folded(name): why for name, why in self._askers(events).items()}
+        given = [each.actor for each in self._counting(events, policy) if folded(each.actor) not in askers]
         if len(given) < policy.approvals:
             named = f" (by {', '.join(given)})" if given else ""
+            in_vain = dict.fromkeys(each.actor for each in events.approvals if folded(each.actor) in askers)
+            why = "".join(f"The approval of {name} does not count: {name} {askers[folded(name)]}. " for name in in_vain)
             raise ApprovalsMissingError(
-                f"{self._order.name} needs {policy.approvals} approvals of people who did not start the run, and has "
-                f"{len(given)}{named} for the connection and its policy as they are now. Nothing was sent. Put as many "
-                "QuoineApproveWithdrawalOperator tasks before this one, or clear those that there are, and have it "
-                "approved.",
+                f"{self._order.name} needs {policy.approvals} approvals of people who have not asked for it, and has "
+                f"{len(given)}{named} for the connection and its policy as they are now. {why}Nothing was sent. Put as "
+                "many QuoineApproveWithdrawalOperator tasks before this one, or clear those that there are, and have "
+                "it approved.",
                 number=policy.approvals - len(given),
             )
 
@@ -155,8 +168,8 @@ class Approvals:
             asked = events.last_note(Note.APPROVAL_ASKED, actor=self._task)
             if asked.get("policy", "") not in ("", policy.fingerprint):
                 return "The connection's policy has changed since the question was asked."
-            if person.is_one_of(self._starters(events)):
-                return f"{person.name} started the run, so somebody else has to approve."
+            if why := next((why for name, why in self._askers(events).items() if person.is_one_of([name])), ""):
+                return f"{person.name} {why}, so somebody else has to approve."
             if any(is_same(event, person) for event in self._counting(events, policy)):
                 return f"{person.name} has approved it already, so somebody else has to."
             at.append(
@@ -173,17 +186,14 @@ class Approvals:
 
     def reject(self, person: Person) -> None:
         """Write a rejection down: the approvals given so far count no more."""
-        self._ledger.note(self._order, Note.REJECTED, actor=person.name, user_id=person.user_id, task=self._task)
+        self._ledger.reject(self._order, who=person.name, user_id=person.user_id, task=self._task)
 
-    def _given(self, at: Transaction, policy: WithdrawalPolicy) -> list[str]:
-        """Return the names of those whose approvals count."""
-        events = at.history(self._order)
-        starters = set(map(folded, self._starters(events)))
-        return [event.actor for event in self._counting(events, policy) if folded(event.actor) not in starters]
-
-    def _starters(self, events: History) -> list[str]:
-        """Return who started this run, and the runs in which others approved."""
-        return [name for name in (self._started_by, *(event.data.get("started_by", "") for event in events)) if name]
+    def _askers(self, events: History) -> dict[str, str]:
+        """Return who has asked for the payment, and how."""
+        others = {folded(name): name for name in events.askers}
+        others.pop(folded(self.started_by), None)
+        own = {self.started_by: "started the run"} if self.started_by else {}
+        return own | dict.fromkeys(others.values(), "started another run for this payment")
 
     def _counting(self, events: History, policy: WithdrawalPolicy) -> list[Event]:
         return [

@@ -154,6 +154,29 @@ class Ledger:
         with self.transaction() as at:
             at.append(order, event, actor=actor, **data)
 
+    def note_run(self, order: Order, *, started_by: str, task: str) -> None:
+        """
+        Write down that a person has started a run for a payment, once for each person; nothing if it was not begun.
+
+        Airflow is made to remember it, because whoever asks for a payment must not approve it, in any run.
+
+        :param task: where in Airflow the run is, for a person.
+        """
+        if self.find(order) is None or self.history(order).has_asked(started_by):
+            return
+        with self._remembered() as at:
+            at.append(order, Note.RUN_STARTED, actor=task, started_by=started_by)
+
+    def reject(self, order: Order, *, who: str, user_id: str, task: str) -> None:
+        """
+        Write down that a person has rejected a payment: the approvals given so far count no more.
+
+        :param user_id: Airflow's id of the person.
+        :param task: where in Airflow it was, for a person.
+        """
+        with self._remembered() as at:
+            at.append(order, Note.REJECTED, actor=who, user_id=user_id, task=task)
+
     def start_sending(
         self,
         order: Order,

@@ -57,7 +57,7 @@ class WithdrawalPolicy:
     :param per_day: cap for a calendar day.
     :param timezone: IANA name of the zone whose midnight begins the day.
     :param network: every address must belong to it.
-    :param approvals: how many people must approve a withdrawal, none of them the one who started the run.
+    :param approvals: how many people must approve a withdrawal, none of them somebody who has asked for it.
     """
 
     conn_id: str

@@ -202,10 +202,19 @@ class History(tuple[Event, ...]):
         return counting
 
     @property
+    def askers(self) -> list[str]:
+        """Who started the runs in which it was asked for, the last one at the end."""
+        names = (event.data.get("started_by") or event.data.get("run_started_by") for event in self)
+        return [str(name) for name in names if name]
+
+    @property
     def asked_by(self) -> str:
-        """Who started the run in which it was approved or the code was typed; empty if nobody did, or none was yet."""
-        names = [event.data.get("started_by") or event.data.get("run_started_by") for event in reversed(self)]
-        return next((str(name) for name in names if name), "")
+        """Who started the last of those runs; empty if nobody did."""
+        return next(reversed(self.askers), "")
+
+    def has_asked(self, name: str) -> bool:
+        """Whether a person has started a run for it, however the name is written."""
+        return folded(name) in map(folded, self.askers)
 
     @property
     def said_absent(self) -> list[Event]:

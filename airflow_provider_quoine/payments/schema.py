@@ -113,6 +113,9 @@ class Note(StrEnum):
     SEEN = "seen"
     """The exchange has it in another state than when it was looked up before."""
 
+    RUN_STARTED = "run_started"
+    """A person has started a run for it, and so has asked for it."""
+
     ASKED = "asked"
     """For the authentication code."""
     APPROVAL_ASKED = "approval_asked"

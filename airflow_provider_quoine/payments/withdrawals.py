@@ -110,7 +110,14 @@ class WithdrawalPayment:
         """
         from airflow_provider_quoine.payments.schema import Step
 
-        found = self._ledger.look(self.ledger_order) if self._is_dry_run else self._attempt.begin()
+        if self._is_dry_run:
+            found = self._ledger.look(self.ledger_order)
+        else:
+            try:
+                found = self._attempt.begin()
+            finally:
+                # Whoever has asked for it has done so, also where it is refused.
+                self.approvals.note_run()
         return str(found.exchange_id) if found is not None and found.step == Step.SENT else ""
 
     def note(self, event: str, **data: Any) -> None:

@@ -323,8 +323,9 @@ def _questions(ledger: Ledger, user: BaseUser) -> list[dict[str, Any]]:
     rows = []
     for question in found:
         order, events = about.get(question.actor, (None, History()))
-        # Nobody approves twice.
-        if question.asks_for != APPROVAL or not any(is_same(event, person) for event in events.approvals):
+        # Nobody approves twice, nor what that person has asked for.
+        cannot = events.has_asked(person.name) or any(is_same(event, person) for event in events.approvals)
+        if question.asks_for != APPROVAL or not cannot:
             rows.append({"question": question, "order": order})
     return rows
 

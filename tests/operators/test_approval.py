@@ -104,6 +104,46 @@ def test_who_approved_cannot_be_the_one_who_starts_the_run_that_pays(payer: str)
 
 
 @pytest.mark.usefixtures("two_needed")
+def test_who_has_asked_for_the_payment_in_another_run_cannot_approve_it(payer: str) -> None:
+    """Bob's run was refused, because approvals were missing. Then Alice asks for the same payment."""
+    assert task("authorize", payer, "asked-before", started_by="bob").step().state == "failed"
+    asking = task("approve", payer, "asked-before")
+    asking.step()
+    for told in ("`alice` started the run and", "`bob` started another run for this payment and"):
+        assert f"{told} cannot approve." in asking.question()["body"]
+    assert asking.answer("Approve", person="BOB").state == "awaiting_input"
+    assert "approved" not in asking.events()
+    assert asking.answer("Approve", person="carol").state == "success"
+
+
+@pytest.mark.usefixtures("two_needed")
+@pytest.mark.parametrize("refused", ["held", "another amount"])
+def test_who_has_asked_for_the_payment_in_vain_cannot_approve_it_either(payer: str, refused: str) -> None:
+    reference = f"in-vain-{refused}"
+    asking = task("approve", payer, reference)
+    asking.step()
+    if refused == "held":
+        asking.cli("hold")
+    amount = "0.5" if refused == "held" else "0.4"
+    assert task("approve", payer, reference, started_by="bob", amount=amount).step().state == "failed"
+    if refused == "held":
+        asking.cli("release")
+    assert asking.answer("Approve", person="bob").state == "awaiting_input"
+
+
+@pytest.mark.usefixtures("two_needed")
+def test_who_starts_another_run_after_having_approved_is_named_in_the_run_that_pays(payer: str) -> None:
+    approved_by("asked-later", payer, "bob", "carol")
+    task("approve", payer, "asked-later", started_by="bob").step()
+    end = task("authorize", payer, "asked-later").step()
+    assert end.state == "failed"
+    assert "has 1 (by carol)" in end.words
+    assert "The approval of bob does not count: bob started another run for this payment." in end.words
+    approved_by("asked-later", payer, "dave")
+    assert task("authorize", payer, "asked-later").step().state == "awaiting_input"
+
+
+@pytest.mark.usefixtures("two_needed")
 def test_a_policy_that_changes_needs_new_approvals_also_while_the_code_is_awaited(
     exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

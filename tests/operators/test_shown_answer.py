@@ -116,17 +116,20 @@ def test_the_next_question_says_that_the_last_code_was_refused(
     assert find({"code": wrong}, cells(database())) == set()
 
 
+@pytest.mark.parametrize(("person", "run"), [("alice", "the run"), ("Carol", "another run for this payment")])
 def test_the_next_question_says_why_an_approval_does_not_count(
-    server: None, exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+    server: None, exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch, person: str, run: str
 ) -> None:
     set_connection(monkeypatch, withdrawal_approvals=1)
     task = OneTask("approve", started_by="alice", user_id=payer, amount="0.5", address=ADDRESS)
+    order = {"payment_reference": task.reference, "user_id": payer, "amount": "0.5", "address": ADDRESS}
+    assert OneTask("approve", started_by="carol", **order).step().state == "awaiting_input"
     assert task.step().state == "awaiting_input"
     first = task.question()["body"]
     assert "reload the page if it stays grey" in first
-    assert task.answer("Approve", person="alice").state == "awaiting_input"
+    assert task.answer("Approve", person=person).state == "awaiting_input"
     second = task.question()["body"]
-    assert second.startswith("**The last approval does not count.** `alice started the run, so somebody else has to")
+    assert second.startswith(f"**The last approval does not count.** `{person} started {run}, so somebody else has to")
     assert second.endswith(first)
     assert task.answer("Approve", person="bob").state == "success"
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from airflow_provider_quoine.payments.approvals import Approvals, Person
+from airflow_provider_quoine.payments.database import open_file
 from airflow_provider_quoine.payments.ledger import Ledger
 from airflow_provider_quoine.payments.records import Order
-from airflow_provider_quoine.payments.refusals import PaymentRefusedError, check_reference
+from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, check_reference
 from airflow_provider_quoine.payments.schema import Step
+from tests.payments.memory import Memory
 from tests.payments.test_ledger import ORDER, send, step
 
 OTHER = replace(ORDER, amount=Decimal("0.1"))
@@ -77,6 +81,24 @@ def test_an_answer_to_a_question_about_the_details_of_before_does_not_count(ledg
     with suppress(PaymentRefusedError):
         approvals(ledger, ORDER).approve(Person(user_id="bob", name="bob"))
     assert approvals(ledger, OTHER).missing() == 2
+
+
+@pytest.mark.parametrize("lost", ["a rejection", "that an approver has asked for it"])
+def test_a_backup_that_does_not_know_why_approvals_do_not_count_is_refused(tmp_path: Path, lost: str) -> None:
+    engine = open_file(tmp_path / "ledger.db")
+    ledger = Ledger(engine, pin=Memory())
+    ledger.prepare(ORDER, actor="task")
+    approve(ledger, ORDER, "bob", "carol")
+    with closing(sqlite3.connect(":memory:")) as backup, closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
+        file.backup(backup)
+        if lost == "a rejection":
+            approvals(ledger, ORDER).reject(Person(user_id="dave", name="dave"))
+        else:
+            approvals(ledger, ORDER, started_by="bob").note_run()
+        assert approvals(ledger, ORDER).missing() > 0
+        backup.backup(file)
+    with pytest.raises(LedgerUnusableError):
+        approvals(ledger, ORDER).check()
 
 
 def test_who_says_absent_and_then_exists_is_not_the_first_of_two(ledger: Ledger) -> None:

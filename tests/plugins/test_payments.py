@@ -406,6 +406,27 @@ def test_questions_wait_for_those_who_may_answer_them(
     assert waiting("admin").count(reference) == 1
 
 
+def test_who_has_asked_for_a_payment_in_any_run_is_not_asked_to_approve_it(
+    exchange: SandboxControl, payer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection(monkeypatch, withdrawal_approvals=2)
+    reference = f"test-{uuid.uuid4().hex}"
+    order = {"payment_reference": reference, "amount": "0.5", "address": ADDRESS, "user_id": payer}
+    asking = OneTask("approve", started_by="user", **order)
+    asking.step()
+    assert asking.answer("Approve", person="op").state == "success"
+    payment = asking.payment()
+    assert payment is not None
+    assert "Approved by op Task" in words_of(Person("viewer").get(payment_path(payment.order)))
+    for person in ("op", "admin"):
+        OneTask("authorize", started_by=person, **order).step()
+    OneTask("approve", started_by="user", **order).step()
+    assert reference not in waiting("admin")
+    words = words_of(Person("viewer").get(payment_path(payment.order)))
+    assert "Approved by op (does not count: started a run for this payment)" in words
+    assert "admin started a run for it." in words
+
+
 def test_a_code_that_is_asked_for_waits(task: OneTask) -> None:
     assert f"Code Withdraw 0.5 BTC? payment {task.reference}" in waiting("user")
 
