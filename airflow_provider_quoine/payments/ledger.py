@@ -365,7 +365,7 @@ class Ledger:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.exchange_id}, and {task} has gone on with that. Nothing was changed."
                 )
-            if found.step == Step.SENT and not (history.may_be_corrected or history.late_id):
+            if found.step == Step.SENT and not (history.may_be_corrected or history.another_id(found.exchange_id)):
                 raise PaymentRefusedError(
                     f"The exchange itself answered with id {found.exchange_id}. Nothing was changed."
                 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from airflow_provider_quoine.payments.schema import IN_DOUBT, LATE, Kind, Note, Step
+from airflow_provider_quoine.payments.schema import IN_DOUBT, LATE, Kind, Note, Step, late
 
 SATOSHIS = 100_000_000
 """Per bitcoin."""
@@ -135,17 +135,14 @@ class History(tuple[Event, ...]):
     @property
     def is_released(self) -> bool:
         """Whether the last decision was a person's, to give it back to its task."""
-        return self._last_decision == "released"
+        return [event.event for event in self.decisions][-1:] == ["released"]
 
     @property
     def may_be_corrected(self) -> bool:
         """Whether the last decision was a person's, that it exists, and no task has gone on with that."""
-        return self._last_decision == "exists" and not self.confirmed_by
-
-    @property
-    def _last_decision(self) -> str:
-        # Empty where events were removed by other means.
-        return next((event.event for event in reversed(self) if event.event in _DECIDES), "")
+        # An attempt whose late answer was lost says nothing about the id.
+        decided = [event.event for event in self.decisions if event.event != late(Step.UNKNOWN)]
+        return decided[-1:] == ["exists"] and not self.confirmed_by
 
     @property
     def confirmed_by(self) -> str:

@@ -134,15 +134,47 @@ def test_an_id_recorded_while_it_was_sent_is_corrected_after_the_exchanges_answe
     send(ledger, ORDER, "a", in_flight=timedelta(seconds=-1))
     ledger.exists(ORDER, exchange_id="5001", who="ann", why="the wrong line")
     assert not ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="5002")
-    assert ledger.history(ORDER).late_id == "5002"
+    assert ledger.late_ids() == {ORDER: "5002"}
+    assert [payment.order for payment in ledger.unfinished()] == [ORDER]
     for way in (ledger.absent, ledger.release, ledger.hold):
         with pytest.raises(PaymentRefusedError):
             way(ORDER, who="ann", why="whatever")
     ledger.exists(ORDER, exchange_id="5002", who="ann", why="the right line")
     found = ledger.find(ORDER)
     assert found is not None
-    assert (found.step, found.exchange_id, ledger.history(ORDER).late_id) == (Step.SENT, "5002", "")
+    assert (found.step, found.exchange_id, ledger.late_ids()) == (Step.SENT, "5002", {})
     assert ledger.faults() == []
+
+
+@pytest.mark.parametrize("way", ["exists", "absent", "hold"])
+def test_an_id_recorded_while_it_was_sent_is_corrected_after_the_answer_was_lost(ledger: Ledger, way: str) -> None:
+    """A person takes another withdrawal for it; then its own answer is lost, so the exchange has said no id."""
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a", in_flight=timedelta(seconds=-1))
+    ledger.exists(ORDER, exchange_id="5001", who="ann", why="the wrong line")
+    assert not ledger.finish(ORDER, attempt="a", step=Step.UNKNOWN, reason="lost")
+    assert not ledger.history(ORDER).is_compared
+    if way == "exists":
+        ledger.exists(ORDER, exchange_id="5002", who="ann", why="the right line")
+    else:
+        getattr(ledger, way)(ORDER, who="ann", why="it is not there")
+    found = ledger.find(ORDER)
+    assert found is not None
+    assert (found.step, found.exchange_id) == {
+        "exists": (Step.SENT, "5002"),
+        "absent": (Step.PREPARED, None),
+        "hold": (Step.HELD, None),
+    }[way]
+    assert ledger.faults() == []
+
+
+def test_an_id_that_the_exchange_has_answered_late_is_never_overwritten(ledger: Ledger) -> None:
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a")
+    ledger.exists(ORDER, exchange_id="5001", who="ann", why="the right line")
+    assert not ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="5001")
+    with pytest.raises(PaymentRefusedError, match="The exchange itself answered with id 5001"):
+        ledger.exists(ORDER, exchange_id="5002", who="ann", why="the line below")
 
 
 @pytest.mark.parametrize("second", ["ann as airflow", "ann as root"])
