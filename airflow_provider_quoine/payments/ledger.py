@@ -438,7 +438,9 @@ class Ledger:
             at.append(None, "stopped", actor=who, why=why)
             begun = at.newest_sending()
         if begun is not None:
-            time.sleep(max(0.0, (begun + SEND_WITHIN - at.now).total_seconds()))
+            # No longer than that, also where the clock was set back meanwhile.
+            left = min(SEND_WITHIN, begun + SEND_WITHIN - at.now)
+            time.sleep(max(0.0, left.total_seconds()))
 
     def resume(self, *, who: str, why: str) -> None:
         """Let payments go on."""

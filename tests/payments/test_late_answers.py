@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_quoine.payments.attempt import Attempt, QuoineTooLateError
 from airflow_provider_quoine.payments.configuration import VariablePin, read_pin
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.ledger import SEND_WITHIN, Ledger
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentInDoubtError, PaymentRefusedError
 from tests.payments.memory import Memory
 from tests.payments.test_ledger import ORDER
@@ -68,6 +68,19 @@ def test_after_stop_has_returned_nothing_begins_to_be_sent(tmp_path: Path) -> No
     with pytest.raises(QuoineTooLateError):
         one.send(post, identify=str, in_flight=timedelta(0), allow=lambda _: "policy")
     assert sent_after_stop == []
+
+
+def test_to_stop_takes_no_longer_where_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour back, after an attempt has begun to send."""
+    times = iter([datetime(2026, 11, 1, 2, tzinfo=UTC)] * 2)
+    back = datetime(2026, 11, 1, 1, tzinfo=UTC)
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    ledger = Ledger(open_file(tmp_path / "ledger.db"), pin=Memory(), clock=lambda _: next(times, back))
+    ledger.prepare(ORDER, actor="task")
+    ledger.start_sending(ORDER, attempt="a", task="task", in_flight=timedelta(0), allow=lambda _: "policy")
+    ledger.stop(who="ann", why="a key was stolen")
+    assert waits == [SEND_WITHIN.total_seconds()]
 
 
 def test_an_airflow_that_cannot_be_asked_is_not_one_without_a_memory(monkeypatch: pytest.MonkeyPatch) -> None:
