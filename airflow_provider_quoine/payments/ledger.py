@@ -126,12 +126,15 @@ class Ledger:
         Find a reference's payment, or begin it. Nothing is sent by this.
 
         :return: the payment: ``prepared``, ``refused`` (it may be sent again), or ``sent`` with its id.
-        :raises PaymentRefusedError: if it is in doubt, held, or another payment than this; or if payments are stopped.
+        :raises PaymentRefusedError: if it is in doubt, held, or another payment than this; if it may be paid twice;
+            or if payments are stopped.
         """
         with self.transaction() as at:
             found = at.find_or_add(order, actor=actor)
             refuse_unsendable(found)
-            if found.step != Step.SENT:
+            if found.step == Step.SENT:
+                at.refuse_paid_twice(found)
+            else:
                 at.refuse_if_stopped()
             return found
 
@@ -147,6 +150,7 @@ class Ledger:
                 if not at.may_have_other_details(found):
                     refuse_another(found, order)
                 refuse_unsendable(found)
+                at.refuse_paid_twice(found)
             return found
 
     def note(self, order: Order, event: str, *, actor: str, **data: Any) -> None:
@@ -271,7 +275,8 @@ class Ledger:
 
         :param exchange_id: as the task has looked it up.
         :param task: where in Airflow it is, for a person.
-        :raises PaymentRefusedError: if a person has corrected it, or taken it back, meanwhile.
+        :raises PaymentRefusedError: if a person has corrected it, or taken it back, meanwhile; or if it may be paid
+            twice.
         """
         with self.transaction() as at:
             at.refuse_changed(order)
@@ -281,6 +286,7 @@ class Ledger:
                     f"A person has decided otherwise about {order.name[0].lower()}{order.name[1:]} while this task "
                     f"looked up {exchange_id}. Nothing was sent by this attempt. Clear the task."
                 )
+            at.refuse_paid_twice(found)
             if at.history(order).may_be_corrected:
                 at.append(order, Note.CONFIRMED, actor=task, exchange_id=exchange_id)
 

@@ -11,7 +11,12 @@ from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select, 
 
 from airflow_provider_quoine.payments.chain import hash_of
 from airflow_provider_quoine.payments.records import SATOSHIS, Event, Head, History, Order, Payment
-from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError, refuse_another
+from airflow_provider_quoine.payments.refusals import (
+    LedgerUnusableError,
+    PaymentRefusedError,
+    paid_twice,
+    refuse_another,
+)
 from airflow_provider_quoine.payments.schema import EVENTS, LEDGER, PAYMENTS, RESERVED, Kind, Note, Step, late
 
 
@@ -126,6 +131,15 @@ class Transaction:
                 f"Payments are stopped: {self.stopped_why}. Nothing was sent. Once they go on again (Airflow's page "
                 "Quoine, or `airflow quoine payments resume`), clear the task."
             )
+
+    def refuse_paid_twice(self, found: Payment) -> None:
+        """
+        Refuse to go on with a payment that the exchange has answered with another id than is recorded.
+
+        :raises PaymentRefusedError: naming the id in the answer.
+        """
+        if late_id := self.history(found.order).another_id(found.exchange_id):
+            raise PaymentRefusedError(paid_twice(late_id), payment=found)
 
     def newest_sending(self) -> datetime | None:
         """Return when the newest of those that are ``sending`` now began."""

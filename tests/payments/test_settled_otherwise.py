@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -136,6 +137,15 @@ def test_an_id_recorded_while_it_was_sent_is_corrected_after_the_exchanges_answe
     assert not ledger.finish(ORDER, attempt="a", step=Step.SENT, exchange_id="5002")
     assert ledger.late_ids() == {ORDER: "5002"}
     assert [payment.order for payment in ledger.unfinished()] == [ORDER]
+    goes_on: tuple[Callable[[], object], ...] = (
+        lambda: ledger.prepare(ORDER, actor="task"),
+        lambda: ledger.look(ORDER),
+        lambda: ledger.confirm(ORDER, exchange_id="5001", task="task"),
+    )
+    # The withdrawal 5001 may have the same amount and address, so the task itself would see no difference.
+    for go_on in goes_on:
+        with pytest.raises(PaymentRefusedError, match="It may be paid twice: the exchange has answered with id 5002"):
+            go_on()
     for way in (ledger.absent, ledger.release, ledger.hold):
         with pytest.raises(PaymentRefusedError):
             way(ORDER, who="ann", why="whatever")
@@ -143,6 +153,7 @@ def test_an_id_recorded_while_it_was_sent_is_corrected_after_the_exchanges_answe
     found = ledger.find(ORDER)
     assert found is not None
     assert (found.step, found.exchange_id, ledger.late_ids()) == (Step.SENT, "5002", {})
+    assert ledger.prepare(ORDER, actor="task").exchange_id == "5002"
     assert ledger.faults() == []
 
 
