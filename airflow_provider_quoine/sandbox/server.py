@@ -25,6 +25,8 @@ from airflow_provider_quoine.sandbox.settings import SandboxSettings
 from airflow_provider_quoine.sandbox.stream import connection, publishing
 from airflow_provider_quoine.sandbox.stream.hub import Hub
 
+#: Seconds that requests have to end in when the server stops.
+_GRACE = 5
 #: Shared by all servers of a process: FastAPI's ``include_router`` makes every route anew, for 20 ms of processor time.
 _ROUTES = [
     route
@@ -81,7 +83,6 @@ class ForegroundServer(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 ws_ping_interval=None,
-                timeout_graceful_shutdown=5,
             )
         )
 
@@ -172,12 +173,30 @@ class ForegroundServer(uvicorn.Server):
             await asyncio.sleep(0.01)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End pending waits, the market and the replay, then the server."""
+        """
+        End pending waits, the market and the replay, then the server.
+
+        uvicorn's own waits 0.1 s at least, which every test that starts a sandbox waits too.
+        """
         self.exchange.stopping.set()
         await self.hub.close()
         if self._reopening is not None:
             await self._reopening
-        await super().shutdown(sockets=[self._socket])
+        for server in self.servers:
+            server.close()
+        self._socket.close()
+        under_way = self.server_state
+        for protocol in list(under_way.connections):
+            protocol.shutdown()
+        try:
+            async with asyncio.timeout(_GRACE):
+                while (under_way.connections or under_way.tasks) and not self.force_exit:  # noqa: ASYNC110 - uvicorn's
+                    await asyncio.sleep(0.01)
+                for server in self.servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            for task in under_way.tasks:
+                task.cancel()
 
 
 class SandboxServer:
