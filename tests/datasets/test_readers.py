@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.dataset
 import pytest
 
 from airflow_provider_quoine.captures.store import PartStore
@@ -78,7 +76,10 @@ def test_polars_reads_numbers_and_times(files: str) -> None:
 
 
 def test_pyarrow_reads_numbers_and_times(files: str) -> None:
-    table = pyarrow.dataset.dataset(sorted(glob.glob(files))).to_table()
+    import pyarrow as pa
+    from pyarrow.dataset import dataset
+
+    table = dataset(sorted(glob.glob(files))).to_table()
     assert table.schema.field("asks[0].amount").type == pa.float64()
     assert table.schema.field("spread_decimal").type == pa.decimal128(38, 18)
     assert table.schema.field("due_at").type == pa.timestamp("us", tz="UTC")
@@ -87,8 +88,10 @@ def test_pyarrow_reads_numbers_and_times(files: str) -> None:
 
 
 def test_a_folder_read_as_a_whole_has_the_rows_only(files: str) -> None:
+    from pyarrow.dataset import dataset
+
     folder = files.rpartition("/")[0]
-    assert pyarrow.dataset.dataset(folder, format="parquet").count_rows() == 289
+    assert dataset(folder, format="parquet").count_rows() == 289
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "jsonl.gz"])
