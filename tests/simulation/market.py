@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -76,12 +77,14 @@ class Triggerer:
         self._direction = direction
         self._epoch = self._lost = 0
         self._came: list[MarketState] = []
+        self._has_come = asyncio.Event()
         self._alive: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin a life."""
         self._epoch += 1
         self._came = []
+        self._has_come.clear()
         self._untold: list[Event] = []
         self._alive = [asyncio.create_task(self._watch()), asyncio.create_task(self._store_events())]
 
@@ -120,16 +123,19 @@ class Triggerer:
                 at=at, monotonic=now(), epoch=self._epoch, last_heard=now(), trade=trade, missed_trades=self._lost
             )
         )
+        self._has_come.set()
         self._lost = 0
 
     async def _states(self) -> AsyncIterator[tuple[MarketState, ...]]:
         epoch: Hashable = None
         while True:
-            quiet_until = now() + IDLE_INTERVAL
-            while not self._came and now() < quiet_until:  # noqa: ASYNC110 - time is virtual, and jumps
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(CONFLATION)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_INTERVAL):
+                    await self._has_come.wait()
+            # No two triggerers hear of a trade at the same moment.
+            await asyncio.sleep(self.chance.uniform(0, 0.02) + CONFLATION)
             came, self._came = self._came, []
+            self._has_come.clear()
             epoch = came[-1].epoch if came else epoch
             yield (*came, MarketState(at=NOON + timedelta(seconds=now()), monotonic=now(), epoch=epoch, last_heard=0))
 

@@ -29,7 +29,8 @@ def test_each_edge_is_told_once_or_is_in_a_time_that_is_said_to_be_unknown(seed:
     assert (played.untrue(), played.doubled(), played.lost()) == ([], [], [])
     assert len(played.edges) >= 150
     assert len(played.taken) > 70
-    assert any(event["seen_after_gap"] for event in played.taken)
+    # Two may have had no gap in common.
+    assert triggerers == 2 or any(event["seen_after_gap"] for event in played.taken)
 
 
 @pytest.mark.long
@@ -40,6 +41,7 @@ def test_1000_edges_and_200_kills_with_two_triggerers(seed: int) -> None:
     assert len(played.edges) >= 1000
     assert played.kills >= 200
     assert len(played.taken) > 800
+    assert any(event["seen_after_gap"] for event in played.taken)
     # Most writes are those of events: two for each time that some are told.
     assert played.writes / played.seconds * 60 < 40
 
