@@ -295,10 +295,10 @@ def test_nothing_is_left_half_written(ledger: Ledger, path: Path, monkeypatch: p
     assert {each.name for each in path.parent.iterdir()} == {path.name, beside(path).name}
 
 
-def test_memory_does_not_grow_with_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_quoine.payments.ledger.READ_AT_ONCE", 200)
-    monkeypatch.setattr("airflow_provider_quoine.cli.exports.AT_ONCE", 100)
-    ledger, peaks = make_ledger(tmp_path / "ledger", per_day=80), []
+def test_memory_does_not_grow_with_the_export(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_quoine.payments.ledger.READ_AT_ONCE", 50)
+    monkeypatch.setattr("airflow_provider_quoine.cli.exports.AT_ONCE", 25)
+    peaks = []
     for days in (5, 30):
         tracemalloc.start()
         period = Period(first=DAYS[0], last=DAYS[days - 1], timezone="UTC")
