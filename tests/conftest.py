@@ -40,6 +40,11 @@ def pytest_collection() -> Generator[None, None, None]:
         yield
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test by the begin of what is long: some have a million characters, which each process would send."""
+    return ascii(val[:60]) if isinstance(val, str | bytes) and len(val) > 200 else None
+
+
 def pytest_unconfigure() -> None:
     """Remove the home."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
