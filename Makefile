@@ -41,8 +41,8 @@ help: ## Say what can be made
 demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, until Ctrl-C (ONCE=1: ends by itself)
 	@$(BIN)/python -m tools.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
-# Each process imports all test modules that it looks at. The folders that are left out mark all of their tests as
-# something that is not of this check, in their conftest.py; what they import takes half a second.
+# Each process imports all that it looks at. The folders that are left out have no such test: their conftest.py marks
+# each of theirs as something else (tests/tools/test_makefile.py).
 unit: $(READY) ## Run the tests that need no Airflow process, in a minute
 	$(SIDE_BY_SIDE) --ignore=tests/browser --ignore=tests/plugins --ignore=tests/system \
 		-m "not airflow and not system and not long and not paced and not alone and not cluster and not clients and not browser"
@@ -63,9 +63,10 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
 	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster" tests/system
 
-# Captures wait: three at a time take a seventh of two processors.
+# Captures wait: three at a time take a seventh of two processors. All are in one folder (tests/tools/test_makefile.py),
+# and each process imports all that it looks at.
 test-paced: $(READY) ## Run the tests that capture for seconds, five at a time
-	$(PYTEST) --numprocesses 5 --dist worksteal -m paced
+	$(PYTEST) --numprocesses 5 --dist worksteal -m paced tests/captures
 
 test-alone: $(READY) ## Run the tests that measure time, one by one
 	$(PYTEST) -m "alone and not cluster"
