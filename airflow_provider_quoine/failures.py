@@ -2,7 +2,7 @@
 Failures in words, for Airflow's log view, which neither wraps nor shortens.
 
 Each begins with three lines: what happened, whether anything was done at the exchange, what to do next. Then come the
-details. No line has more than :data:`WIDTH` characters.
+details. No line has more than :data:`WIDTH` characters, but for a command that is longer.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 if TYPE_CHECKING:
     from airflow_provider_quoine.payments.records import Payment
 
-WIDTH = 99
-"""Characters of a line."""
+WIDTH = 84
+"""Characters of a line: about as many are seen at 1280 pixels, with Airflow's side panel open."""
 _COMMAND = re.compile(r"airflow quoine .+? --why WHY")
-_BLANK = "\0"
-"""A blank in a command."""
+_SIGN = "\0"
+"""Stands for a sign of a command."""
 
 NOTHING_SENT = "Nothing was sent, so nothing was done at the exchange."
 ONLY_READ = "Nothing was changed at the exchange: this only reads."
-SETTLE = "Look it up at the exchange, then settle it on Airflow's page Quoine, or as said below."
+SETTLE = "Look it up at the exchange, then settle it on the page Quoine, or as said below."
 
 
 class Outline(NamedTuple):
@@ -161,9 +161,11 @@ def _lines(outline: Outline, *details: str) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    # A command stands in one line, if it is not longer than that, so that it can be copied.
-    whole = _COMMAND.sub(lambda command: command[0].replace(" ", _BLANK), line)
-    return [row.replace(_BLANK, " ") for row in textwrap.wrap(whole, WIDTH, break_on_hyphens=False)]
+    # A command stands in one line, also where that is longer, so that it can be copied; a full stop may follow it.
+    commands = iter(_COMMAND.findall(line))
+    whole = _COMMAND.sub(lambda command: _SIGN * min(len(command[0]), WIDTH - 1), line)
+    rows = textwrap.wrap(whole, WIDTH, break_on_hyphens=False)
+    return [re.sub(f"{_SIGN}+", lambda _: next(commands), row) for row in rows]
 
 
 def _facts(payment: Payment) -> Iterator[str]:

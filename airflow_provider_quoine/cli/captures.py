@@ -15,6 +15,7 @@ from airflow_provider_quoine.datasets.tardis import convert
 from airflow_provider_quoine.datasets.verification import verify
 from airflow_provider_quoine.desk.opening import as_server
 from airflow_provider_quoine.exchange.errors import QuoineInputError
+from airflow_provider_quoine.failures import WIDTH
 
 
 def verify_(args: Namespace) -> None:
@@ -25,7 +26,7 @@ def verify_(args: Namespace) -> None:
     """
     with _reading(args.path):
         done = verify(args.path)
-    for line in done.table():
+    for line in done.table(width=WIDTH):
         say(line)
     if done.faults:
         raise SystemExit(f"{len(done.faults)} faults: these captures are not as they were written.")

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 """Rows out of order that are named of one part; the others are counted."""
 
-WIDTH, INDENT = 100, 10 * " "
-"""Of a line of the table: Airflow's log view does not wrap."""
+INDENT = 10 * " "
 
 NO_MANIFEST = "there is none: the capture has not ended, or somebody has removed it"
 
@@ -89,15 +88,19 @@ class Verification:
         numbers = {name: getattr(self, name) for name in ("captures", "parts", "rows", "gap_seconds", "completeness")}
         return {**numbers, "faults": len(self.faults)}
 
-    def table(self) -> Iterator[str]:
-        """Return it as lines for a person."""
+    def table(self, *, width: int) -> Iterator[str]:
+        """
+        Return it as lines for a person.
+
+        :param width: characters of a line.
+        """
         yield (
             f"{self.captures} captures, {self.parts} parts, {self.rows} rows; {self.gap_seconds:g} s of gaps, "
             f"completeness {self.completeness:.4%}"
         )
         for fault in self.faults:
             yield f"{fault.kind:9} {fault.file}"
-            yield from textwrap.wrap(fault.what, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+            yield from textwrap.wrap(fault.what, width, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
 def verify(path: str) -> Verification:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_quoine.failures import stop, without_retry
+from airflow_provider_quoine.failures import WIDTH, stop, without_retry
 from airflow_provider_quoine.links.captures import QuoineCaptureReportLink
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class QuoineVerifyCaptureOperator(BaseOperator):
 
         with without_retry():
             done = verify(self.path)
-        for line in done.table():
+        for line in done.table(width=WIDTH):
             self.log.log(logging.ERROR if done.faults else logging.INFO, "%s", line)
         if done.faults:
             raise stop(

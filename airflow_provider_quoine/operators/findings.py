@@ -5,10 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from airflow_provider_quoine.failures import WIDTH
 from airflow_provider_quoine.payments.reconciliation import Finding, FindingKind
-
-WIDTH = 100
-"""Characters of a line."""
 
 ADVICE = {
     FindingKind.PAID_TWICE: "Record the right id: airflow quoine payments exists REFERENCE --id ID --why WHY. If both "

@@ -282,7 +282,7 @@ def _check_sender(found: Payment, task: str) -> None:
         raise stop(
             f"Another form has made user {found.exchange_id} with this e-mail address.",
             done="This application was not sent.",
-            next="Is it the same person? Then nothing is left to do. If not, another address is needed.",
+            next="The same person: nothing is left to do. Another person: another address is needed.",
             details=f"The user was sent by {found.task}. The exchange takes each address once. For another person, "
             "have the form filled in again, with that person's own address.",
         )

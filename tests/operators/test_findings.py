@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_quoine.failures import WIDTH
 from airflow_provider_quoine.operators.findings import table
 from airflow_provider_quoine.payments.schema import Step
 from tests.support.reconciled import FIELDS, World
@@ -23,7 +24,7 @@ def test_the_table_names_each_finding_and_says_what_to_do(tmp_path: Path, monkey
     assert len(findings) == 3
     lines = list(table(findings))
     text = "\n".join(lines)
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= WIDTH
     assert all(f"{finding.kind:14} {finding.payment.order.reference} " in text for finding in findings)
     assert " ".join(text.split()).count("airflow quoine payments exists REFERENCE") == 3
     secrets = [*(user.api_secret for user in world.users), FIELDS["email"], FIELDS["password"]]
