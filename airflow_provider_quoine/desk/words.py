@@ -23,6 +23,7 @@ WORDS: dict[str, str] = {
     "exists": "It exists at the exchange as {exchange_id}: {why}",
     "absent": "It does not exist at the exchange: {why}",
     Note.ABSENT_ASKED: "It does not exist at the exchange: {why} A second person has to say so too.",
+    Note.DOUBT_TOLD: "Told people that the outcome is unknown.",
     Note.SEEN: "At the exchange it is {state}; before, it was {before}.",
     Note.RUN_STARTED: "{started_by} started a run for it.",
     Note.ASKED: "Asked a person for the code.",

@@ -113,7 +113,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
             self._wipe_answer(context)
         with without_retry():
             payment = self.payment(context, user_id=str(self.user_id), dry_run=self.is_dry_run)
-            if sent := payment.begin():
+            if sent := self.begin(context, payment):
                 return self.go_on(context, payment, sent)
             return self._ask(context, payment)
 
@@ -161,7 +161,7 @@ class QuoineAuthorizeWithdrawalOperator(PaymentQuestion, WithdrawalTask):
     def _send_with(self, context: Context, payment: WithdrawalPayment, code: str, by: str) -> Any:
         from airflow_provider_quoine.exchange.errors import QuoineError
 
-        if sent := payment.begin():
+        if sent := self.begin(context, payment):
             return self.go_on(context, payment, sent)
         # A dry run leaves nothing in the ledger.
         asked = str(self.body) if self.is_dry_run else payment.asked_about()

@@ -69,8 +69,8 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
     :param city: city.
     :param postcode: postal code.
     :param quoine_conn_id: the vendor's connection.
-    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether the user was created. Their
-        templates have the failure's lines as ``exception``.
+    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether the user was created, by the
+        task itself or by its next attempt. Their templates have the failure's lines as ``exception``.
     :return: the exchange's id of the user, as a string.
     """
 

@@ -10,11 +10,11 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_quoine.assets import FINDINGS, add_event, may_add_events
 from airflow_provider_quoine.exchange.errors import QuoineError
-from airflow_provider_quoine.failures import ONLY_READ, stop
+from airflow_provider_quoine.failures import ONLY_READ, in_words, stop
 from airflow_provider_quoine.payments.withdrawals import task_name
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
 
     from airflow_provider_quoine.payments.reconciliation import Report
 
@@ -114,6 +114,53 @@ class QuoineReconcilePaymentsOperator(BaseOperator):
             self.log.error("%s", line)
         if left_out := report.counts.total() - len(report.findings):
             self.log.error("%s findings more are not in this table.", left_out)
+
+
+class QuoineNotifyUnknownOutcomesOperator(BaseOperator):
+    """
+    Tell people of unknown outcomes of which nobody was told.
+
+    A task tells of its own by its ``unknown_outcome_notifiers``. It cannot if Airflow ends it in the middle of a
+    request: the worker is killed, the heartbeat times out, somebody sets the task to failed. This task finds such
+    withdrawals and new users in the ledger. It asks the exchange nothing, so it may run every few minutes.
+
+    :param notifiers: Airflow's notifiers, called for each. Their templates have the failure's lines as ``exception``.
+    :return: of how many it has told.
+    """
+
+    ui_color = "#fee2e2"
+
+    def __init__(self, *, notifiers: Sequence[BaseNotifier], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.notifiers = notifiers
+
+    def execute(self, context: Context) -> int:
+        """
+        Tell of each once.
+
+        :raises AirflowFailException: if no notifier could tell of one; the next run tries again.
+        :raises LedgerUnusableError: if the ledger cannot be used.
+        """
+        from airflow_provider_quoine.operators.notifying import tell_of_doubt
+        from airflow_provider_quoine.payments.configuration import open_ledger
+        from airflow_provider_quoine.payments.refusals import untold
+
+        with in_words():
+            doubts = open_ledger().untold_doubts()
+        failed = []
+        for payment in doubts:
+            if tell_of_doubt(self.notifiers, context, untold(payment)):
+                self.log.warning("Told people that the outcome of %s is unknown.", payment.order.reference)
+            else:
+                failed.append(payment.order.name)
+        if failed:
+            raise stop(
+                f"Nobody could be told of {len(failed)} unknown outcomes.",
+                done=ONLY_READ,
+                next="Mend the notifiers: the log above says why they failed. The next run tells.",
+                details="\n".join(failed),
+            )
+        return len(doubts)
 
 
 class QuoineEmitFindingsOperator(BaseOperator):

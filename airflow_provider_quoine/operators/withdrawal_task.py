@@ -41,8 +41,8 @@ class WithdrawalTask(PaymentTask):
         reverted fail, and nothing is sent again.
     :param poke_interval: seconds between two queries while it waits.
     :param completion_timeout: longest wait.
-    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether it was sent. Their templates
-        have the failure's lines as ``exception``.
+    :param unknown_outcome_notifiers: Airflow's notifiers, called when nobody knows whether it was sent, by the task
+        itself or by its next attempt. Their templates have the failure's lines as ``exception``.
     :param dry_run: do everything but send; the result's ``id`` is None and its state ``dry_run``.
     """
 
@@ -67,6 +67,12 @@ class WithdrawalTask(PaymentTask):
         self.is_dry_run = dry_run
         self.unknown_outcome_notifiers = unknown_outcome_notifiers
         may_add_events(self, WITHDRAWALS)
+
+    def begin(self, context: Context, payment: WithdrawalPayment) -> Withdrawal | None:
+        """Find or begin the payment; if it was sent before, return the withdrawal."""
+        # A dry run leaves no trace, so it tells nobody either.
+        with telling_of_doubt(() if self.is_dry_run else self.unknown_outcome_notifiers, context):
+            return payment.begin()
 
     def send(self, context: Context, payment: WithdrawalPayment, auth_code: str) -> Any:
         """Send once and go on; a dry run checks the same and sends nothing."""

@@ -91,7 +91,7 @@ class QuoineCreateWithdrawalOperator(WithdrawalTask):
         """Send at most once."""
         with without_retry():
             payment = self.payment(context, dry_run=self.is_dry_run)
-            if sent := payment.begin():
+            if sent := self.begin(context, payment):
                 return self.go_on(context, payment, sent)
             payment.check_policy()
             payment.approvals.check()

@@ -65,6 +65,8 @@ from airflow_provider_quoine.payments.transaction import (
 
 SEND_WITHIN = timedelta(seconds=5)
 """Between ``sending`` in the ledger and the first byte of the request (decisions, Payments)."""
+TELLS_WITHIN = timedelta(minutes=1)
+"""After its request can be under way no more: so long a task may take to tell people of an unknown outcome itself."""
 READ_AT_ONCE = 1000
 """Events that are in memory."""
 
@@ -509,6 +511,21 @@ class Ledger:
         """Return the payments that may be paid twice, each with the other id; see :func:`.transaction.late_ids`."""
         with self._reading() as connection:
             return late_ids(connection)
+
+    def untold_doubts(self) -> list[Payment]:
+        """
+        Return the payments in doubt of which nobody was told, the oldest first.
+
+        One whose request may be under way is not among them, nor one whose task may be about to tell people itself.
+
+        :raises LedgerUnusableError: as :meth:`check`.
+        """
+        with self.looking() as at:
+            until = PAYMENTS.c.in_doubt_until
+            over = or_(until.is_(None), until <= as_text(at.now - TELLS_WITHIN))
+            query = select(PAYMENTS).where(PAYMENTS.c.step.in_(IN_DOUBT), over).order_by(PAYMENTS.c.changed_at)
+            found = [payment_of(row) for row in at.connection.execute(query).mappings().all()]
+            return [payment for payment in found if at.history(payment.order).has_untold_doubt]
 
     def all(self) -> list[Payment]:
         """Return all payments, the oldest first."""

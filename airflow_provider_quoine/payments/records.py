@@ -15,6 +15,9 @@ SATOSHIS = 100_000_000
 
 _DECIDES = frozenset({*Step, *LATE, "exists", "absent", "released"})
 """Events that say where a payment stands; the others are notes, and change nothing."""
+_DOUBT_BEGINS = LATE | {Step.SENDING}
+_DOUBT_IS_KNOWN = frozenset({Note.DOUBT_TOLD, Note.ABSENT_ASKED, Step.HELD})
+"""Events that show that some person knows of a doubt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +188,12 @@ class History(tuple[Event, ...]):
         before = [event for event in self.decisions if event.event not in unless][-1]
         # Who has given it back has decided nothing about the doubt: the event says as what it was given back.
         return before.data.get("step", before.event) in IN_DOUBT | LATE
+
+    @property
+    def has_untold_doubt(self) -> bool:
+        """Whether nobody was told of the doubt since it began last, and nobody has acted on it."""
+        last = next((event for event in reversed(self) if event.event in _DOUBT_BEGINS | _DOUBT_IS_KNOWN), None)
+        return last is not None and last.event in _DOUBT_BEGINS
 
     @property
     def approvals(self) -> list[Event]:

@@ -86,13 +86,23 @@ def check_reference(reference: Any) -> str:
     return text
 
 
-def how_to_settle(order: Order) -> str:
+def how_to_settle(order: Order, *, then_clear: str = "this task") -> str:
     """Return the steps by which a person settles an unknown outcome."""
     where = shlex.quote(order.reference) + (" --kind user" if order.kind == Kind.USER else "")
     command = "airflow quoine payments"
     return (
         f"Look it up at the exchange. If it exists: {command} exists {where} --id ID --why WHY. If it does not: "
-        f"{command} absent {where} --why WHY. Then clear this task."
+        f"{command} absent {where} --why WHY. Then clear {then_clear}."
+    )
+
+
+def untold(found: Payment) -> PaymentInDoubtError:
+    """Return the error of a doubt that the task which sent it could not tell of."""
+    because = f" Why: {found.reason}" if found.reason else ""
+    return PaymentInDoubtError(
+        f"The task that sent it has told nobody: it was ended in the middle of the request, or soon after it.{because} "
+        f"{how_to_settle(found.order, then_clear='that task')}",
+        payment=found,
     )
 
 

@@ -130,6 +130,9 @@ class Note(StrEnum):
     ABSENT_ASKED = "absent_asked"
     """One person says that the payment does not exist, and a second one has to say so as well."""
 
+    DOUBT_TOLD = "doubt_told"
+    """A task has told people that the outcome is unknown."""
+
 
 EXPORTED = "exported"
 """An event of the ledger: somebody has exported events, and which."""

@@ -7,18 +7,19 @@ import os
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from airflow_provider_quoine.exchange.models import Document, OnboardingUser, check_password
+from airflow_provider_quoine.exchange.rest.client import QuoineClient
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.schema import Step
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.documents import JPEG, PDF, PNG
 from tests.support.notifier import TOLD
-from tests.support.one_task import OneTask, set_connection
+from tests.support.one_task import OneTask, set_connection, undo_edits
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -264,6 +265,29 @@ def test_after_a_lost_answer_nothing_is_sent_again(
         assert "outcome is unknown" in end.words
     state = exchange.state()
     assert (len(state["users"]), len(state["requests"])) == (users, 1)
+
+
+def test_people_are_told_once_of_a_user_in_doubt_of_whom_the_task_could_not_tell(
+    exchange: SandboxControl, form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_it(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    task = create(form)
+    TOLD.clear()
+    with monkeypatch.context() as ended:
+        ended.setattr(QuoineClient, "create_onboarding_user", end_it)
+        assert task.step().state == "up_for_retry"
+    assert (task.stands(), TOLD) == (Step.UNKNOWN, [])
+    task.end_in_flight_time()
+    for _ in range(2):
+        assert OneTask("notify_unknown_outcomes").step().state == "success"
+    payment = task.payment()
+    assert payment is not None
+    (told,) = (words for words in TOLD if payment.order.reference in words)
+    assert form["email_address"] not in told
+    assert "--kind user --id ID --why WHY" in " ".join(told.split())
+    undo_edits()
 
 
 def test_a_user_whom_a_person_found_is_the_result(exchange: SandboxControl, form: dict[str, str]) -> None:

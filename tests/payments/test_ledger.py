@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import stat
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_quoine.payments.database import open_file
-from airflow_provider_quoine.payments.ledger import Ledger
+from airflow_provider_quoine.payments.ledger import TELLS_WITHIN, Ledger
 from airflow_provider_quoine.payments.records import Head, Order
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
-from airflow_provider_quoine.payments.schema import Kind, Step
+from airflow_provider_quoine.payments.schema import Kind, Note, Step
 from airflow_provider_quoine.payments.transaction import Transaction
 from tests.payments.memory import Memory
 from tests.payments.processes import Processes, become_sender, open_engine, open_ledger
@@ -308,3 +308,18 @@ def test_a_look_while_others_write_is_not_taken_for_an_older_state(ledger: Ledge
 
     assert Ledger(engine, pin=Slow()).check() == ""
     assert step(ledger) == Step.SENDING
+
+
+def test_a_doubt_is_untold_once_its_task_has_had_a_while_to_tell(tmp_path: Path) -> None:
+    began, in_flight = datetime(2026, 11, 27, tzinfo=UTC), timedelta(seconds=30)
+    now = [began]
+    ledger = Ledger(open_file(tmp_path / "ledger.db"), pin=Memory(), clock=lambda _: now[0])
+    ledger.prepare(ORDER, actor="task")
+    send(ledger, ORDER, "a", in_flight=in_flight)
+    for after, untold in ((timedelta(0), 0), (TELLS_WITHIN - timedelta(microseconds=1), 0), (TELLS_WITHIN, 1)):
+        now[0] = began + in_flight + after
+        assert len(ledger.untold_doubts()) == untold
+    ledger.note(ORDER, Note.DOUBT_TOLD, actor="task")
+    # Its attempt comes back, and says the same.
+    ledger.finish(ORDER, attempt="a", step=Step.UNKNOWN, reason="its answer was lost")
+    assert ledger.untold_doubts() == []

@@ -11,6 +11,7 @@ from airflow_provider_quoine.forms import APPLICANTS_TAG, APPLICATION_FORM
 from airflow_provider_quoine.operators.approval import QuoineApproveWithdrawalOperator
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.onboarding import QuoineCreateOnboardingUserOperator
+from airflow_provider_quoine.operators.reconciliation import QuoineNotifyUnknownOutcomesOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator, QuoineRequestAuthCodeOperator
 from airflow_provider_quoine.sensors.onboarding import QuoineOnboardingStatusSensor
 from airflow_provider_quoine.sensors.withdrawals import QuoineWithdrawalSensor
@@ -89,6 +90,16 @@ with DAG("authorize_telling", schedule=None, params=FORM | {"user_id": ""}):
     QuoineAuthorizeWithdrawalOperator(
         user_id="{{ params.user_id }}", notifiers=NEEDED, unknown_outcome_notifiers=[DOUBT], **ORDER
     )
+
+for name, dry in {"": False, "_dry": True}.items():
+    with DAG(f"withdraw_telling{name}", schedule=None, params=FORM):
+        QuoineCreateWithdrawalOperator(
+            auth_code_variable="user_code", unknown_outcome_notifiers=[DOUBT], dry_run=dry, **ORDER
+        )
+
+for name, message in {"": DOUBT.message, "_broken": "{{ 1 / 0 }}"}.items():
+    with DAG(f"notify_unknown_outcomes{name}", schedule=None):
+        QuoineNotifyUnknownOutcomesOperator(task_id="task", notifiers=[Telling(message)])
 
 for whose, users in {"": None, "_by_carol": [{"id": "carol", "name": "carol"}]}.items():
     with DAG(f"approve{whose}", schedule=None, params=FORM | {"user_id": ""}):

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_quoine.payments.ledger import Ledger
@@ -36,52 +38,51 @@ class Moment(StrEnum):
     AFTER_RECORD = "sent is in the ledger, the task has not ended"
 
 
-def send_signal(name: str) -> None:
+def send_signal(name: str, *, spare_worker: bool = False) -> None:
     """
     Send a signal to the worker that supervises this task, and to the task itself.
 
     :param name: ``SIGKILL``, as the kernel's out-of-memory killer does; ``SIGSTOP``, like a suspended machine
+    :param spare_worker: send it to the task only
     """
-    for process in (os.getppid(), os.getpid()):
+    for process in (os.getppid(), os.getpid())[spare_worker:]:
         os.kill(process, signal.Signals[name])
 
 
-def interrupt_ledger(moment: Moment, name: str) -> None:
+def interrupt_ledger(moment: Moment, interrupt: Callable[[], None]) -> None:
     """
     Have the ledger of this process interrupt it.
 
     :param moment: when to interrupt
-    :param name: name of the signal
     """
     start_sending, finish = Ledger.start_sending, Ledger.finish
 
     def start_and_interrupt(self: Ledger, *args: Any, **more: Any) -> None:
         if moment == Moment.BEFORE_SENDING:
-            send_signal(name)
+            interrupt()
         start_sending(self, *args, **more)
         if moment == Moment.BEFORE_POST:
-            send_signal(name)
+            interrupt()
 
     def finish_and_interrupt(self: Ledger, *args: Any, **more: Any) -> bool:
         if moment == Moment.BEFORE_RECORD:
-            send_signal(name)
+            interrupt()
         wrote = finish(self, *args, **more)
         if moment == Moment.AFTER_RECORD:
-            send_signal(name)
+            interrupt()
         return wrote
 
     Ledger.start_sending = start_and_interrupt  # type: ignore[method-assign]  # in this process, which ends with the task
     Ledger.finish = finish_and_interrupt  # type: ignore[method-assign]  # as above
 
 
-def interrupt_answer(name: str, amount: str) -> None:
+def interrupt_answer(interrupt: Callable[[], None], amount: str) -> None:
     """
     Have the wait for the exchange's answer interrupt this process.
 
     The exchange drops a request whose connection ends before it has read the whole of it. So it is asked first: it has
     read the request when the fault that was injected for the request is not pending any more.
 
-    :param name: name of the signal
     :param amount: amount of the withdrawal; it names the fault
     """
     # Nothing else in this process speaks HTTP before the withdrawal is sent.
@@ -92,18 +93,14 @@ def interrupt_answer(name: str, amount: str) -> None:
         exchange = SandboxControl(f"http://{self.host}:{self.port}")
         while any(fault["request_contains"] == amount for fault in exchange.state(requests=1)["faults"]):
             time.sleep(0.05)
-        send_signal(name)
+        interrupt()
         return wait(self)
 
     http.client.HTTPConnection.getresponse = interrupt_and_wait  # type: ignore[method-assign]  # in this process only
 
 
-def interrupt_sending(name: str) -> None:
-    """
-    Have the first request that this process is about to hand to the kernel interrupt it.
-
-    :param name: name of the signal
-    """
+def interrupt_sending(interrupt: Callable[[], None]) -> None:
+    """Have the first request that this process is about to hand to the kernel interrupt it."""
     set_option = socket.socket.setsockopt
 
     def set_and_interrupt(self: socket.socket, *args: Any) -> None:
@@ -111,7 +108,7 @@ def interrupt_sending(name: str) -> None:
         # The last thing before the first byte. Nothing else in this process sets it.
         if args[:2] == (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT):
             socket.socket.setsockopt = set_option  # type: ignore[method-assign]  # as it was
-            send_signal(name)
+            interrupt()
 
     socket.socket.setsockopt = set_and_interrupt  # type: ignore[method-assign,assignment]  # in this process only
 
@@ -121,9 +118,10 @@ def interrupt_first_try(context: Context) -> Context:
     params = context["params"]
     if params["moment"] and context["ti"].try_number == 1:
         moment = Moment(params["moment"])
+        interrupt = partial(send_signal, params["signal"], spare_worker=params["spare_worker"])
         if moment == Moment.DURING_POST:
-            interrupt_answer(params["signal"], params["amount"])
+            interrupt_answer(interrupt, params["amount"])
         if moment == Moment.IN_POST:
-            interrupt_sending(params["signal"])
-        interrupt_ledger(moment, params["signal"])
+            interrupt_sending(interrupt)
+        interrupt_ledger(moment, interrupt)
     return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
@@ -10,7 +11,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.operators.authorization import QuoineAuthorizeWithdrawalOperator
 from airflow_provider_quoine.operators.withdrawals import QuoineCreateWithdrawalOperator
-from airflow_provider_quoine.payments import attempt
+from airflow_provider_quoine.payments import attempt, ledger
 from tests.system.money.interruptions import SEND_WITHIN, interrupt_first_try
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # In the processes that run these operators, and in no other.
 attempt.SEND_WITHIN = SEND_WITHIN  # type: ignore[attr-defined]  # its name for the one of the ledger
+# In these tests a task tells before its doubt ends, or is dead.
+ledger.TELLS_WITHIN = timedelta(0)
 
 
 def put_code(context: Context) -> None:

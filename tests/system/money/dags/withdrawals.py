@@ -8,9 +8,12 @@ from typing import Any
 
 from airflow.sdk import DAG, Variable, task
 
+from airflow_provider_quoine.operators.reconciliation import QuoineNotifyUnknownOutcomesOperator
 from tests.system.money.operators import Authorize, Withdraw
+from tests.system.money.telling import Telling
 
-PARAMS = {"payment_reference": "", "user_id": "", "amount": "", "conn": "money", "moment": "", "signal": "SIGKILL"}
+PARAMS: dict[str, Any] = {"payment_reference": "", "user_id": "", "amount": "", "conn": "money"}
+PARAMS |= {"moment": "", "signal": "SIGKILL", "spare_worker": False}
 CODES = {"code_lasts": False, "wrong_code": False}
 ORDER: dict[str, Any] = {
     "task_id": "withdraw",
@@ -28,6 +31,11 @@ for retries in (0, 1):
         Withdraw(auth_code_variable=CODE, retries=retries, **ORDER)
     with DAG(f"authorize_{retries}", schedule=None, params=PARAMS):
         Authorize(user_id="{{ params.user_id }}", retries=retries, **ORDER)
+
+with DAG("withdraw_telling", schedule=None, params=PARAMS | CODES):
+    Withdraw(auth_code_variable=CODE, retries=0, unknown_outcome_notifiers=[Telling("task")], **ORDER)
+with DAG("notify_unknown_outcomes", schedule=None):
+    QuoineNotifyUnknownOutcomesOperator(task_id="notify", notifiers=[Telling("sweep")])
 
 #: Time-out of the wait for the final state, in seconds.
 WAITS = {"withdraw_and_wait": 900, "withdraw_and_wait_briefly": 3}
