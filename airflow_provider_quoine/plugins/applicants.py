@@ -118,11 +118,11 @@ Starter = Annotated[BaseUser, Depends(_starter)]
 """A person who may start the run of an applicant."""
 
 
-async def _sent(request: Request, _user: Starter) -> AsyncIterator[SentForm]:
+async def _sent(request: Request, user: Starter) -> AsyncIterator[SentForm]:
     # Not a byte is read of somebody who may not send it.
     from_our_site(request)
     texts, files = frozenset({*FORM_FIELDS, DAG, "token"}), frozenset(DOCUMENT_FIELDS)
-    with one_of_few():
+    with one_of_few(user.get_id()):
         yield await read_form(request, texts=texts, files=files)
 
 

@@ -33,10 +33,14 @@ LONGEST_NAME = 255
 """Characters of a file's name."""
 AT_ONCE = 4
 """Forms that one process has at the same time: each is in its memory until it is answered."""
+AT_ONCE_OF_ONE = 2
+"""Of these, forms of one person."""
 SECONDS = 300
 """For a whole form."""
 
-_free = threading.BoundedSemaphore(AT_ONCE)
+_sending: list[str] = []
+"""Who sends the forms that this process has now."""
+_lock = threading.Lock()
 
 
 @dataclass(kw_only=True)
@@ -68,18 +72,30 @@ class SentForm:
 
 
 @contextmanager
-def one_of_few() -> Iterator[None]:
+def one_of_few(person: str) -> Iterator[None]:
     """
     Let a few forms in at the same time, each from its first byte until it is answered: so long it is in memory.
 
-    :raises HTTPException: 503 if there are as many already.
+    :param person: Airflow's id of whoever sends it.
+    :raises HTTPException: 429 if this person sends as many as one may; 503 if there are as many as there may be.
     """
-    if not _free.acquire(blocking=False):
-        raise HTTPException(503, "Others send forms at this moment. Nothing was stored: go back, and send it again.")
+    with _lock:
+        if _sending.count(person) >= AT_ONCE_OF_ONE:
+            raise HTTPException(
+                429,
+                f"You are sending {AT_ONCE_OF_ONE} other forms at this moment. Of this one nothing was stored: wait "
+                "until they are through, then go back and send it again.",
+            )
+        if len(_sending) >= AT_ONCE:
+            raise HTTPException(
+                503, "Others are sending forms at this moment. Nothing was stored: go back, and send it again."
+            )
+        _sending.append(person)
     try:
         yield
     finally:
-        _free.release()
+        with _lock:
+            _sending.remove(person)
 
 
 async def read_form(request: Request, *, texts: frozenset[str], files: frozenset[str]) -> SentForm:

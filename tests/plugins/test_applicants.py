@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -260,8 +260,9 @@ def test_a_form_that_comes_again_when_the_exchange_has_the_user_is_said_to_be_on
 
 def test_a_form_that_is_sent_twice_at_once_counts_once(op: Person, folder: Path) -> None:
     token = token_for(op)
-    with ThreadPoolExecutor(3) as threads:
-        answers = list(threads.map(lambda _: send(op, token), range(3)))
+    # As many as one person may send.
+    with ThreadPoolExecutor(uploads.AT_ONCE_OF_ONE) as threads:
+        answers = list(threads.map(lambda _: send(op, token), range(uploads.AT_ONCE_OF_ONE)))
     assert len({reference_in(answer) for answer in answers}) == 1
     assert sorted(path.suffix for path in folder.iterdir()) == [".received", ".sealed"]
     assert len([run for run in runs() if reference_in(answers[0]) in run]) == 1
@@ -277,23 +278,39 @@ def test_two_people_at_once_have_an_applicant_each(folder: Path) -> None:
     assert {open_store().read(each).user.email for each in references} == {f"{id(one)}@example.com" for one in people}
 
 
-def test_more_than_some_at_once_are_asked_to_wait(op: Person, folder: Path) -> None:
-    token, free = token_for(op), uploads._free
-    taken = [free.acquire(blocking=False) for _ in range(uploads.AT_ONCE)]
-    assert all(taken)
-    try:
+@pytest.mark.parametrize(
+    ("sending", "status", "words"),
+    [
+        (["op"] * uploads.AT_ONCE_OF_ONE, 429, "You are sending 2 other forms at this moment."),
+        (["a", "a", "b", "b"], 503, "Others are sending forms at this moment."),
+    ],
+)
+def test_more_than_some_at_once_are_asked_to_wait(
+    op: Person, folder: Path, sending: list[str], status: int, words: str
+) -> None:
+    token = token_for(op)
+    with ExitStack() as others:
+        for person in sending:
+            others.enter_context(uploads.one_of_few(person))
         answer = send(op, token)
-    finally:
-        for _ in taken:
-            free.release()
-    assert (answer.status_code, "Nothing was stored: go back" in answer.text) == (503, True)
+        # Somebody who is not logged in does not come as far as that.
+        assert post(Person(None), body_of(form_of("x"))).status_code == 401
+    assert (answer.status_code, words in answer.text, "nothing was stored" in answer.text.lower()) == (
+        status,
+        True,
+        True,
+    )
     assert nothing_is_left(folder)
     reference_in(send(op, token))
 
 
-def test_a_form_counts_until_it_is_answered(op: Person, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_forms_at_once_one_person_has_some_only(
+    op: Person, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As while the database is locked: each form is in memory, however fast it was read.
-    tokens = [token_for(op) for _ in range(uploads.AT_ONCE + 1)]
+    other, third = Person("user"), Person("admin")
+    some = [op] * uploads.AT_ONCE_OF_ONE + [other] * uploads.AT_ONCE_OF_ONE
+    tokens = [(person, token_for(person)) for person in (*some, op, third)]
     began, may_end = threading.Semaphore(0), threading.Event()
 
     def wait(*_: object) -> None:
@@ -301,15 +318,15 @@ def test_a_form_counts_until_it_is_answered(op: Person, folder: Path, monkeypatc
         assert may_end.wait(60)
 
     monkeypatch.setattr(pages, "start_run", wait)
-    with ThreadPoolExecutor(uploads.AT_ONCE) as threads:
-        answers = [threads.submit(send, op, token) for token in tokens[1:]]
+    with ThreadPoolExecutor(len(some)) as threads:
+        answers = [threads.submit(send, *sender) for sender in tokens[: len(some)]]
         for _ in answers:
             assert began.acquire(timeout=60)
-        refused = send(op, tokens[0])
+        refused = [send(*sender).status_code for sender in tokens[len(some) :]]
         may_end.set()
         assert {answer.result().status_code for answer in answers} == {303}
-    assert refused.status_code == 503
-    assert send(op, tokens[0]).status_code == 303
+    assert refused == [429, 503]
+    assert [send(*sender).status_code for sender in tokens[len(some) :]] == [303, 303]
 
 
 def test_all_faults_are_said_beside_their_fields_and_what_was_typed_is_kept(op: Person, folder: Path) -> None:
@@ -651,6 +668,7 @@ def test_of_somebody_who_may_not_send_it_nothing_is_read(folder: Path, monkeypat
         raise AssertionError("it is read")
 
     monkeypatch.setattr(pages, "read_form", read)
+    monkeypatch.setattr(pages, "one_of_few", read)
     assert post(Person("viewer"), body_of(form_of("x"))).status_code == 403
     assert post(Person(None), body_of(form_of("x"))).status_code == 401
 
