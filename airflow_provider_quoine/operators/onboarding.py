@@ -160,20 +160,25 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             if not reference:
                 reference = user_reference(ledger, application.user.email if application else self.email_address)
             order = user_order(hook, reference)
-            name_payment(context, order)
             attempt = Attempt(ledger=ledger, order=order, task=task_name(context))
-            found = attempt.begin()
-            if found.step == Step.SENT:
+            found, checked = ledger.look(order), None
+            if found is None or found.step != Step.SENT:
+                if store:
+                    application = application or store.read(self.application)
+                # A form that is wrong leaves nothing in the ledger.
+                checked = self._input(application, hook.settings.extras.max_document_mb)
+                found = attempt.begin()
+            name_payment(context, order)
+            if checked is None or found.step == Step.SENT:
                 user_id = str(found.exchange_id)
                 if store and not is_settled:
                     _check_sender(found, task_name(context))
                 self.log.info("User %s was created before.", user_id)
             else:
                 if store:
-                    application = application or store.read(self.application)
                     store.expect(self.application, user=reference)
                 try:
-                    user_id = self._create(context, hook, attempt, order, application)
+                    user_id = self._create(context, hook, attempt, order, *checked)
                 except QuoineRefusedError as error:
                     was_in_doubt = any(event.event == "absent" for event in ledger.history(order))
                     if was_in_doubt and _names_taken_email(error.message):
@@ -209,11 +214,9 @@ class QuoineCreateOnboardingUserOperator(BaseOperator):
             raise
 
     def _create(
-        self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order, application: Application | None
+        self, context: Context, hook: QuoineHook, attempt: Attempt, order: Order, checked: Application, password: str
     ) -> str:
         from airflow_provider_quoine.payments.users import allow_user
-
-        checked, password = self._input(application, hook.settings.extras.max_document_mb)
 
         def allow(_: Transaction) -> str:
             name_payment(context, order)

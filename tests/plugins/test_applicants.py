@@ -29,7 +29,7 @@ from tests.plugins.browser import Person, token_in
 from tests.support.airflow_fixtures import stored_variable
 from tests.support.documents import GIF, JPEG, PDF, PNG, XPS, archive
 from tests.support.leaks import cells, contents, find
-from tests.support.one_task import OneTask, api, database, parsed, payments_cli, set_connection
+from tests.support.one_task import OneTask, api, database, ledger_of_tests, parsed, payments_cli, set_connection
 
 REFERENCE = re.compile(r"/quoine/applicants/([0-9]{8}T[0-9]{6}-[0-9a-f]{20})$")
 
@@ -354,6 +354,43 @@ def test_all_faults_are_said_beside_their_fields_and_what_was_typed_is_kept(op: 
     assert 'value="no mail"' in answer.text
     assert f'value="{TEXTS["city"]}"' in answer.text
     assert nothing_is_left(folder)
+
+
+def test_a_form_that_is_refused_leaves_nothing_in_airflow_and_in_the_ledger(op: Person, folder: Path) -> None:
+    token = token_for(op)
+    before = kept_of_forms()
+    assert send(op, token, phone="none", id_document=Part(b"MZ", "a.pdf")).status_code == 422
+    assert kept_of_forms() == before
+    assert "There are no applicants yet" in op.get("/applicants").text
+
+
+def test_a_form_that_only_its_task_refuses_leaves_nothing_in_the_ledger(
+    op: Person, exchange: SandboxControl, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = reference_in(send(op))
+    before = kept_of_forms()
+    # As if a smaller limit were set meanwhile.
+    set_connection(monkeypatch, max_document_mb=0.00001)
+    task = OneTask.of_run("create_applicant", f"applicant__{reference}")
+    end = task.step()
+    assert (end.state, "more than the 1e-05 MB" in end.words) == ("failed", True)
+    # Airflow logs that the task has run.
+    assert (kept_of_forms() | {"log": before["log"]}, task.remembers()) == (before, 0)
+    assert open_store().record_of(reference).keys() == {"dag_id", "by"}
+    set_connection(monkeypatch, max_document_mb=10)
+    task.clear()
+    assert task.step().state == "success"
+    assert len(exchange.state()["users"]) == 1
+
+
+def kept_of_forms() -> dict[str, Any]:
+    """What there is of new users: in the ledger, and of runs, events and Variables in Airflow."""
+    tables = ("dag_run", "log", "variable", "xcom", "task_state_store")
+    with closing(sqlite3.connect(database(), timeout=60)) as connection:
+        there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert there >= {*tables}
+        counts = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+    return {"ledger": ledger_of_tests().all(), **counts}
 
 
 def test_the_form_has_a_label_for_each_field_and_the_countries_by_name(op: Person, folder: Path) -> None:

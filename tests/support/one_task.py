@@ -236,6 +236,10 @@ class OneTask:
 
         get_state_backend().clear(TaskScope(dag_id=self.dag_id, run_id=self.run_id, task_id="task"))
 
+    def remembers(self) -> int:
+        """Count the task's entries in the task state store."""
+        return int(api().get(f"{self._url}/state-store").json()["total_entries"])
+
     def delete_run(self) -> None:
         """Let the run end and delete it, and with it all that Airflow remembers of it."""
         from airflow.models.dagrun import DagRun
