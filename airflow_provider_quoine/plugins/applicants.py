@@ -53,9 +53,9 @@ NOT_STARTED = (
     "the form in again: open the page Applicants, and start the run there, on the page of this applicant."
 )
 SENT_BEFORE = (
-    "This form was sent before, and made the applicant %s. What it holds now was not stored: it is not the same, or "
-    "that application has left here. If this is another person, choose the three files again and send the form: it is "
-    "a new one now."
+    "This form was sent before, and made the applicant %s. What you have sent now was not stored: it differs, or the "
+    "data of that applicant were removed meanwhile. For another person, choose the three files again and send this "
+    "form: it makes a new applicant."
 )
 
 

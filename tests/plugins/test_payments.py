@@ -364,8 +364,8 @@ def test_two_people_say_that_an_approved_payment_does_not_exist(
 
     assert decide("op", "absent", paying.payment()).status_code == 303
     assert paying.stands() == Step.UNKNOWN
-    assert f"Second word {reference}" in waiting("admin")
-    assert f"Somebody else's word {reference}" in waiting("op")
+    assert f"Confirm: not at the exchange {reference}" in waiting("admin")
+    assert f"Waits for a second person {reference}" in waiting("op")
     assert decide("op", "absent", paying.payment()).status_code == 303
     assert paying.stands() == Step.UNKNOWN
 
