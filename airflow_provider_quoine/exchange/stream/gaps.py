@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import replace
 from enum import StrEnum
 from math import inf
@@ -29,7 +29,9 @@ class GapBook:
         self._clock = clock
         self._lock = threading.Lock()
         self._gaps: list[StreamGap] = []
-        self._missing: dict[Missed, StreamGap] = {}
+        self._missing: defaultdict[Missed, deque[StreamGap]] = defaultdict(lambda: deque(maxlen=2))
+        """The newest two of each kind. Messages that come now and those that a slow reader finds in its queue may be
+        unreadable in turn, and each of the two has a gap that grows."""
         self._loss: StreamGap | None = None
         self.missed: Counter[Missed] = Counter()
 
@@ -48,10 +50,13 @@ class GapBook:
         """Note that a message was missed that came at a moment; on any thread."""
         with self._lock:
             self.missed[why] += 1
-            gap = self._missing.get(why)
-            # A message in a queue is found unreadable later than one that came after it: a gap grows forwards only.
-            if gap is None or not gap.began <= at.monotonic <= (gap.ended or gap.began) + _ONE_GAP:
-                gap = self._missing[why] = StreamGap.begin(at, str(why))
+            for gap in self._missing[why]:
+                # A message in a queue is found unreadable later than one that came after it: a gap grows forwards only.
+                if gap.began <= at.monotonic <= (gap.ended or gap.began) + _ONE_GAP:
+                    break
+            else:
+                gap = StreamGap.begin(at, str(why))
+                self._missing[why].append(gap)
                 self._gaps.append(gap)
             gap.end(at.monotonic)
 

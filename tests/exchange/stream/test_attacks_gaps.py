@@ -21,3 +21,13 @@ def test_seconds_that_lie_in_two_gaps_count_once() -> None:
     now = 21.0
     assert gaps.seconds == 3.0
     assert len(gaps.stated) == 4
+
+
+def test_messages_that_turn_out_unreadable_late_do_not_cut_the_gap_of_those_that_come_now() -> None:
+    gaps = GapBook(Clock(monotonic=lambda: 20.0, wall=lambda: 20.0))
+    for number in range(100):
+        # One is found by the thread that receives, the other in the queue of a reader that lags by five seconds.
+        for second in (10.0, 5.0):
+            at = second + number / 1_000
+            gaps.miss(Missed.UNREADABLE, Moment(at, at))
+    assert [(gap.began, gap.ended) for gap in gaps.stated] == [(10.0, 10.099), (5.0, 5.099)]
