@@ -27,6 +27,9 @@ _LONGEST_PREFIX = 1_000
 _MOST_EVENTS = 100
 """Names of events of a channel whose newest message is kept; the one that came first is forgotten."""
 
+_Tell = Callable[[Message, int], None]
+"""Takes one of the protocol's own events, and the bytes of its message."""
+
 _Known = tuple[Channel, str, int]
 """Channel and event, and the place of the data's opening quote; 0 where only decoding tells."""
 
@@ -48,7 +51,7 @@ class Inboxes:
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def take(self, connection: int, tell: Callable[[Message], None], payloads: list[bytes], at: Moment) -> None:
+    def take(self, connection: int, tell: _Tell, payloads: list[bytes], at: Moment) -> None:
         """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""
         for payload in payloads:
             # Its text before its data, the data's opening quote included.
@@ -79,22 +82,23 @@ class Inboxes:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake_up)
 
-    def _learn(self, prefix: bytes, payload: bytes, tell: Callable[[Message], None], at: Moment) -> _Known | None:
+    def _learn(self, prefix: bytes, payload: bytes, tell: _Tell, at: Moment) -> _Known | None:
         """Decode a message; return what is known of it if it is an event, and remember that for others like it."""
         by_prefix, message = self._by_prefix, read_message(payload)
         if message is None:
             self._doubt_all(at)
             return None
         event, _, name = message
-        if name is None or event.startswith(INTERNAL):
-            tell(message)
+        if event.startswith(INTERNAL):
+            tell(message, len(payload))
             return None
-        channel = self.channels.get(name)
+        # An event without a channel is nobody's.
+        channel = self.channels.get(name) if name is not None else None
         if channel is None:
             return None
         known = channel, event, len(prefix) - 1
         short = len(prefix) < _LONGEST_PREFIX and len(by_prefix) < _MOST_PREFIXES and prefix.isascii()
-        if short and read_message(prefix + b'"}') == (event, "", name):
+        if short and read_message(prefix + b'"}') == (event, "", channel.name):
             by_prefix[prefix] = known
             return known
         return channel, event, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 
@@ -13,19 +14,28 @@ from airflow_provider_quoine.exchange.stream import channels, supervisor
 from airflow_provider_quoine.exchange.stream.channels import Channel, MessageQueue, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
-from airflow_provider_quoine.exchange.stream.messages import Message
+from airflow_provider_quoine.exchange.stream.pusher import PusherStream
+from airflow_provider_quoine.exchange.stream.supervisor import _Session
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from tests.support.streams import endpoint_of, open_stream, ready, until
+
+_MISS = b'{"event":"pusher:cache_miss","channel":"any"}'
+
+
+def held_loop_takes(stream: PusherStream, message: bytes, times: int) -> _Session:
+    """Have the connection's receiver take a message many times, before the event loop can act on any of them."""
+    assert stream._hub is not None
+    session = stream._hub.supervisor._session
+    assert session is not None
+    for _ in range(times):
+        session.link.event_handler([message], Moment(CLOCK.wall(), CLOCK.monotonic()))
+    return session
 
 
 async def test_a_flood_of_the_protocols_own_events_leaves_other_tasks_their_turns(quiet_sandbox: SandboxServer) -> None:
     async with open_stream(endpoint_of(quiet_sandbox)) as stream:
         await ready(stream)
-        assert stream._hub is not None
-        session = stream._hub.supervisor._session
-        assert session is not None
-        for _ in range(1_000):
-            session.signals.put_nowait(Message("pusher:cache_miss", {}, None))
+        session = held_loop_takes(stream, _MISS, 1_000)
         for _ in range(10):
             await asyncio.sleep(0)
         assert session.signals.qsize() > 900, "else all of them were acted on in one turn of the event loop"
@@ -34,13 +44,42 @@ async def test_a_flood_of_the_protocols_own_events_leaves_other_tasks_their_turn
 async def test_a_flood_without_end_ends_the_connection(quiet_sandbox: SandboxServer) -> None:
     async with open_stream(endpoint_of(quiet_sandbox)) as stream:
         await ready(stream)
-        assert stream._hub is not None
-        session = stream._hub.supervisor._session
-        assert session is not None
-        for _ in range(supervisor.MOST_SIGNALS + 10):
-            session.signals.put_nowait(Message("pusher:cache_miss", {}, None))
+        with pytest.raises(ConnectionError, match="more of the protocol's own events"):
+            held_loop_takes(stream, _MISS, supervisor.MOST_SIGNALS + 10)
         await until(lambda: stream.gaps)
         assert "more of the protocol's own events" in stream.gaps[0].reason
+
+
+async def test_large_ones_that_come_while_the_event_loop_is_held_up_end_the_connection(
+    quiet_sandbox: SandboxServer,
+) -> None:
+    flood = json.dumps({"event": "pusher:cache_miss", "channel": "any", "data": "x" * 2**20}).encode()
+    async with open_stream(endpoint_of(quiet_sandbox)) as stream:
+        await ready(stream)
+        with pytest.raises(ConnectionError, match="more of the protocol's own events"):
+            held_loop_takes(stream, flood, supervisor.MOST_SIGNAL_BYTES // len(flood) + 2)
+
+
+async def test_as_many_of_the_protocols_own_events_as_before_are_taken_once_the_loop_has_acted(
+    quiet_sandbox: SandboxServer,
+) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox)) as stream:
+        await ready(stream)
+        for _ in range(3):
+            session = held_loop_takes(stream, _MISS, supervisor.MOST_SIGNALS - 10)
+            await asyncio.sleep(0)
+            await until(session.signals.empty)
+        assert stream.confirmed
+        assert not stream.gaps
+
+
+async def test_an_event_without_a_channel_is_nobodys_and_is_not_kept(quiet_sandbox: SandboxServer) -> None:
+    async with open_stream(endpoint_of(quiet_sandbox)) as stream:
+        await ready(stream)
+        session = held_loop_takes(stream, b'{"event":"updated","data":"1"}', supervisor.MOST_SIGNALS + 10)
+        await asyncio.sleep(0)
+        assert session.signals.empty()
+        assert stream.confirmed
 
 
 def test_a_queue_is_bounded_in_bytes_too_and_what_it_drops_is_a_gap() -> None:
