@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from math import inf, nextafter
 
 from airflow_provider_quoine.exchange.stream.channels import Channel, Listener, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
@@ -44,6 +45,8 @@ class Inboxes:
         self._by_prefix: dict[bytes, _Known] = {}
         self._woken: deque[Channel] = deque()
         self._wake_up_due = self._warned = False
+        self._doubted_at = -inf
+        """Monotonic time of the last message that could not be read."""
 
     def close(self, channel: Channel) -> None:
         """Take no more of a channel's messages; called on the event loop."""
@@ -53,11 +56,13 @@ class Inboxes:
 
     def take(self, connection: int, tell: _Tell, payloads: list[bytes], at: Moment) -> None:
         """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""
+        at = self._behind_doubt(at)
         for payload in payloads:
             # Its text before its data, the data's opening quote included.
             prefix = payload[: payload.find(b'"', payload.find(_DATA) + len(_DATA)) + 1]
             known = self._by_prefix.get(prefix) or self._learn(prefix, payload, tell, at)
             if known is None:
+                at = self._behind_doubt(at)
                 continue
             channel, event, data_at = known
             # Not by its constructor, a function in Python that would take a sixth of the time of a message.
@@ -103,8 +108,13 @@ class Inboxes:
             return known
         return channel, event, 0
 
+    def _behind_doubt(self, at: Moment) -> Moment:
+        """Put what came in one chunk with a message that could not be read, but behind it, behind it in time too."""
+        return at if at.monotonic > self._doubted_at else Moment(at.wall, nextafter(self._doubted_at, inf))
+
     def _doubt_all(self, at: Moment) -> None:
         """Note a message that could not be read: it may have been an event of any channel."""
+        self._doubted_at = at.monotonic
         if not self._warned:
             self._warned = True
             log.warning("The stream's server sends messages that are not Pusher's; they are left out.")

@@ -281,3 +281,29 @@ async def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(m
     monkeypatch.setattr(Channel, "wanted", property(lambda self: False, want), raising=False)
     async with asyncio.timeout(LIMIT):
         await listener.wait_for_news()
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_event_that_came_in_one_segment_after_a_message_that_cannot_be_read_is_current(together: bool) -> None:
+    inboxes, at = Inboxes(asyncio.get_running_loop()), Moment(1.0, 70_000.0)
+    channel = inboxes.channels["updates"] = Channel("updates", 1.0)
+
+    def take(*payloads: bytes) -> None:
+        # Whole frames that are short are taken one by one, with the moment of their segment.
+        for each in [list(payloads)] if together else [[payload] for payload in payloads]:
+            inboxes.take(1, lambda *_: None, each, at)
+
+    def is_current() -> bool:
+        event = channel.newest_event("updated")
+        assert event is not None
+        return channel.unreadable_at < event.monotonic
+
+    good, bad = b'{"event":"updated","channel":"updates","data":"1"}', b"no JSON"
+    take(good, bad)
+    assert not is_current()
+    take(bad, good)
+    assert is_current()
+    take(bad, good, bad)
+    assert not is_current()
+    take(good)
+    assert is_current()
