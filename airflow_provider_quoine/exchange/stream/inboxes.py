@@ -28,8 +28,8 @@ _LONGEST_PREFIX = 1_000
 _MOST_EVENTS = 100
 """Names of events of a channel whose newest message is kept; the one that came first is forgotten."""
 
-_Tell = Callable[[Message, int], None]
-"""Takes one of the protocol's own events, and the bytes of its message."""
+_LONGEST_OWN = 4_000
+"""Bytes of one of the protocol's own events; the data of a longer one is nothing that we know."""
 
 _Known = tuple[Channel, str, int]
 """Channel and event, and the place of the data's opening quote; 0 where only decoding tells."""
@@ -54,7 +54,7 @@ class Inboxes:
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def take(self, connection: int, tell: _Tell, payloads: list[bytes], at: Moment) -> None:
+    def take(self, connection: int, tell: Callable[[Message], None], payloads: list[bytes], at: Moment) -> None:
         """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""
         at = self._behind_doubt(at)
         for payload in payloads:
@@ -87,7 +87,7 @@ class Inboxes:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake_up)
 
-    def _learn(self, prefix: bytes, payload: bytes, tell: _Tell, at: Moment) -> _Known | None:
+    def _learn(self, prefix: bytes, payload: bytes, tell: Callable[[Message], None], at: Moment) -> _Known | None:
         """Decode a message; return what is known of it if it is an event, and remember that for others like it."""
         by_prefix, message = self._by_prefix, read_message(payload)
         if message is None:
@@ -95,7 +95,7 @@ class Inboxes:
             return None
         event, _, name = message
         if event.startswith(INTERNAL):
-            tell(message, len(payload))
+            tell(message if len(payload) <= _LONGEST_OWN else message._replace(data=None))
             return None
         # An event without a channel is nobody's.
         channel = self.channels.get(name) if name is not None else None

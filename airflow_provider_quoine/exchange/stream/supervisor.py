@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import deque
 from functools import partial
 from typing import Any, NoReturn
 
@@ -31,11 +32,7 @@ LEAST_ACTIVITY_TIMEOUT = 1.0
 """Seconds of silence before a ping, if a server asks for fewer: else it could have us send without a pause."""
 
 MOST_SIGNALS = 10_000
-MOST_SIGNAL_BYTES = 4_000_000
-"""Events of the protocol's own that wait to be acted on, and their bytes; no server that means well sends so many."""
-_LEAST_SIGNAL_BYTES = MOST_SIGNAL_BYTES // MOST_SIGNALS
-"""That each of them counts at least, so that one bound is enough."""
-_FLOOD = "the server sends more of the protocol's own events than can be acted on"
+"""Events of the protocol's own that wait to be acted on; no server that means well sends so many."""
 
 _ids = itertools.count(int(CLOCK.wall() * 1_000_000))
 """Of the connections of this process, on all its event loops."""
@@ -50,12 +47,9 @@ class _Session:
     def __init__(self, number: int, endpoint: PusherEndpoint, network: PysherNetwork, inboxes: Inboxes) -> None:
         loop = asyncio.get_running_loop()
         self.id = number
-        self.signals: asyncio.Queue[tuple[_Signal, int]] = asyncio.Queue()
-        """Each with the bytes that it counts."""
-        self.flooded = False
-        """Whether too many of them came before they were acted on."""
-        self._bytes_told = self._bytes_acted_on = 0
-        """Of all signals so far: those that the connection's thread told, and those that the event loop took."""
+        self.signals: deque[_Signal] = deque()
+        self.signalled = asyncio.Event()
+        """Set when there are signals, or something may be due earlier."""
         self.activity_timeout = endpoint.timing.activity_timeout
         """Seconds of silence before a ping."""
         self.greet_by = endpoint.clock.monotonic() + endpoint.timing.connect_timeout
@@ -66,29 +60,21 @@ class _Session:
         self.pong_due_at = 0.0
         """Monotonic time when the answer to that ping is overdue."""
 
-        def put(signal: _Signal, size: int) -> None:
-            loop.call_soon_threadsafe(self.signals.put_nowait, (signal, size))
+        def tell(signal: _Signal) -> None:
+            self.signals.append(signal)
+            loop.call_soon_threadsafe(self.signalled.set)
 
-        def tell(message: Message, size: int) -> None:
-            # Here, on the connection's thread: an event loop that is held up could not stop it.
-            if self._bytes_told - self._bytes_acted_on >= MOST_SIGNAL_BYTES:
-                self.flooded = True
-                raise ConnectionError(_FLOOD)
-            counted = max(size, _LEAST_SIGNAL_BYTES)
-            self._bytes_told += counted
-            put(message, counted)
+        def tell_message(message: Message) -> None:
+            # On the connection's thread, which this ends: an event loop that is held up could not stop it.
+            if len(self.signals) >= MOST_SIGNALS:
+                raise ConnectionError("the server sends more of the protocol's own events than can be acted on")
+            tell(message)
 
         def on_end(code: int | None, reason: str) -> None:
             # Pusher's own "App key ... not in this cluster" quotes the key.
-            put(ConnectionLostError(redacted(reason, endpoint.key), code=code), 0)
+            tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(partial(inboxes.take, number, tell), on_end)
-
-    async def next_signal(self) -> _Signal:
-        """Wait for the next event of the protocol's own, or the connection's end."""
-        signal, size = await self.signals.get()
-        self._bytes_acted_on += size
-        return signal
+        self.link = network.connect(partial(inboxes.take, number, tell_message), on_end)
 
 
 class PusherSupervisor:
@@ -141,13 +127,15 @@ class PusherSupervisor:
             while True:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._due_at(session) - self._now()):
-                        self._act(session, await session.next_signal())
-                if session.flooded:
-                    raise ConnectionLostError(_FLOOD)
+                        await session.signalled.wait()
+                if session.signals:
+                    self._act(session, session.signals.popleft())
+                else:
+                    session.signalled.clear()
                 self._subscriptions.check()
                 if self._subscriptions.settled:
                     self._note_up()
-                # A queue that is not empty does not wait: a flood of the protocol's own events would hold the loop.
+                # While there are signals nothing waits: a flood of the protocol's own events would hold the loop.
                 await asyncio.sleep(0)
         except ConnectionLostError as lost:
             self._note_loss(session, lost)
@@ -205,8 +193,8 @@ class PusherSupervisor:
 
         def send(event: str, channel: str) -> None:
             session.link.send(event, {"channel": channel})
-            # No event: the next check may be due earlier now.
-            session.signals.put_nowait((Message("", None, None), 0))
+            # The next check may be due earlier now.
+            session.signalled.set()
 
         self._subscriptions.begin(session.id, send)
 

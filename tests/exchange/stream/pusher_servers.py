@@ -104,3 +104,16 @@ async def black_hole() -> AsyncIterator[PusherEndpoint]:
         finally:
             for filler in fillers:
                 filler.close()
+
+
+def send_once_subscribed(send: Script) -> Script:
+    """Make a server that confirms the channel ``updates``, sends, and waits."""
+
+    async def script(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await connection.recv()
+        await confirm(connection, "updates")
+        await send(connection)
+        await connection.wait_closed()
+
+    return script

@@ -18,23 +18,8 @@ from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
 from airflow_provider_quoine.exchange.stream.pusher import PusherStream
-from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, websocket_server
+from tests.exchange.stream.pusher_servers import GREETING, send_event, send_once_subscribed, websocket_server
 from tests.support.streams import LIMIT, next_event, open_stream, our_records, ready, until
-
-Send = Callable[[ServerConnection], Any]
-
-
-def send_once_subscribed(send: Send) -> Callable[[ServerConnection], Any]:
-    """Make a server that confirms the channel ``updates``, sends, and waits."""
-
-    async def script(connection: ServerConnection) -> None:
-        await connection.send(GREETING)
-        await connection.recv()
-        await confirm(connection, "updates")
-        await send(connection)
-        await connection.wait_closed()
-
-    return script
 
 
 async def data_of(stream: PusherStream, count: int) -> list[str]:
