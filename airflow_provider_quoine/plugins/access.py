@@ -16,10 +16,17 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException
 
+ALL_DAGS = "~"
+"""
+Stands for all DAGs, as in the paths of Airflow's API; no DAG can be called so.
+
+Without a DAG, Airflow's FAB auth manager lets everybody pass who may see one of them.
+"""
+
 
 def may_see_payments(user: BaseUser) -> bool:
     """Whether a person may see the runs of all DAGs, and so what they pay."""
-    return bool(get_auth_manager().is_authorized_dag(method="GET", access_entity=DagAccessEntity.RUN, user=user))
+    return _may("GET", DagAccessEntity.RUN, ALL_DAGS, user)
 
 
 def may_settle(user: BaseUser) -> bool:
@@ -27,8 +34,8 @@ def may_settle(user: BaseUser) -> bool:
     return may_see_payments(user) and bool(get_auth_manager().is_authorized_connection(method="PUT", user=user))
 
 
-def may_start(user: BaseUser, dag_id: str | None) -> bool:
-    """Whether a person may start runs of a DAG; of all DAGs if None."""
+def may_start(user: BaseUser, dag_id: str) -> bool:
+    """Whether a person may start runs of a DAG."""
     return _may("POST", DagAccessEntity.RUN, dag_id, user)
 
 
@@ -42,8 +49,8 @@ def may_answer(user: BaseUser, dag_id: str) -> bool:
     return _may("PUT", DagAccessEntity.HITL_DETAIL, dag_id, user)
 
 
-def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str | None, user: BaseUser) -> bool:
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)) if dag_id else None
+def _may(method: ResourceMethod, entity: DagAccessEntity, dag_id: str, user: BaseUser) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     manager = get_auth_manager()
     return bool(manager.is_authorized_dag(method=method, access_entity=entity, details=details, user=user))
 

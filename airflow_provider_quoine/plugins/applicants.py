@@ -30,7 +30,7 @@ from airflow_provider_quoine.exchange.countries import COUNTRIES
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineFormError, QuoineInputError
 from airflow_provider_quoine.exchange.models import DOCUMENT_EXTENSIONS, DOCUMENT_FIELDS, REQUIRED_FIELDS, Document
 from airflow_provider_quoine.hooks.quoine import QuoineHook
-from airflow_provider_quoine.plugins.access import ApplicantsReader, may_start
+from airflow_provider_quoine.plugins.access import ALL_DAGS, ApplicantsReader, may_start
 from airflow_provider_quoine.plugins.pages import page, see
 from airflow_provider_quoine.plugins.protection import from_our_form, from_our_site, name_in, one_time_token
 from airflow_provider_quoine.plugins.uploads import (
@@ -100,8 +100,8 @@ DAG = "dag_id"
 
 def _may_add(user: BaseUser) -> bool:
     """Whether a person may start a run of a DAG that takes applications; of all DAGs if none does."""
-    dag_ids: list[str | None] = [dag.dag_id for dag in taking_dags()]
-    return any(may_start(user, dag_id) for dag_id in dag_ids or [None])
+    dag_ids = [dag.dag_id for dag in taking_dags()]
+    return any(may_start(user, dag_id) for dag_id in dag_ids or [ALL_DAGS])
 
 
 def _dags_for(user: BaseUser) -> list[TakingDag]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
@@ -67,6 +69,23 @@ def test_each_lets_in_whom_the_table_says(method: str, path: str) -> None:
         {*ALL} if path in TASKS else set()
     )
     assert Person(None).request(method, where).status_code == (422 if path in TASKS else 401)
+
+
+def test_who_may_see_some_dags_sees_no_payments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's FAB auth manager has rights to single DAGs, and a right to runs is one to the runs of those DAGs."""
+
+    def may(_self: object, *, details: Any = None, **_asked: Any) -> bool:
+        # As it answers: where no DAG is named, who may see one may see a list of those.
+        return details is None or details.id is None or details.id == "seen"
+
+    monkeypatch.setattr(SimpleAuthManager, "is_authorized_dag", may)
+    for path in ("/payments", "/payments/payment?reference=x", "/applicants", "/applicants/x"):
+        answer = Person("admin").get(path)
+        assert (answer.status_code, "may not see the runs of all DAGs" in answer.text) == (403, True)
+    stop = {"token": Person("admin").token, "why": "seen"}
+    assert Person("admin").request("POST", "/payments/stop", data=stop).status_code == 403
+    assert Person("admin").get("/book/seen/run/task/-1").status_code == 404
+    assert Person("admin").get("/book/another/run/task/-1").status_code == 403
 
 
 @pytest.mark.parametrize(("method", "path"), FORMS)
