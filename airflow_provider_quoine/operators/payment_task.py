@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+NOBODY = "Anonymous"
+"""Airflow's name of everybody who has not logged in, where that is not needed."""
+
+
 class PaymentTask(BaseOperator):
     """
     A task about one payment.
@@ -95,4 +99,5 @@ def _starter_of(context: Context) -> str | None:
     # A backfill that starts a run of the schedule again leaves its starter as it was.
     if run.run_type == DagRunType.BACKFILL and not run.run_id.startswith(f"{DagRunType.BACKFILL}__"):
         return None
-    return getattr(run, "triggering_user_name", None) or ""
+    name = str(getattr(run, "triggering_user_name", None) or "")
+    return None if name == NOBODY else name

@@ -121,8 +121,8 @@ class Approvals:
         """
         if policy.approvals and self._started_by is None:
             raise PaymentRefusedError(
-                "A backfill has started this run again, and Airflow does not say whose it is, so nobody can approve in "
-                "it. Nothing was sent. Start a new run."
+                "Airflow does not say who started this run, so nobody can approve in it: a backfill has started it "
+                "again, or somebody who had not logged in. Nothing was sent. Log in, and start a new run."
             )
         at.refuse_changed(self._order)
         events = at.history(self._order)

@@ -30,8 +30,14 @@ def may_see_payments(user: BaseUser) -> bool:
 
 
 def may_settle(user: BaseUser) -> bool:
-    """Whether a person may change connections: who may do that decides on the policy of payments too."""
-    return may_see_payments(user) and bool(get_auth_manager().is_authorized_connection(method="PUT", user=user))
+    """
+    Whether a person may change connections: who may do that decides on the policy of payments too.
+
+    Airflow's FAB auth manager can give a role to people who have not logged in. Its user has no id then: it may be
+    anybody, also one who has decided under a name before.
+    """
+    is_known = user.get_id() is not None
+    return is_known and may_see_payments(user) and get_auth_manager().is_authorized_connection(method="PUT", user=user)
 
 
 def may_start(user: BaseUser, dag_id: str) -> bool:
@@ -69,7 +75,10 @@ def _applicants_reader(user: GetUserDep) -> BaseUser:
 
 def _settler(user: GetUserDep) -> BaseUser:
     if not may_settle(user):
-        raise HTTPException(403, "You may not change connections, so you may not settle, stop or resume payments.")
+        raise HTTPException(
+            403,
+            "You have not logged in, or may not change connections: you may not settle, stop or resume payments.",
+        )
     return user
 
 

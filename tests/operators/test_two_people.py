@@ -109,6 +109,15 @@ def test_who_starts_a_run_again_by_a_backfill_has_started_it(payer: str) -> None
 
 
 @pytest.mark.usefixtures("two_needed")
+def test_nobody_approves_in_a_run_of_somebody_who_had_not_logged_in(payer: str) -> None:
+    """Airflow's FAB auth manager can let people in who have not logged in; all of them are called Anonymous."""
+    run = task("approve", payer, "nobodys", started_by="Anonymous")
+    end = run.step()
+    assert end.state == "failed"
+    assert "does not say who started this run" in end.words
+
+
+@pytest.mark.usefixtures("two_needed")
 def test_a_rejection_while_payments_are_stopped_is_not_lost(exchange: SandboxControl, payer: str) -> None:
     asking = task("approve", payer, "stopped")
     asking.step()

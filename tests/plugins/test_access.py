@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api.security import get_user
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from airflow_provider_quoine.api_server import PREFIX, QUESTION, WIPE
 from airflow_provider_quoine.plugins.app import make_app
-from airflow_provider_quoine.plugins.protection import HEADERS, MOST_BYTES
+from airflow_provider_quoine.plugins.protection import HEADERS, MOST_BYTES, form_token
 from tests.plugins.browser import PEOPLE, Person
+from tests.support.one_task import api
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 
@@ -86,6 +89,25 @@ def test_who_may_see_some_dags_sees_no_payments(monkeypatch: pytest.MonkeyPatch)
     assert Person("admin").request("POST", "/payments/stop", data=stop).status_code == 403
     assert Person("admin").get("/book/seen/run/task/-1").status_code == 404
     assert Person("admin").get("/book/another/run/task/-1").status_code == 403
+
+
+def test_who_has_not_logged_in_decides_nothing() -> None:
+    """Airflow's FAB auth manager gives such people a role, if it is told to, and a user without an id."""
+
+    class Nobody(SimpleAuthManagerUser):
+        def get_id(self) -> Any:
+            return None
+
+    nobody = Nobody(username="Anonymous", role="ADMIN")
+    app = make_app()
+    app.dependency_overrides[get_user] = lambda: nobody
+    api()
+    client = TestClient(app)
+    seen = client.get("/payments")
+    assert (seen.status_code, "Stop all payments" in seen.text) == (200, False)
+    stop = {"token": form_token(nobody), "why": "seen"}
+    answer = client.post("/payments/stop", data=stop)
+    assert (answer.status_code, "You have not logged in" in answer.text) == (403, True)
 
 
 @pytest.mark.parametrize(("method", "path"), FORMS)
