@@ -21,6 +21,8 @@ from airflow_provider_quoine.plugins.protection import form_token
 
 BASE = f"{API_ROOT_PATH.rstrip('/')}{PREFIX}"
 """Where the pages begin, as a browser sees it: behind the path of ``[api] base_url``."""
+INVALID_LOGIN = "Invalid JWT token"
+"""Airflow's words, with status 403, for a login that was ended elsewhere, or is of a user who is not there any more."""
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
 )
@@ -53,6 +55,8 @@ def add_error_pages(app: FastAPI) -> None:
 
 
 def _refused(request: Request, error: StarletteHTTPException) -> Response:
+    if error.detail == INVALID_LOGIN:
+        return refuse(request, 401, "Airflow does not accept your login any more.")
     return refuse(request, error.status_code, str(error.detail))
 
 

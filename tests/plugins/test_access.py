@@ -144,6 +144,13 @@ def test_a_browser_is_answered_with_a_page() -> None:
     assert answer.headers["content-type"].startswith("text/html")
 
 
+def test_a_login_that_counts_no_more_is_answered_with_a_link_to_log_in() -> None:
+    """As that of a user who was deleted, or who has logged out elsewhere: Airflow calls it an invalid token."""
+    answer = api().get(f"{PREFIX}/payments", headers={"Authorization": "Bearer x", "Accept": "text/html"})
+    assert (answer.status_code, "Log in to Airflow" in answer.text) == (401, True)
+    assert "JWT" not in answer.text
+
+
 def test_a_page_that_fails_says_what_to_do_and_no_more() -> None:
     app = make_app()
 
