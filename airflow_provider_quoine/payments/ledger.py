@@ -411,9 +411,7 @@ class Ledger:
         with self._remembered() as at:
             found = at.get(order)
             history = at.history(order)
-            # A person's word that a payment in doubt exists may be taken back.
-            was_in_doubt = history.may_be_corrected and history.was_in_doubt(unless=frozenset({"exists"}))
-            if found.step not in IN_DOUBT and not was_in_doubt:
+            if found.step not in IN_DOUBT and not history.may_be_taken_back:
                 raise PaymentRefusedError(
                     f"{order.name} is {found.step}, so there is no doubt to settle. Nothing was changed."
                 )

@@ -148,6 +148,13 @@ class History(tuple[Event, ...]):
         return decided[-1:] == ["exists"] and not self.confirmed_by
 
     @property
+    def may_be_taken_back(self) -> bool:
+        """Whether a person has recorded so of a payment in doubt, and it may still be said that it does not exist."""
+        # What was before may have been removed by other means.
+        is_known = any(event.event != "exists" for event in self.decisions)
+        return self.may_be_corrected and is_known and self.was_in_doubt(unless=frozenset({"exists"}))
+
+    @property
     def confirmed_by(self) -> str:
         """The task that has gone on with an id that a person has recorded; empty if there is none."""
         return next((event.actor for event in self if event.event == Note.CONFIRMED), "")

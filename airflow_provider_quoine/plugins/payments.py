@@ -295,7 +295,7 @@ def _payment_page(user: BaseUser, which: Which, *, refused: str = "", typed: dic
         settles=may_settle(user),
         may_hold=(found.step in SENDABLE or found.step in IN_DOUBT or by_a_person) and not in_flight,
         may_exist=found.step in IN_DOUBT or found.step in (Step.HELD, Step.SENT),
-        may_be_absent=(found.step in IN_DOUBT or by_a_person) and not in_flight,
+        may_be_absent=(found.step in IN_DOUBT or told.events.may_be_taken_back) and not in_flight,
         is_own_word=bool(told.events.said_absent) and told.events.needs_second_person(_actor(user), user_id),
     )
 

@@ -7,7 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from airflow_provider_quoine.desk import overview, settling
 from airflow_provider_quoine.desk.tasks import Task
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 from airflow_provider_quoine.payments.ledger import Ledger
-from airflow_provider_quoine.payments.records import Order, Payment
+from airflow_provider_quoine.payments.records import Event, History, Order, Payment
 from airflow_provider_quoine.payments.schema import Kind, Step
 from airflow_provider_quoine.payments.users import user_reference
 from airflow_provider_quoine.payments.withdrawals import WithdrawalPayment
@@ -524,3 +524,21 @@ def test_what_was_decided_by_command_the_page_shows(task: OneTask) -> None:
     payment = task.payment()
     assert payment is not None
     assert "by command" in words_of(Person("viewer").get(payment_path(payment.order)))
+
+
+def test_a_payment_that_was_never_in_doubt_is_held_again_and_not_said_to_be_absent(exchange: SandboxControl) -> None:
+    ledger = ledger_of_tests()
+    reference = f"test-{uuid.uuid4().hex}"
+    path = payment_path(new_order(ledger, reference))
+    (payment,) = ledger.named(reference, Kind.WITHDRAWAL)
+    assert decide("op", "hold", payment).status_code == 303
+    assert decide("op", "exists", payment, exchange_id="77").status_code == 303
+    page = Person("op").get(path).text
+    assert ("/payments/hold" in page, "/payments/absent" in page) == (True, False)
+    assert decide("op", "absent", payment).status_code == 409
+
+
+def test_nothing_is_taken_back_where_what_was_before_is_not_known() -> None:
+    """Somebody may have removed events by other means, and the page has to say so."""
+    only = Event(number=1, at=datetime.now(UTC), event="exists", actor="ann", data={"exchange_id": "77"})
+    assert not History([only]).may_be_taken_back
