@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from airflow_provider_quoine.formats.entries import StoredPart
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, Stretch, disjoint, outside, within
@@ -71,15 +71,13 @@ class Part:
             stretches=within(self.stretches, span),
         )
 
-    def __add__(self, other: Part) -> Part:
-        """Return both, not merged."""
-        return replace(
-            self,
-            bytes=self.bytes + other.bytes,
-            rows=self.rows + other.rows,
-            gaps=self.gaps + other.gaps,
-            stretches=self.stretches + other.stretches,
-        )
+    def __iadd__(self, other: Part) -> Self:
+        """Take what another one has, without merging it."""
+        self.bytes += other.bytes
+        self.rows += other.rows
+        self.gaps += other.gaps
+        self.stretches += other.stretches
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

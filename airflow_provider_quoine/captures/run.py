@@ -189,13 +189,12 @@ class CaptureRun:
     async def _keep_time(self) -> None:
         """Look at the clocks, and close each part when it is over."""
         while (until := self._writer.open_until()) is not None:
-            rest = (until + CLOSE_DELAY - self._look()).total_seconds()
             # Until the connection has shown that it lived at the part's end, nobody knows whether that was listened to;
             # and what waits would be lost with this process.
-            if rest <= 0 and self._proven_until() >= until:
+            if self._look() >= until + CLOSE_DELAY and self._proven_until() >= until:
                 self._close(until)
             else:
-                await asyncio.sleep(min(LOOK_INTERVAL, rest) if rest > 0 else LOOK_INTERVAL)
+                await asyncio.sleep(LOOK_INTERVAL)
 
     def _proven_until(self) -> datetime:
         """Return up to when it is known whether anything was missed, and all that came is taken."""

@@ -43,7 +43,7 @@ MISMATCH_DELAY = 0.2
 """Seconds between two of them."""
 
 MOST_TRIES = 5
-"""How often a part is merged anew because its file has changed, before it is written all the same."""
+"""How often a part is merged anew because another life has written it, or the one before it, meanwhile."""
 
 BEFORE = "before"
 """Key of the entry that an entry replaces."""
@@ -53,8 +53,10 @@ class PartStore:
     """
     The files of one capture. Everything here may take long, so it belongs on a thread.
 
-    Two lives that capture the same at the same time write the same names. Each reads a part right before it writes it,
-    merges, and does so again if the other one has written it meanwhile.
+    Two lives that capture the same at the same time write the same names. Each reads a part, merges, and writes what is
+    new under a temporary name. If the part is still what it has read, it gives that file the part's name, and removes
+    the temporary files of all others: they were made of an older part. Who finds its own gone begins anew. So nothing
+    is overwritten that the writer has not read, however the steps of the two follow each other.
 
     :raises QuoineInputError: if its format needs a library that is not installed.
     """
@@ -69,7 +71,9 @@ class PartStore:
         self._suffix = spec.file_format
         self._encode, self._decode = form_of(spec.file_format, stream=spec.stream, depth=spec.depth)
         self._marks: dict[PartKey, str | None] = {}
-        """Of the files as this life wrote them last, where it is the only one in them."""
+        """Of the files as this life wrote them last."""
+        self._own: set[PartKey] = set()
+        """Those in which it was the only one then."""
 
     @property
     def pattern(self) -> str:
@@ -94,11 +98,10 @@ class PartStore:
                 f"{self.folder!r} is of a store that the triggerer cannot write to: {error}. Nothing was captured. "
                 "Install the Airflow provider of that store there, or give another path or URI."
             ) from None
-        probe = self._root / f".{self.stem}.{self.life}.probe"
-        probe.write_bytes(b"")
+        probe = self._temporary(f"{self.stem}_probe", b"")
         # While it lies there: an object store knows a folder only by what is in it.
         found = self._keys()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
         return found
 
     def sums(self, key: PartKey) -> StoredPart:
@@ -135,34 +138,49 @@ class PartStore:
         :raises QuoineInputError: if what is there is no part.
         :raises OSError: if the store refuses, or cannot be reached.
         """
-        found = self._keys()
-        keys, written = sorted({key, *found}), {}
-        spans = self._periods.spans(one for one in keys if one.period in (key.period, key.period + 1))
-        beyond = Part()
-        for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
-            own = at.period == key.period
-            news = [piece for each in (beyond, part) if own and (piece := each.within(span))]
-            # Where a part begins anew, the one before may hold rows of its time, if another life has written it.
-            divided = at < key and key not in found and self._shared(at)
-            before = keys[max(0, number - 1) : number]
-            # An event that two lives have on both sides of a border stays in the part before it.
-            repeats = at in found and any(one in written and self._repeats(at, one, span) for one in before)
-            if news or (own and not part) or at == key or divided or repeats:
-                whole, later = self._write(at, news or [Part()], span, until=until, beside=before)
-                beyond += later
-                written[at] = _told(whole)
-        return written
+        found, written = {*self._keys()}, dict[PartKey, StoredPart]()
+        new, done = {key} - found, set[PartKey]()
+        while True:
+            keys, beyond = sorted({key, *found}), Part()
+            spans = self._periods.spans(one for one in keys if one.period in (key.period, key.period + 1))
+            for number, (at, span) in enumerate(spans.items(), keys.index(min(spans))):
+                own = at.period == key.period
+                news = [piece for each in (beyond, part) if (piece := each.within(span))]
+                before = keys[max(0, number - 1) : number]
+                # An event that two lives have on both sides of a border stays in the part before it.
+                repeats = at in found and any(one in written and self._repeats(at, one, span) for one in before)
+                if news or (own and not part) or at == key or self._divided(at, new, done) or repeats:
+                    try:
+                        whole = self._write(at, news or [Part()], span, until=until, beside=before, beyond=beyond)
+                    except BaseException:
+                        # Who tries again has what was taken out of one part, and is in no other yet.
+                        part += Part(rows=beyond.rows, stretches=beyond.stretches)
+                        raise
+                    written[at] = _told(whole)
+                    done.add(at)
+            # Another life may have written meanwhile, and not have known of this.
+            found = {*self._keys()}
+            if late := found - {*keys}:
+                new, done = new | late, set()
+            elif not any(self._divided(at, new, done) for at in spans):
+                return written
 
     def _write(
-        self, key: PartKey, news: list[Part], span: Span, *, until: datetime, beside: list[PartKey]
-    ) -> tuple[Part, Part]:
-        """Return what is in the part now, and what is of the time of later ones."""
-        path = self._path(key)
-        for tries in range(MOST_TRIES + 1):
-            mark, merged, before = self._mark(path), Part(), None
+        self, key: PartKey, news: list[Part], span: Span, *, until: datetime, beside: list[PartKey], beyond: Part
+    ) -> Part:
+        """
+        Add to a part.
+
+        :param beyond: gets what the part had of the time of later ones.
+        :return: what is in it now.
+        """
+        path, told = self._path(key), dict[str, Any]()
+        entry_path = self._beside(path)
+        for _ in range(MOST_TRIES):
+            marks, merged, before = (self._mark(path), self._marks_of(beside)), Part(), None
             # Not asked for first: some stores answer that from an old list of theirs.
             with suppress(FileNotFoundError):
-                merged, before = self._read(key)
+                merged, before = self._read(key, told)
             lives = {row.life for part in (merged, *news) for row in part.rows}
             edges = self._edges(span, beside, alone=lives <= {"", self.life})
             for new in news:
@@ -174,17 +192,22 @@ class PartStore:
             content = self._encode(whole.rows)
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
             entry = write_entry({**told, BEFORE: before})
-            rows = self._temporary(path.name, content)
-            if tries < MOST_TRIES and self._mark(path) != mark:
+            ready = self._temporary(entry_path.name, entry), self._temporary(path.name, content)
+            if (self._mark(path), self._marks_of(beside)) != marks:
                 continue
             # The entry first, so that rows are never there without one. It has the entry before it, whose rows stay
-            # if this writer is killed here. Whoever writes the rows last sees to it that the entry is theirs.
-            self.put(self._beside(path).name, entry)
-            rows.replace(path)
-            if self._beside(path).read_bytes() == entry and path.stat().st_size == len(content):
-                lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
-                self._marks[key] = self._mark(path) if lives <= {"", self.life} else None
-                return whole, merged.within(Span(span.until, self._periods.ends_at))
+            # if this writer is killed here.
+            with suppress(FileNotFoundError):
+                ready[0].replace(entry_path)
+                ready[1].replace(path)
+                beyond += merged.within(Span(span.until, self._periods.ends_at))
+                self._withdraw(path.name)
+                self._marks[key] = self._mark(path)
+                stands = entry_path.read_bytes() == entry and path.read_bytes() == content
+                if stands and self._marks_of(beside) == marks[1]:
+                    lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
+                    (self._own.add if lives <= {"", self.life} else self._own.discard)(key)
+                    return whole
         raise OSError(f"{path} is not as it was written: another one writes it, or the store does not keep it")
 
     def write_manifest(self) -> dict[str, Any]:
@@ -197,12 +220,19 @@ class PartStore:
         whole = Span(self._periods.began_at, self._periods.ends_at)
         while True:
             state = self._state()
-            for key in [key for key, (rows, _) in state.items() if rows is None]:
-                # Written by this life, and gone since.
-                span = self._periods.span(key.period)
-                self.write(key, Part(gaps=[Gap(*span, GONE)]), until=span.until)
-            entries = [self._sealed(key, span) for key, span in self._periods.spans(state).items()]
-            manifest = manifest_of(self._spec.as_json(), whole, entries)
+            entries = {key: self._entry(key) for key, (rows, _) in state.items() if rows is not None}
+            unfinished = list[PartKey]()
+            for key, span in self._periods.spans(state).items():
+                period = self._periods.span(key.period)
+                # Written by this life, and gone since; or its writer was killed before it looked for the next one.
+                gone = [] if key in entries else [Gap(*period, GONE)]
+                if gone or any(one.until > span.until for one in stretches_from(entries[key])):
+                    self.write(key, Part(gaps=gone), until=period.until)
+                    unfinished.append(key)
+            if unfinished:
+                continue
+            told = [self._sealed(entries[key], span) for key, span in self._periods.spans(state).items()]
+            manifest = manifest_of(self._spec.as_json(), whole, told)
             self.put(manifest_name(self.stem), as_bytes(manifest))
             if self._state() == state:
                 return manifest
@@ -213,9 +243,8 @@ class PartStore:
         keys = sorted({*self._keys(), *map(PartKey, range(self._periods.count))})
         return {key: (self._mark(path := self._path(key)), self._mark(self._beside(path))) for key in keys}
 
-    def _sealed(self, key: PartKey, span: Span) -> dict[str, Any]:
+    def _sealed(self, entry: dict[str, Any], span: Span) -> dict[str, Any]:
         """Return an entry as it stands in the manifest, under its own time."""
-        entry = self._entry(key)
         # A part that was written before the next one of its period began does not know its end.
         # Where the next one is gone, nobody says anything of that time.
         gaps = within(gaps_from(entry), span)
@@ -236,8 +265,13 @@ class PartStore:
         """Remove temporary files of killed writers; a writer that still runs makes its own again."""
         # Stores have errors of their own, and what is left lying there harms nobody.
         with suppress(Exception):
-            for path in self._root.glob(f".*{self.stem}_*.tmp"):
-                path.unlink(missing_ok=True)
+            self._withdraw(f"{self.stem}_")
+
+    def _withdraw(self, name: str) -> None:
+        """Remove the temporary files of a part, or of all."""
+        for one in self._names():
+            if name in one and one.startswith(".") and one.endswith(".tmp"):
+                (self._root / one).unlink(missing_ok=True)
 
     @cached_property
     def _root(self) -> ObjectStoragePath:
@@ -254,13 +288,18 @@ class PartStore:
     def _keys(self) -> list[PartKey]:
         """List the parts that are there, in the order of time."""
         form = re.compile(rf"{re.escape(self.stem)}_(\d+)(?:_(\d+))?\.{re.escape(self._suffix)}")
+        return sorted(PartKey(int(one[1]), int(one[2] or 0)) for one in map(form.fullmatch, self._names()) if one)
+
+    def _names(self) -> list[str]:
         root = self._root
         root.fs.invalidate_cache(root.path)
-        names: list[str] = []
         # An object store has no empty folder.
         with suppress(FileNotFoundError):
-            names = [name.rpartition("/")[2] for name in root.fs.ls(root.path, detail=False)]
-        return sorted(PartKey(int(one[1]), int(one[2] or 0)) for one in map(form.fullmatch, names) if one)
+            return [name.rpartition("/")[2] for name in root.fs.ls(root.path, detail=False)]
+        return []
+
+    def _marks_of(self, keys: list[PartKey]) -> list[str | None]:
+        return [self._mark(self._path(key)) for key in keys]
 
     @staticmethod
     def _mark(path: ObjectStoragePath) -> str | None:
@@ -269,9 +308,17 @@ class PartStore:
             return str(path.fs.ukey(path.path))
         return None
 
-    def _shared(self, key: PartKey) -> bool:
+    def _divided(self, key: PartKey, new: set[PartKey], done: set[PartKey]) -> bool:
+        """
+        Return whether a part may hold rows of another life that are of the time of a new part.
+
+        :param done: what was written since the new part is known.
+        """
+        return any(key < one for one in new) and self._shared(key, self._own | done)
+
+    def _shared(self, key: PartKey, own: set[PartKey] | None = None) -> bool:
         """Return whether another life may have rows in a part."""
-        return self._marks.get(key) != self._mark(self._path(key))
+        return key not in (self._own if own is None else own) or self._marks[key] != self._mark(self._path(key))
 
     def _repeats(self, key: PartKey, before: PartKey, span: Span) -> bool:
         """Return whether a part of another life may have an event that stands in the one before as well."""
@@ -289,21 +336,25 @@ class PartStore:
 
         :param alone: whether all that goes into it is this life's: then its own part before it does not matter.
         """
-        near, rows = Span(span.since - TOLERANCE, span.until + TOLERANCE), list[Row]()
+        near, rows = Span(span.since - TOLERANCE, span.since), list[Row]()
         for key in filter(self._shared, keys) if alone else keys:
             with suppress(FileNotFoundError):
                 rows += [row for row in self._read(key)[0].rows if near.holds(row.at)]
         return rows
 
-    def _read(self, key: PartKey) -> tuple[Part, dict[str, Any]]:
-        """Return a part and its entry, or the entry before if the rows are still that one's."""
+    def _read(self, key: PartKey, own: dict[str, Any] | None = None) -> tuple[Part, dict[str, Any]]:
+        """
+        Return a part and its entry, or the entry before if the rows are still that one's.
+
+        :param own: the entry that this life wrote last: another one may have put its own there, and no rows.
+        """
         path = self._path(key)
         for attempt in range(MISMATCHES):
             time.sleep(MISMATCH_DELAY * bool(attempt))
             content = path.read_bytes()
             with self._naming(path):
                 entry, rows, digest = self._entry_of(path), self._decode(content), digest_of(content)
-                fitting = [one for one in (entry, entry.pop(BEFORE, None)) if one and one["sha256"] == digest]
+                fitting = [one for one in (entry, entry.pop(BEFORE, None), own) if one and one["sha256"] == digest]
                 if fitting and fitting[0] is entry:
                     break
         with self._naming(path):

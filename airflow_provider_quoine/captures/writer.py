@@ -319,7 +319,8 @@ class CaptureWriter:
             if written:
                 self._bytes -= part.bytes
             else:
-                self._pending[key] = part + self._pending[key]
+                part += self._pending[key]
+                self._pending[key] = part
                 self._due.add(key)
 
     async def _try(self, work: Callable[[], dict[PartKey, StoredPart]]) -> bool:

@@ -1,8 +1,9 @@
 """
 Histories of captures in a simulated world: losses, kills, two copies, bad stores, clocks that are set, floods.
 
-Everything but stream and disk is the package's own. :func:`play` plays the history of a seed and returns what is wrong
-with the files, by an oracle that knows every event.
+Everything but stream and disk is the package's own. Each step at the disk (list, read, write, rename, delete) takes a
+time of its own, so the steps of two writers come in any order. :func:`play` plays the history of a seed and returns
+what is wrong with the files, by an oracle that knows every event.
 """
 
 from __future__ import annotations
@@ -43,12 +44,16 @@ class Disk:
     """
     The files that all lives share, as the store sees them: one folder.
 
+    :param pause: lets some seconds pass for one writer, while the others go on.
+    :ivar seconds: how long the next step of a writer takes.
     :ivar broken: whether it takes no writes now.
     :ivar kept: the share that it keeps of what is written; it says that it has all.
     :ivar listing: the names that it lists, if that is an old list.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[float], None]) -> None:
+        self.pause = pause
+        self.seconds: Callable[[], float] = lambda: 0.0
         self.files: dict[str, bytes] = {}
         self.versions: Counter[str] = Counter()
         self.broken = False
@@ -61,15 +66,15 @@ class Path:
     """
     A file or the folder of a disk, for one life.
 
-    :param alive: raises if the life was killed; asked before every change.
+    :param step: called before each step, with whether that changes something; raises if the life was killed.
     """
 
     disk: Disk
-    alive: Callable[[], None]
+    step: Callable[[bool], None]
     name: str = ""
 
     def __truediv__(self, name: str) -> Path:
-        return Path(self.disk, self.alive, name)
+        return Path(self.disk, self.step, name)
 
     @property
     def path(self) -> str:
@@ -77,55 +82,60 @@ class Path:
 
     @property
     def parent(self) -> Path:
-        return Path(self.disk, self.alive)
+        return Path(self.disk, self.step)
 
     @property
     def fs(self) -> Path:
         return self
 
     def mkdir(self, **given: bool) -> None:
-        self.alive()
+        self.step(True)
 
     def invalidate_cache(self, path: str) -> None:
         """Nothing is kept."""
 
     def ls(self, path: str, **given: bool) -> list[str]:
+        self.step(False)
         return [f"{FOLDER}/{name}" for name in self.disk.listing or self.disk.files]
 
     def ukey(self, path: str) -> str:
+        self.step(False)
         name = path.rpartition("/")[2]
-        if name not in self.disk.files:
-            raise FileNotFoundError(path)
+        self._content(name)
         return str(self.disk.versions[name])
 
     def stat(self) -> Any:
         return SimpleNamespace(st_size=len(self.read_bytes()))
 
     def read_bytes(self) -> bytes:
-        if self.name not in self.disk.files:
-            raise FileNotFoundError(self.name)
-        return self.disk.files[self.name]
+        self.step(False)
+        return self._content(self.name)
+
+    def _content(self, name: str) -> bytes:
+        if name not in self.disk.files:
+            raise FileNotFoundError(name)
+        return self.disk.files[name]
 
     def write_bytes(self, content: bytes) -> None:
-        self.alive()
+        self.step(True)
         if self.disk.broken:
             raise OSError("No space left on device")
-        if self.disk.kept or self.name.endswith(".probe"):
+        if self.disk.kept or "_probe." in self.name:
             self.disk.files[self.name] = content[: int(len(content) * self.disk.kept)]
             self.disk.versions[self.name] += 1
 
     def replace(self, target: Path) -> None:
-        content = self.read_bytes()
-        self.alive()
+        self.step(True)
+        self.disk.files[target.name] = self._content(self.name)
         del self.disk.files[self.name]
-        self.disk.files[target.name] = content
         self.disk.versions[target.name] += 1
 
     def unlink(self, missing_ok: bool = False) -> None:
-        self.alive()
+        self.step(True)
         self.disk.files.pop(self.name, None)
 
     def glob(self, pattern: str) -> Iterator[Path]:
+        self.step(False)
         yield from [self / name for name in self.disk.files if name.startswith(".") and name.endswith(".tmp")]
 
 
@@ -133,19 +143,24 @@ class Store(PartStore):
     """
     A store of one life.
 
-    :ivar steps_left: how many changes of the disk it makes until it is dead; None if it lives.
+    :ivar changes_left: how many changes of the disk it makes until it is dead; None if it lives.
+    :ivar stalled: seconds that its next step takes longer.
     """
 
     def __init__(self, spec: CaptureSpec, disk: Disk, life: str) -> None:
         super().__init__(spec)
         self.life = life
-        self.steps_left: int | None = None
+        self.changes_left: int | None = None
+        self.stalled = 0.0
+        self._disk = disk
         self.__dict__["_root"] = Path(disk, self._step)
 
-    def _step(self) -> None:
-        if self.steps_left is not None:
-            self.steps_left -= 1
-            if self.steps_left < 0:
+    def _step(self, changes: bool) -> None:
+        stalled, self.stalled = self.stalled, 0.0
+        self._disk.pause(stalled + self._disk.seconds())
+        if self.changes_left is not None and changes:
+            self.changes_left -= 1
+            if self.changes_left < 0:
                 raise OSError("killed")
 
 
@@ -182,9 +197,18 @@ class Stream:
         self.asleep = self.stalled = self._iterated = False
         self._kernel: list[int] = []
         """What came while the process was frozen."""
-        market.streams.append(self)
+
+    def connect(self) -> None:
+        """Begin to connect."""
+        self.market.streams.append(self)
+        self._last_heard = self.world.now
         self.world.later(self.world.random.uniform(0.01, 0.4), self._confirm)
         self.world.later(1.0, self._ping)
+
+    def close(self) -> None:
+        """Let go of the connection, if there is one."""
+        if self in self.market.streams:
+            self.market.streams.remove(self)
 
     def send(self, number: int) -> None:
         """Bring an event, in order, a moment later."""
@@ -307,12 +331,14 @@ class History:
     def __post_init__(self) -> None:
         self.world = World(self.seed)
         self.chance = self.world.random
-        self.disk, self.market = Disk(), Market(self.world)
+        self.disk, self.market = Disk(self.world.pause), Market(self.world)
         self.duration = self.chance.uniform(8, 25)
         if self.seed % 7 == 3:
             # It listens before its time, as a second listener may.
             self.world.set_clock(-3)
-        self.copies = self.chance.choice([1, 1, 2])
+        self.copies = self.chance.choice([1, 2])
+        self.step = self.chance.choice([0.0002, 0.01, 0.05, 0.3])
+        """Seconds that a writer's step takes at most."""
         self.spec = CaptureSpec.of(
             stream="product" if self.by_time else "event",
             folder=FOLDER,
@@ -335,10 +361,13 @@ class History:
 
     async def play(self) -> None:
         """Play it to the end."""
+        self._mend()
         self._plan()
         await asyncio.gather(*(self._copy(number) for number in range(self.copies)))
         # What was killed may still lie in its last breath.
         await asyncio.gather(*(task for _, _, task in self.running), return_exceptions=True)
+        # And what was stopped may still write.
+        await asyncio.sleep(60)
 
     def _plan(self) -> None:
         moment = 0.0
@@ -347,7 +376,11 @@ class History:
             moment += self.chance.expovariate(rate)
             for _ in range(self.chance.choice([1] * 30 + [25])):
                 self.world.later(moment, self.market.publish)
-        kinds = ["kill", "stop", "lose", "lose", "hang", "break", "jump", "hold", "freeze"]
+        for number in range(1, self.spec.periods.count):
+            # One of two copies may have it before the border of two parts, and the other one after it.
+            border = self.spec.periods.span(number).since.timestamp() - self.world.clock.wall()
+            self.world.later(max(0.0, border - self.chance.uniform(0, 0.03)), self.market.publish)
+        kinds = ["kill", "stop", "lose", "lose", "hang", "stall", "break", "jump", "hold", "freeze"]
         if self.bad_store:
             kinds += ["lie", "forget", "remove", "rename"]
         for _ in range(self.chance.randrange(6)):
@@ -363,7 +396,7 @@ class History:
         """End a life in the middle of whatever it does."""
         if self.running:
             store, _, task = self.chance.choice(self.running)
-            store.steps_left = self.chance.choice([0, 0, 1, 2, 3])
+            store.changes_left = self.chance.choice([0, 0, 1, 2, 3])
             task.cancel()
 
     def stop(self) -> None:
@@ -379,9 +412,14 @@ class History:
 
     def hang(self) -> None:
         """Have the store take long for a while."""
-        longest = self.chance.choice([0.3, 3.0])
-        self.world.thread_seconds = lambda: self.chance.uniform(0, longest)
+        longest = self.chance.choice([0.05, 0.5])
+        self.disk.seconds = lambda: self.chance.uniform(0, longest)
         self.world.later(self.chance.uniform(1, 6), self._mend)
+
+    def stall(self) -> None:
+        """Have one writer take long for its next step."""
+        if self.running:
+            self.chance.choice(self.running)[0].stalled = self.chance.uniform(0.1, 5)
 
     def break_(self) -> None:
         """Have the store refuse for a while."""
@@ -416,7 +454,7 @@ class History:
 
     def _mend(self) -> None:
         self.disk.broken, self.disk.kept, self.disk.listing = False, 1.0, None
-        self.world.thread_seconds = lambda: 0.0
+        self.disk.seconds = lambda: self.chance.uniform(0, self.step)
 
     def jump(self) -> None:
         """Set the wall clock, if there is somebody to notice."""
@@ -440,7 +478,8 @@ class History:
 
     async def _copy(self, number: int) -> None:
         """Run one copy, life after life, until one of them has come to the end."""
-        await asyncio.sleep(number * self.chance.uniform(0, 3))
+        # The other copy; or Airflow, while the first one still runs that it has given up.
+        await asyncio.sleep(number * self.chance.uniform(0, self.chance.choice([3, self.duration])))
         while True:
             self.lives += 1
             store = Store(self.spec, self.disk, f"life{self.lives}")
@@ -449,8 +488,11 @@ class History:
             life = store, stream, task
             self.running.append(life)
             await asyncio.wait({task})
+            if store.changes_left is not None:
+                # A stopped one may go on for a while where it writes, a killed one does not.
+                store.changes_left = 0
             self.running.remove(life)
-            self.market.streams.remove(stream)
+            stream.close()
             if not task.cancelled() and not isinstance(task.exception(), QuoineStorageError):
                 self.refused |= self.bad_store and isinstance(task.exception(), QuoineInputError)
                 if not self.refused:
@@ -468,6 +510,7 @@ class History:
                 await writer.finish(writer.run())
                 return
             await writer.open(patience=capture_writer.OPEN_PATIENCE)
+            stream.connect()
             run = CaptureRun(spec=self.spec, stream=stream, writer=writer, clock=self.world.clock)
             began = self.world.clock.wall()
             if self.spec.schedule is None:
@@ -575,7 +618,7 @@ def play(seed: int, *, bad_store: bool = False) -> tuple[list[str], History]:
     history = History(seed, by_time=seed % 3 == 0, bad_store=bad_store)
     random.seed(seed)
     with (
-        patch.object(capture_store, "MISMATCH_DELAY", 0),
+        patch.object(capture_store, "time", SimpleNamespace(sleep=history.world.pause)),
         patch.object(capture_writer, "PART_BYTES", history.chance.choice([4_000, 10**9])),
         patch.object(capture_writer, "MAX_PENDING_BYTES", history.chance.choice([30_000, 10**9])),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +27,7 @@ class Scene:
 
     def __init__(self, stream: str = "event", **given: Any) -> None:
         self.world = World(1)
-        self.disk, self.market = Disk(), Market(self.world)
+        self.disk, self.market = Disk(self.world.pause), Market(self.world)
         told = {"duration": 20, "part_seconds": 4, "channels": ["a"], "pair": "btcjpy", **given}
         began_at = datetime.fromtimestamp(BEGIN, UTC).isoformat()
         self.spec = CaptureSpec.of(stream=stream, folder=FOLDER, file_format="jsonl", began_at=began_at, **told)
@@ -51,7 +52,10 @@ class Scene:
         self.stream = Stream(self.market)
         writer = CaptureWriter(store=Store(self.spec, self.disk, "life"), periods=self.spec.periods)
         await writer.open(patience=capture_writer.OPEN_PATIENCE)
-        run = CaptureRun(spec=self.spec, stream=cast(Any, self.stream), writer=writer, clock=self.world.clock)
+        self.stream.connect()
+        self.run = run = CaptureRun(
+            spec=self.spec, stream=cast(Any, self.stream), writer=writer, clock=self.world.clock
+        )
         add = writer.add_row
 
         def add_and_measure(row: Any) -> None:
@@ -135,6 +139,22 @@ def test_a_clock_that_is_set_costs_no_row_and_no_order_and_is_stated(jump: float
     stated = scene.gaps(words)
     assert stated[0][0] == pytest.approx(7.3 + min(jump, 0), abs=0.6)
     assert stated[-1][1] == pytest.approx(7.3 + max(jump, 0), abs=0.6)
+
+
+def test_a_clock_that_is_set_back_right_before_a_part_is_closed_does_not_make_the_loop_spin() -> None:
+    """The life's time stands still then, a tenth of a millisecond before that moment."""
+    scene = Scene(duration=8)
+    scene.world._most_rounds = 2_000
+
+    def look_and_set_back() -> None:
+        scene.world.set_clock(4.2499 - scene.world.now)
+        scene.run._look()
+        scene.world.set_clock(-2)
+        scene.run._look()
+
+    scene.at(3.9, look_and_set_back)
+    scene.play()
+    assert scene.listened()[-1][1] == 8
 
 
 def test_what_comes_before_a_capture_begins_is_not_taken() -> None:
@@ -227,7 +247,7 @@ def test_a_connection_that_is_dead_at_the_end_is_a_gap_though_nobody_noticed_yet
 def test_a_folder_that_hangs_does_not_keep_the_capture_from_listening() -> None:
     scene = Scene()
     opened: list[float] = []
-    scene.world.thread_seconds = lambda: 0.0 if opened else 6.0
+    scene.disk.seconds = lambda: 0.0 if opened else 6.0
     scene.at(6, lambda: opened.append(6))
     scene.play()
     assert _second(scene.rows[0]["received_at"]) < 1
@@ -237,7 +257,7 @@ def test_a_life_that_is_stopped_writes_its_rows_before_the_silence_of_others() -
     scene = Scene(duration=300)
     # Fifty parts were over before it began.
     scene.world.set_clock(200)
-    scene.world.thread_seconds = lambda: 0.5
+    scene.disk.seconds = lambda: 0.04
     scene.at(3, scene.stop)
     scene.play()
     assert len(scene.rows) == pytest.approx(28, abs=3)
@@ -263,7 +283,7 @@ async def test_a_row_at_the_end_of_a_period_is_of_it_and_one_outside_of_all_is_o
         part_seconds=10,
         channels=["a"],
     )
-    writer = CaptureWriter(store=Store(spec, Disk(), "life"), periods=spec.periods)
+    writer = CaptureWriter(store=Store(spec, Disk(time.sleep), "life"), periods=spec.periods)
     periods = {0: 0, 0.1: 0, 10: 0, 10.000001: 1, 20: 1, 25: 2, 99: 2, -5: 0}
     for second in periods:
         writer.add_row(Row(datetime.fromtimestamp(BEGIN + second, UTC), str(second).encode()))

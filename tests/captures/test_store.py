@@ -241,14 +241,14 @@ def test_a_writer_that_is_killed_between_entry_and_rows_leaves_what_was_there(
     store = store_of(file_format=file_format)
     store.open()
     store.write(PartKey(0), part_of(10, 20, until=25), until=NOON + timedelta(seconds=25))
-    there, put = store.sums(PartKey(0)), PartStore.put
+    there, replace = store.sums(PartKey(0)), ObjectStoragePath.replace
 
-    def put_and_die(self: PartStore, name: str, content: bytes) -> None:
-        put(self, name, content)
+    def replace_and_die(self: ObjectStoragePath, target: ObjectStoragePath) -> None:
+        replace(self, target)
         raise ZeroDivisionError
 
     with monkeypatch.context() as killed:
-        killed.setattr(PartStore, "put", put_and_die)
+        killed.setattr(ObjectStoragePath, "replace", replace_and_die)
         with pytest.raises(ZeroDivisionError):
             store.write(PartKey(0), part_of(30, since=25), until=END)
     again = store_of(file_format=file_format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -42,6 +43,24 @@ def test_threads_go_on_while_the_event_loop_is_held() -> None:
 
     world.run(main())
     assert done == [("thread", 1), ("thread", 3), ("loop", 5), ("thread", 8)]
+
+
+def test_what_runs_on_threads_goes_on_by_turns_where_it_pauses_and_that_of_one_executor_in_order() -> None:
+    world = World(1)
+    done: list[tuple[str, float]] = []
+
+    def work(name: str, *seconds: float) -> None:
+        for each in seconds:
+            world.pause(each)
+            done.append((name, world.now))
+
+    async def main() -> None:
+        run, executor = world.loop.run_in_executor, ThreadPoolExecutor(1)
+        world.pause(9)
+        await asyncio.gather(run(None, work, "a", 1, 3), run(executor, work, "b", 2, 1), run(executor, work, "c", 0.5))
+
+    world.run(main())
+    assert done == [("a", 1), ("b", 2), ("b", 3), ("c", 3.5), ("a", 4)]
 
 
 def test_what_waits_for_ever_or_turns_in_a_circle_is_found() -> None:

@@ -11,9 +11,12 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
+
+from greenlet import getcurrent, greenlet
 
 from airflow_provider_quoine.exchange.clock import Clock
 
@@ -37,8 +40,6 @@ class World:
         self._seed = seed
         self.loop = _VirtualLoop(self)
         self.clock = Clock(monotonic=self.loop.time, wall=self._wall)
-        self.thread_seconds: Callable[[], float] = lambda: 0.0
-        """How long ``asyncio.to_thread`` and ``run_in_executor`` take, asked for each call."""
         self._now = 0.0
         self._ahead = BEGIN
         self._most_rounds = most_rounds
@@ -84,6 +85,12 @@ class World:
         """Have it done at a moment; what is to be done at one moment is done in the order in which it was asked for."""
         heapq.heappush(self._threads, (moment, next(self._numbers), call))
 
+    def pause(self, seconds: float) -> None:
+        """Have what runs on another thread take so long here, while all others go on; elsewhere no time passes."""
+        if (thread := getcurrent()).parent is not None:
+            self.later(seconds, thread.switch)
+            thread.parent.switch()
+
     def pass_time(self, until: float) -> None:
         """Have the other threads do what they do until a moment, and make it that moment."""
         while self._threads and self._threads[0][0] <= until:
@@ -125,6 +132,8 @@ class _VirtualLoop(asyncio.BaseEventLoop):
         self._selector = self
         # Else a timer at 0.1 + 0.2 would not be due at 0.3.
         self._clock_resolution = 1e-9
+        self._queues: defaultdict[Executor, deque[Callable[[], None]]] = defaultdict(deque)
+        """What each executor does now, and after that: it has one thread."""
 
     def time(self) -> float:
         return self._world.now
@@ -146,22 +155,28 @@ class _VirtualLoop(asyncio.BaseEventLoop):
         func: Callable[[*_Arguments], _Result],
         *args: *_Arguments,
     ) -> asyncio.Future[_Result]:
-        """Run a function on another thread: at one moment, between two rounds."""
+        """Run a function on another thread: at one moment, unless it pauses (:meth:`World.pause`)."""
         future: asyncio.Future[_Result] = self.create_future()
+        queue = deque[Callable[[], None]]() if executor is None else self._queues[executor]
 
         def work() -> None:
             try:
-                result = func(*args)
-            except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+                result = None if future.cancelled() else func(*args)
+            except Exception as error:  # noqa: BLE001 - whoever waits gets it
                 self.call_soon_threadsafe(_settle, future, None, error)
             else:
                 self.call_soon_threadsafe(_settle, future, result, None)
+            queue.popleft()
+            if queue:
+                self._world.later(0.0, queue[0])
 
-        self._world.later(self._world.thread_seconds(), work)
+        queue.append(greenlet(work).switch)
+        if len(queue) == 1:
+            self._world.later(0.0, queue[0])
         return future
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
     if future.done():
         return
     if error is None:
