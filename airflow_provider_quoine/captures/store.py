@@ -191,6 +191,14 @@ class PartStore:
             whole.gaps = disjoint(whole.gaps + silent)
             content = self._encode(whole.rows)
             told = entry_of(_told(whole), span, period=key.period, name=path.name, content=content)
+            lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
+            (self._own.add if lives <= {"", self.life} else self._own.discard)(key)
+            if told == before and read_entry(entry_path.read_bytes())["sha256"] == told["sha256"]:
+                # Nothing is new. If two wrote all the same, each would make the other one look again, without an end.
+                if (self._mark(path), self._marks_of(beside)) == marks:
+                    self._marks[key] = marks[0]
+                    return whole
+                continue
             entry = write_entry({**told, BEFORE: before})
             ready = self._temporary(entry_path.name, entry), self._temporary(path.name, content)
             if (self._mark(path), self._marks_of(beside)) != marks:
@@ -205,8 +213,6 @@ class PartStore:
                 self._marks[key] = self._mark(path)
                 stands = entry_path.read_bytes() == entry and path.read_bytes() == content
                 if stands and self._marks_of(beside) == marks[1]:
-                    lives = {stretch.life for stretch in whole.stretches} | {row.life for row in whole.rows}
-                    (self._own.add if lives <= {"", self.life} else self._own.discard)(key)
                     return whole
         raise OSError(f"{path} is not as it was written: another one writes it, or the store does not keep it")
 
@@ -318,7 +324,7 @@ class PartStore:
 
     def _shared(self, key: PartKey, own: set[PartKey] | None = None) -> bool:
         """Return whether another life may have rows in a part."""
-        return key not in (self._own if own is None else own) or self._marks[key] != self._mark(self._path(key))
+        return key not in (self._own if own is None else own) or self._marks.get(key) != self._mark(self._path(key))
 
     def _repeats(self, key: PartKey, before: PartKey, span: Span) -> bool:
         """Return whether a part of another life may have an event that stands in the one before as well."""
