@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.clock import Clock
     from airflow_provider_quoine.exchange.market.sampling import Sampler
     from airflow_provider_quoine.exchange.market.schedule import Schedule
-    from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent
+    from airflow_provider_quoine.exchange.stream.pusher import PusherStream, StreamEvent, StreamGap
 
 CLOSE_DELAY = timedelta(seconds=0.25)
 """From a part's end until it is written: what is due or came at its end is on its way by then."""
@@ -94,6 +94,8 @@ class CaptureRun:
         """The first of them, until there is something to see."""
         self._stated: dict[tuple[str, int], datetime] = {}
         """Up to when a gap has been stated, by where it stands."""
+        self._pushed: dict[float, datetime] = {}
+        """The last row of each chunk since the last part was closed, by the monotonic time that all its events have."""
         self._seq = (self._since - periods.began_at) // TICK
         self._due_at: datetime | None = None
         """The moment of the snapshot that is taken next, or now."""
@@ -164,6 +166,8 @@ class CaptureRun:
             elif until < event.received_at <= self._frozen.until + BACKLOG:
                 return
         at = self._last_at = max(event.received_at, self._last_at + TICK)
+        if at > event.received_at:
+            self._pushed[event.monotonic] = at
         if at > self._periods.ends_at:
             return
         self._seq += 1
@@ -240,10 +244,8 @@ class CaptureRun:
         A gap can become known long after it began: a connection that died in silence is missed only when a ping is
         not answered. So parts that are written already may get their piece of it.
         """
-        lost = [
-            Gap(self._moment(gap.began), self._moment(gap.ended or self._looked_at[1]), gap.reason)
-            for gap in self._stream.gaps
-        ]
+        lost = [Gap(self._moment(gap.began), self._end_of(gap), gap.reason) for gap in self._stream.gaps]
+        self._pushed = {moment: at for moment, at in self._pushed.items() if at > until}
         known = {
             (of, number): gap for of, gaps in (("own", self._gaps), ("stream", lost)) for number, gap in enumerate(gaps)
         }
@@ -255,6 +257,12 @@ class CaptureRun:
                 self._writer.add_gap(Gap(since, end, gap.reason))
                 if of == "stream" and self._spec.schedule is not None:
                     self._writer.change_rows(Gap(since, end, ""), self._stale)
+
+    def _end_of(self, gap: StreamGap) -> datetime:
+        """Return when a stream's gap ends, in the time of the rows."""
+        ended = gap.ended or self._looked_at[1]
+        # What was dropped in the middle of a chunk has the chunk's time; the rows before it are pushed behind that.
+        return max(self._moment(ended), self._pushed.get(ended, self._since))
 
     def _stale(self, row: Row) -> Row | None:
         read = json.loads(row.line)

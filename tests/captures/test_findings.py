@@ -17,6 +17,7 @@ from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.run import HELD_UP, CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.writer import CaptureWriter
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap
 from airflow_provider_quoine.formats.pieces import Gap, Row
 from tests.captures.simulated import FOLDER, Disk, Market, Sampler, Store, Stream
 from tests.simulation.world import BEGIN, World
@@ -305,3 +306,31 @@ def test_a_gap_of_a_life_that_began_before_its_capture_begins_at_the_last_byte()
     numbers = [int(row["data"]) for row in scene.rows]
     missing = {number / 10 - 5 for number in set(range(numbers[0], numbers[-1])) - set(numbers)}
     assert missing and all(since <= second <= until for second in missing)  # noqa: PT018 - one without the other is nothing
+
+
+def test_what_is_dropped_from_the_middle_of_a_chunk_lies_in_a_gap_by_the_moments_of_the_rows() -> None:
+    scene = Scene()
+
+    def chunk() -> None:
+        """A hundred events of one moment, of which the queue drops those in the middle while the first are taken."""
+        stream, world = scene.stream, scene.world
+        for number in [*range(10_000, 10_040), *range(10_080, 10_100)]:
+            stream._deliver(number)
+        gap = StreamGap.begin(Moment(world.clock.wall(), world.now), "the queue was full")
+        gap.end(world.now)
+        stream.gaps.append(gap)
+        stream.dropped += 40
+
+    scene.world.later(6.0, chunk)
+    scene.play()
+    (hole,) = [
+        (datetime.fromisoformat(one["received_at"]), datetime.fromisoformat(two["received_at"]))
+        for one, two in pairwise(scene.rows)
+        if (one["data"], two["data"]) == ("10039", "10080")
+    ]
+    gaps = [
+        (datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["until"]))
+        for entry in scene.entries
+        for gap in entry["gaps"]
+    ]
+    assert any(since <= hole[1] and until >= hole[0] for since, until in gaps), (hole, gaps)
