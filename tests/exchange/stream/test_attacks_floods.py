@@ -27,6 +27,12 @@ from tests.support.streams import endpoint_of, open_stream, ready, until
 _MISS = b'{"event":"pusher:cache_miss","channel":"any"}'
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound that a test reaches soon: asyncio's debug mode takes a millisecond for each signal."""
+    monkeypatch.setattr(supervisor, "MOST_SIGNALS", 300)
+
+
 def session_of(stream: PusherStream) -> _Session:
     """The connection that a stream has now."""
     assert stream._hub is not None
@@ -51,7 +57,7 @@ async def test_a_flood_of_the_protocols_own_events_leaves_other_tasks_their_turn
         assert len(session.signals) > 900, "else all of them were acted on in one turn of the event loop"
 
 
-async def test_a_flood_without_end_ends_the_connection_also_while_the_event_loop_is_held_up() -> None:
+async def test_a_flood_without_end_ends_the_connection_also_while_the_event_loop_is_held_up(few: None) -> None:
     flood = Frame(Opcode.TEXT, _MISS).serialize(mask=False) * (supervisor.MOST_SIGNALS + 10)
 
     async def send(connection: ServerConnection) -> None:
@@ -78,7 +84,7 @@ async def test_the_data_of_a_large_one_is_not_kept_while_the_event_loop_is_held_
 
 
 async def test_as_many_of_the_protocols_own_events_as_before_are_taken_once_the_loop_has_acted(
-    quiet_sandbox: SandboxServer,
+    quiet_sandbox: SandboxServer, few: None
 ) -> None:
     async with open_stream(endpoint_of(quiet_sandbox)) as stream:
         await ready(stream)
