@@ -19,8 +19,8 @@ ARGS ?=
 ONCE ?=
 PORT ?=
 MINUTES ?= 10
-# Most tests wait most of the time, so more of them than there are cores run at once.
-WORKERS ?= 6
+# Many tests wait, so more of them than there are cores run at once; each process takes five seconds to begin.
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := $(PYTEST) --numprocesses $(WORKERS) --dist worksteal
 # What is of payments and of the pages, and so must hold on every Airflow that is supported.
@@ -35,7 +35,7 @@ LOCK := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.
 
 help: ## Say what can be made
 	@awk -F ' *:.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), WORKERS=6 (how many tests of unit run at once),"
+	@echo "Settings: PYTHON=python3.12 (which Python makes the environment), WORKERS=4 (how many tests of unit run at once),"
 	@echo "          ARGS (for test: make test ARGS=tests/hooks runs these, one by one), ONCE=1 and PORT=8080 (for demo)"
 
 demo: $(READY) ## Show a real Airflow at work against the sandbox exchange, until Ctrl-C (ONCE=1: ends by itself)

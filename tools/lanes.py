@@ -50,8 +50,6 @@ PLANS = {
     "test": Plan(
         # What waits most of the time comes first, beside what never does: so the processors have something to do.
         stages=((("test-paced", "test-alone", "unit"), ("test-system",), ("test-airflow",)),),
-        # Beside so much else, none has to wait for something to do; each takes five seconds to begin.
-        settings={"unit": {"WORKERS": "4"}},
     ),
     "ci": Plan(
         stages=(

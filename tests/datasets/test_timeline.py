@@ -78,6 +78,7 @@ def test_of_a_large_capture_some_rows_of_some_parts_are_drawn(
     assert moments[0] < NOON + timedelta(minutes=1) < NOON + timedelta(minutes=4) < moments[-1]
 
 
+@pytest.mark.long
 def test_rows_of_a_large_file_are_found_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeline, "MOST_PARTS", 1)
     monkeypatch.setattr(timeline, "POINTS", 10)

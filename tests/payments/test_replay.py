@@ -85,6 +85,7 @@ EDITS: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", EDITS)
 def test_an_edited_row_is_named_and_no_other(ledger: Ledger, engine: Engine, column: str) -> None:
     for number in range(1, 11):

@@ -238,6 +238,7 @@ async def test_unreadable_data_is_skipped_and_warned_of_once_without_its_content
     assert "garbage" not in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("extra", "words"),

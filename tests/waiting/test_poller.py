@@ -248,6 +248,7 @@ async def test_a_key_that_stays_refused_ends_the_wait_and_says_so(three: Waiting
     assert len(three.control.state()["requests"]) == poller.FINAL_AFTER_VISITS
 
 
+@pytest.mark.long
 async def test_many_quick_refusals_are_not_final(three: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "FINAL_AFTER_SECONDS", 300.0)
     three.connect("quoine_default", password="wrong-" * 8)
