@@ -299,14 +299,15 @@ def test_memory_does_not_grow_with_the_export(ledger: Ledger, tmp_path: Path, mo
     monkeypatch.setattr("airflow_provider_quoine.payments.ledger.READ_AT_ONCE", 50)
     monkeypatch.setattr("airflow_provider_quoine.cli.exports.AT_ONCE", 25)
     peaks = []
-    for days in (5, 30):
+    # The first fills caches, which takes as much.
+    for days in (30, 10, 30):
         tracemalloc.start()
         period = Period(first=DAYS[0], last=DAYS[days - 1], timezone="UTC")
         export(ledger, str(tmp_path / "events.jsonl"), period, who="ann")
         assert said(ledger, tmp_path / "events.jsonl") == []
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[2] < 1.5 * peaks[1]
 
 
 # The commands

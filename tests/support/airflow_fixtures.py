@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ FOLDERS = {
     # Where Airflow's users save their DAGs; empty but for what a test saves there.
     "home": Path(os.environ["AIRFLOW_HOME"]) / "dags",
 }
+
+
+_ADDRESSES: set[str] = set()
+"""Of the sandboxes of this process's tests."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -117,8 +122,19 @@ def airflow_log(airflow_database: None) -> Iterator[io.StringIO]:
 
 @pytest.fixture
 def exchange(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxControl]:
-    """Run a sandbox that ``quoine_default`` connects to."""
-    with SandboxServer(SandboxSettings(pace=0.01, market_rate=20, code_digits=12)) as sandbox:
+    """
+    Run a sandbox that ``quoine_default`` connects to, at an address that none had before.
+
+    The ledger is that of all tests of this process. A sandbox at the address of an earlier one, whose port the system
+    gives again, would be the same exchange, and would give the same ids again.
+    """
+    with ExitStack() as stack:
+        while True:
+            settings = SandboxSettings(pace=0.01, market_rate=20, code_digits=12)
+            sandbox = stack.enter_context(SandboxServer(settings))
+            if sandbox.url not in _ADDRESSES:
+                break
+        _ADDRESSES.add(sandbox.url)
         connection = json.loads(sandbox.airflow_connection())
         connection["extra"]["withdrawal_addresses"] = "*"
         monkeypatch.setenv("AIRFLOW_CONN_QUOINE_DEFAULT", json.dumps(connection))
