@@ -83,6 +83,11 @@ class MessageQueue:
         return message
 
     @property
+    def behind(self) -> bool:
+        """Whether its consumer has much to take; asked on the connection's thread."""
+        return len(self._messages) > self._size // 4 or self._bytes_kept - self._bytes_taken > MOST_QUEUED_BYTES // 4
+
+    @property
     def waiting_since(self) -> Moment | None:
         """When the oldest message came; None if there is none."""
         try:

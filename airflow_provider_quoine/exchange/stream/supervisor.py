@@ -74,7 +74,7 @@ class _Session:
             # Pusher's own "App key ... not in this cluster" quotes the key.
             tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(partial(inboxes.take, number, tell_message), on_end)
+        self.link = network.connect(partial(inboxes.take, number, tell_message), on_end, inboxes.behind)
 
 
 class PusherSupervisor:
