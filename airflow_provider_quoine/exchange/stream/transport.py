@@ -133,8 +133,12 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
             # The heartbeat finds silence; the socket's time-out is there for writing.
             with contextlib.suppress(websocket.WebSocketTimeoutException):
                 chunk = self._read_bytes(count)
-                self._bytes_read += len(chunk)
-                return chunk
+                break
+        if self._bytes_come == self._bytes_read:
+            # Nothing waited, so it came just now.
+            self._read_to = self._looked_at = self._now()
+        self._bytes_read += len(chunk)
+        return chunk
 
     @property
     def heard(self) -> Moment:

@@ -51,6 +51,27 @@ async def test_one_that_takes_nothing_loses_the_oldest_and_holds_nobody_up() -> 
         assert (await next_event(stuck)).data == str(MANY - 100)
 
 
+def test_a_burst_after_a_silence_has_come_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def read(_count: int) -> bytes:
+        pass_time(10.0)
+        return b"burst"
+
+    endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, clock=Clock(lambda: now, lambda: now))
+    monkeypatch.setattr(transport, "time", SimpleNamespace(sleep=pass_time))
+    with ThreadPoolExecutor() as worker:
+        link = PusherTransport(endpoint, lambda *_: None, lambda *_: None, lambda: True, worker=worker, tls=None)
+    link._read_bytes = read
+    link._raw_socket = SimpleNamespace(waiting=0)  # type: ignore[assignment]
+    link._hand_over([link._receive(CHUNK)], link.heard)
+    assert now == pytest.approx(10.0 + transport._LONGEST_LAG, abs=transport._PAUSE), "the consumer gets its time"
+
+
 @pytest.mark.parametrize("taken", [100, 3_000, 20_000, 400_000], ids="{} bytes a millisecond are taken".format)
 def test_what_comes_waits_in_the_system_for_a_short_time_only(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now, kept, lags = 0.0, 0, list[float]()
