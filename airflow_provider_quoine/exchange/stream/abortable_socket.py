@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import select
 import socket
 import ssl
-import sys
-import termios
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -105,12 +102,6 @@ class AbortableSocket:
             with contextlib.suppress(OSError):
                 # Not SSLSocket.shutdown: that takes the TLS state away from under the reader.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that have come and are not read yet, as they were encrypted; on the thread that reads."""
-        unread = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)) if self._socket else b""
-        return int.from_bytes(unread, sys.byteorder)
 
     def close(self) -> None:
         """Close the descriptor; only on the thread that reads, else another socket may get its number meanwhile."""

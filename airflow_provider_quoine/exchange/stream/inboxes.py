@@ -56,9 +56,9 @@ class Inboxes:
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
 
-    def behind(self) -> bool:
-        """Return whether a consumer has much to take; it gets time to before more is read."""
-        return any(queue.behind for queue in self.queues)
+    def behind(self, now: float) -> bool:
+        """Return whether a consumer gets time before more is read."""
+        return any(queue.behind(now) for queue in self.queues)
 
     def take(self, connection: int, tell: Callable[[Message], None], payloads: list[bytes], at: Moment) -> None:
         """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""

@@ -45,7 +45,7 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, on_messages: OnMessages, on_end: OnEnd, behind: Callable[[], bool]) -> PusherTransport:
+    def connect(self, on_messages: OnMessages, on_end: OnEnd, behind: Callable[[float], bool]) -> PusherTransport:
         """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
         transport = self._new_transport(on_messages, on_end, behind)
         transport.start()

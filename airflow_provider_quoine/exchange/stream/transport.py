@@ -26,9 +26,6 @@ _SWITCHED = 101
 _AT_ONCE = 50
 """Messages that are handed over without a look whether a consumer is behind."""
 
-_LONGEST_LAG = 0.25
-"""Seconds that a message may wait in the system before it is read, which counts as the moment when it came."""
-
 _PAUSE = 0.002
 """Seconds between two looks whether the consumers have caught up."""
 
@@ -43,7 +40,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param behind: says whether a consumer has much to take. It gets time to, while what comes waits in the system.
+    :param behind: says whether a consumer gets time, at a monotonic time. What comes meanwhile waits in the system.
     :param worker: the thread that sends, which may block while the network takes nothing.
     """
 
@@ -52,7 +49,7 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         endpoint: PusherEndpoint,
         on_messages: OnMessages,
         on_end: OnEnd,
-        behind: Callable[[], bool],
+        behind: Callable[[float], bool],
         *,
         worker: ThreadPoolExecutor,
         tls: ssl.SSLContext | None,
@@ -69,10 +66,6 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         self.name = "quoine-stream"
         self._timing, self._now, self._worker, self._on_end = endpoint.timing, endpoint.clock.monotonic, worker, on_end
         self._behind = behind
-        self._bytes_read = self._bytes_come = 0
-        """So far; of them those that had come at ``_looked_at``."""
-        self._looked_at = self._read_to = self._now()
-        """What came before ``_read_to`` is read."""
         self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
         self._receiver = FrameReceiver(receive=self._receive, take=self._hand_over, endpoint=endpoint)
         self._read_bytes: Callable[[int], bytes]
@@ -121,24 +114,15 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
     def _hand_over(self, texts: list[bytes], at: Moment) -> None:
         """Hand texts over a few at a time: while a consumer is behind, they wait here, and what comes in the system."""
         for begin in range(0, len(texts), _AT_ONCE):
-            while self._behind() and self._now() < self._read_to + _LONGEST_LAG:
+            while self._behind(self._now()):
                 time.sleep(_PAUSE)
             self.event_handler(texts[begin : begin + _AT_ONCE], at)
 
     def _receive(self, count: int) -> bytes:
-        if self._bytes_read >= self._bytes_come:
-            self._read_to, self._looked_at = self._looked_at, self._now()
-            self._bytes_come = self._bytes_read + self._raw_socket.waiting
         while True:
             # The heartbeat finds silence; the socket's time-out is there for writing.
             with contextlib.suppress(websocket.WebSocketTimeoutException):
-                chunk = self._read_bytes(count)
-                break
-        if self._bytes_come == self._bytes_read:
-            # Nothing waited, so it came just now.
-            self._read_to = self._looked_at = self._now()
-        self._bytes_read += len(chunk)
-        return chunk
+                return self._read_bytes(count)
 
     @property
     def heard(self) -> Moment:

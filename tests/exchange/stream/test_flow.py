@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import Frame, Opcode
 
-from airflow_provider_quoine.exchange.clock import Clock
-from airflow_provider_quoine.exchange.stream import transport
-from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint
-from airflow_provider_quoine.exchange.stream.receiver import CHUNK
-from airflow_provider_quoine.exchange.stream.transport import PusherTransport
-from tests.exchange.stream.pusher_servers import KEY, send_once_subscribed, websocket_server
+from airflow_provider_quoine.exchange.clock import CLOCK
+from airflow_provider_quoine.exchange.stream import channels
+from airflow_provider_quoine.exchange.stream.channels import PATIENCE, STUCK_AFTER, Channel, MessageQueue, RawMessage
+from airflow_provider_quoine.exchange.stream.events import Moment
+from airflow_provider_quoine.exchange.stream.gaps import GapBook
+from tests.exchange.stream.pusher_servers import send_once_subscribed, websocket_server
 from tests.support.streams import next_event, open_stream, until
 
 MANY = 5_000
@@ -31,7 +27,8 @@ async def send_many(connection: ServerConnection) -> None:
 
 async def test_a_consumer_that_is_behind_gets_time_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # However busy this machine is.
-    monkeypatch.setattr(transport, "_LONGEST_LAG", 60.0)
+    monkeypatch.setattr(channels, "PATIENCE", 60.0)
+    monkeypatch.setattr(channels, "STUCK_AFTER", 60.0)
     async with (
         websocket_server(send_once_subscribed(send_many)) as endpoint,
         open_stream(endpoint, queue_size=100) as stream,
@@ -51,65 +48,30 @@ async def test_one_that_takes_nothing_loses_the_oldest_and_holds_nobody_up() -> 
         assert (await next_event(stuck)).data == str(MANY - 100)
 
 
-def test_a_burst_after_a_silence_has_come_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
+def test_a_consumer_that_is_behind_gets_time_until_it_has_taken_all_or_is_too_slow() -> None:
+    queue = MessageQueue(100, GapBook(CLOCK))
+    channel = Channel("updates", 5.0)
 
-    def pass_time(seconds: float) -> None:
-        nonlocal now
-        now += seconds
+    def put(count: int) -> None:
+        for _ in range(count):
+            queue.put(RawMessage(channel, "updated", b"{}", Moment(0.0, 0.0), 1))
 
-    def read(_count: int) -> bytes:
-        pass_time(10.0)
-        return b"burst"
-
-    endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, clock=Clock(lambda: now, lambda: now))
-    monkeypatch.setattr(transport, "time", SimpleNamespace(sleep=pass_time))
-    with ThreadPoolExecutor() as worker:
-        link = PusherTransport(endpoint, lambda *_: None, lambda *_: None, lambda: True, worker=worker, tls=None)
-    link._read_bytes = read
-    link._raw_socket = SimpleNamespace(waiting=0)  # type: ignore[assignment]
-    link._hand_over([link._receive(CHUNK)], link.heard)
-    assert now == pytest.approx(10.0 + transport._LONGEST_LAG, abs=transport._PAUSE), "the consumer gets its time"
-
-
-@pytest.mark.parametrize("taken", [100, 3_000, 20_000, 400_000], ids="{} bytes a millisecond are taken".format)
-def test_what_comes_waits_in_the_system_for_a_short_time_only(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, kept, lags = 0.0, 0, list[float]()
-    coming, waiting = deque((number / 1_000, 10_000) for number in range(3_000)), deque[tuple[float, int]]()
-
-    def pass_time(seconds: float) -> None:
-        nonlocal now, kept
-        now += seconds
-        kept = max(0, kept - int(1_000 * seconds * taken))
-        while coming and coming[0][0] <= now:
-            waiting.append(coming.popleft())
-
-    def read(count: int) -> bytes:
-        size = 0
-        pass_time(0.0001)
-        if not waiting:
-            pass_time(coming[0][0] - now if coming else 1.0)
-        while waiting and size + waiting[0][1] <= count:
-            came_at, length = waiting.popleft()
-            lags.append(now - came_at)
-            size += length
-        return bytes(size)
-
-    def take(texts: list[bytes], _at: object) -> None:
-        nonlocal kept
-        kept = min(kept + sum(map(len, texts)), 4_000_000)
-
-    endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, clock=Clock(lambda: now, lambda: now))
-    monkeypatch.setattr(transport, "time", SimpleNamespace(sleep=pass_time))
-    with ThreadPoolExecutor() as worker:
-        link = PusherTransport(endpoint, take, lambda *_: None, lambda: kept > 1_000_000, worker=worker, tls=None)
-    link._read_bytes = read
-    link._raw_socket = SimpleNamespace(waiting=0)  # type: ignore[assignment]
-    while coming or waiting:
-        link._raw_socket.waiting = sum(length for _, length in waiting)  # type: ignore[misc]
-        link._hand_over([link._receive(CHUNK)], link.heard)
-    assert max(lags) <= transport._LONGEST_LAG + 2 * transport._PAUSE
-    if taken < 10_000:
-        assert max(lags) > 0.1, "it waited, as long as it may"
-    else:
-        assert max(lags) < 0.01, "there was nothing to wait for"
+    put(25)
+    assert not queue.behind(0.0), "a quarter is not much"
+    put(1)
+    assert queue.behind(10.0)
+    assert not queue.behind(10.0 + STUCK_AFTER), "nothing was taken: it may be stuck"
+    queue.take()
+    put(1)
+    for tenth in range(int(10 * PATIENCE)):
+        queue.take()
+        put(1)
+        assert queue.behind(10.0 + tenth / 10)
+    queue.take()
+    put(1)
+    assert not queue.behind(10.0 + PATIENCE), "it is slower than the server"
+    while queue.take():
+        pass
+    put(50)
+    queue.take()
+    assert queue.behind(20.0), "it had taken all"
