@@ -131,8 +131,9 @@ class Channel:
         self.newest: dict[str, RawMessage] = {}
         """By the event's name; ``last`` is the newest of them all."""
         self.last: RawMessage | None = None
-        self.unreadable_at = -inf
-        """Monotonic time when a message came that could not be read, and so may have been a newer one."""
+        self.doubtful_until = -inf
+        """Monotonic time when the present connection began, or a message came that could not be read, and so may have
+        been a newer one: until then newer events may have been missed."""
         self.count = 0
         self.queues: tuple[MessageQueue, ...] = ()
         self.wanted = False
@@ -159,7 +160,7 @@ class Channel:
         if not self._warned:
             self._warned = True
             log.warning("The stream sends messages on %s that are not Pusher's; they are left out.", self.name)
-        self.unreadable_at = max(self.unreadable_at, at.monotonic)
+        self.doubtful_until = max(self.doubtful_until, at.monotonic)
         for listener in listeners:
             listener.gaps.miss(Missed.UNREADABLE, at)
 
@@ -179,8 +180,8 @@ class Listener:
         """By name; empty before it joins and after it fails."""
         self.woken = asyncio.Event()
         self.failure: QuoineStreamError | None = None
-        self.connection = self.connections = 0
-        """Id of its present or latest connection, 0 before the first; how many it had."""
+        self.connections = 0
+        """How many it had."""
         self._clock = clock
         self._up_since: Moment | None = None
         self._changes = 0
@@ -190,11 +191,6 @@ class Listener:
     def confirmed(self) -> bool:
         """Whether all its channels are confirmed on the present connection."""
         return bool(self.channels) and all(each.confirmed for each in self.channels.values())
-
-    def note_connection(self, number: int) -> None:
-        """Note the connection that is there now."""
-        self.connection = number
-        self.connections += 1
 
     def note_loss(self, since: Moment, reason: str) -> None:
         """Begin a gap at the connection's last sign of life, unless one is open or no event could come yet."""

@@ -126,7 +126,7 @@ class Inboxes:
             log.warning("The stream's server sends messages that are not Pusher's; they are left out.")
         told: dict[Listener, None] = {}
         for channel in tuple(self.channels.values()):
-            channel.unreadable_at = at.monotonic
+            channel.doubtful_until = at.monotonic
             told.update(channel.listeners)
             channel.count += 1
             channel.wanted = False

@@ -48,15 +48,6 @@ class PusherStream:
         self._handed_out = 0
 
     @property
-    def connection(self) -> int:
-        """
-        Id of the present connection, or of the latest if there is none now; 0 before the first.
-
-        Each event has the id of its connection. A stream that has left keeps the id that it had then.
-        """
-        return self._listener.connection
-
-    @property
     def connections(self) -> int:
         """How many connections there were since this stream joined."""
         return self._listener.connections
@@ -160,8 +151,7 @@ class PusherStream:
         superseded unseen.
         """
         channel = self._listener.channels.get(event.channel)
-        readable = channel is not None and channel.unreadable_at < event.monotonic
-        return readable and self.confirmed and event.connection == self.connection
+        return channel is not None and self.confirmed and channel.doubtful_until < event.monotonic
 
     async def news(self) -> None:
         """

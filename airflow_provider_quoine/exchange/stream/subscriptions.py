@@ -34,7 +34,6 @@ class Subscriptions:
         self._endpoint = endpoint
         self._now = endpoint.clock.monotonic
         self._channels = inboxes.channels
-        self._connection = 0
         self._send: Callable[[str, str], None] | None = None
         self._unanswered: Counter[str] = Counter()
 
@@ -67,7 +66,7 @@ class Subscriptions:
         if listener.queue is not None:
             self.inboxes.queues += (listener.queue,)
         if self._send:
-            listener.note_connection(self._connection)
+            listener.connections += 1
         listener.note_confirmation()
 
     def remove(self, listener: Listener) -> None:
@@ -81,12 +80,13 @@ class Subscriptions:
         self.inboxes.queues = tuple(queue for queue in self.inboxes.queues if queue is not listener.queue)
         listener.channels = {}
 
-    def begin(self, connection: int, send: Callable[[str, str], None]) -> None:
+    def begin(self, send: Callable[[str, str], None]) -> None:
         """Subscribe to every channel on a new connection, by what sends an event about a channel without waiting."""
-        self._connection, self._send = connection, send
+        self._send = send
         for listener in self._listeners():
-            listener.note_connection(connection)
+            listener.connections += 1
         for channel in self._channels.values():
+            channel.doubtful_until = self._now()
             channel.timeout = self._endpoint.timing.subscribe_timeout
             self._subscribe(channel)
 

@@ -196,7 +196,7 @@ class PusherSupervisor:
             # The next check may be due earlier now.
             session.signalled.set()
 
-        self._subscriptions.begin(session.id, send)
+        self._subscriptions.begin(send)
 
     def _note_loss(self, session: _Session, lost: ConnectionLostError) -> None:
         # One warning per outage. A refusal for good needs none: every listener raises it as an error.

@@ -109,7 +109,7 @@ def keep_one_newest_of_a_channel(patch: pytest.MonkeyPatch) -> None:
 
 def doubt_nothing(patch: pytest.MonkeyPatch) -> None:
     """S4: what cannot be read leaves the newest as current as it was."""
-    patch.setattr(Channel, "unreadable_at", property(lambda _: -1.0, lambda *_: None), raising=False)
+    patch.setattr(Channel, "doubtful_until", property(lambda _: -1.0, lambda *_: None), raising=False)
 
 
 def do_not_wait_before_the_next_attempt(patch: pytest.MonkeyPatch) -> None:

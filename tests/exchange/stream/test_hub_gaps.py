@@ -139,7 +139,6 @@ async def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer)
         await control(quiet_sandbox.control.fault, "close", "stream", code=4200)
         await until(lambda: stays.connections == 2 and stays.confirmed)
         assert (leaves.connections, leaves.reconnects, leaves.gaps) == (1, 0, ())
-        assert 0 < leaves.connection < stays.connection
         with pytest.raises(QuoineStreamError, match="closed by its own user"):
             await leaves.news()
 

@@ -281,7 +281,7 @@ async def test_an_event_that_came_in_one_segment_after_a_message_that_cannot_be_
     def is_current() -> bool:
         event = channel.newest_event("updated")
         assert event is not None
-        return channel.unreadable_at < event.monotonic
+        return channel.doubtful_until < event.monotonic
 
     good, bad = b'{"event":"updated","channel":"updates","data":"1"}', b"no JSON"
     take(good, bad)

@@ -214,7 +214,7 @@ async def test_events_are_a_sign_of_life_even_if_pings_stay_unanswered() -> None
         open_stream(endpoint, activity_timeout=0.05, pong_timeout=1.5) as stream,
     ):
         events = [await next_event(stream) for _ in range(20)]
-        assert {event.connection for event in events} == {stream.connection}
+        assert len({event.connection for event in events}) == 1
 
 
 async def test_no_ping_and_protocol_7_at_the_start() -> None:
