@@ -90,11 +90,6 @@ code, or with none, is made again after a back-off. An error message with any ot
 """
 
 
-def reaction_to(code: int | None) -> Reaction:
-    """Look a code up in :data:`REACTIONS`."""
-    return REACTIONS.get((code or 0) // 100, Reaction.CARRY_ON)
-
-
 class ConnectionLostError(Exception):
     """
     Ends a connection, not the stream.
@@ -104,4 +99,4 @@ class ConnectionLostError(Exception):
 
     def __init__(self, reason: str, *, code: int | None = None) -> None:
         super().__init__(f"{reason} (code {code})" if code else reason)
-        self.code = code
+        self.reaction = REACTIONS.get((code or 0) // 100, Reaction.CARRY_ON)

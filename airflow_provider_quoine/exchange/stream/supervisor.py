@@ -16,13 +16,7 @@ from airflow_provider_quoine.exchange.errors import QuoineStreamRefusedError
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.inboxes import Inboxes
-from airflow_provider_quoine.exchange.stream.messages import (
-    ConnectionLostError,
-    Message,
-    Reaction,
-    reaction_to,
-    redacted,
-)
+from airflow_provider_quoine.exchange.stream.messages import ConnectionLostError, Message, Reaction, redacted
 from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.subscriptions import Subscriptions
 
@@ -180,9 +174,10 @@ class PusherSupervisor:
             case Message("pusher:subscription_error" | "pusher_internal:subscription_error", _, str(name)) if name:
                 self._subscriptions.refuse(name, signal.reason(self.endpoint.key))
             case Message("pusher:error" | "pusher:subscription_error" | "pusher_internal:subscription_error"):
-                reason, code = signal.reason(self.endpoint.key), signal.code
-                if reaction_to(code) is not Reaction.CARRY_ON:
-                    raise ConnectionLostError(reason, code=code)
+                reason = signal.reason(self.endpoint.key)
+                lost = ConnectionLostError(reason, code=signal.code)
+                if lost.reaction is not Reaction.CARRY_ON:
+                    raise lost
                 log.info("The stream's server complains: %s", reason)
                 self._subscriptions.complain(reason)
 
@@ -200,7 +195,7 @@ class PusherSupervisor:
 
     def _note_loss(self, session: _Session, lost: ConnectionLostError) -> None:
         # One warning per outage. A refusal for good needs none: every listener raises it as an error.
-        quietly = self._down_since is not None or reaction_to(lost.code) is Reaction.GIVE_UP
+        quietly = self._down_since is not None or lost.reaction is Reaction.GIVE_UP
         level = logging.DEBUG if quietly else logging.WARNING
         log.log(level, "No stream from %s: %s. It is tried again until it is back.", self.endpoint, lost)
         if self._down_since is None:
@@ -214,17 +209,17 @@ class PusherSupervisor:
         self._down_since = self.problem = None
 
     def _wait_after(self, lost: ConnectionLostError, session: _Session) -> float:
-        reaction, timing = reaction_to(lost.code), self.endpoint.timing
-        if reaction is Reaction.GIVE_UP:
+        timing = self.endpoint.timing
+        if lost.reaction is Reaction.GIVE_UP:
             raise QuoineStreamRefusedError(
                 f"The stream's server at {self.endpoint} refuses the connection for good: {lost}. Check the "
                 f"Pusher key, host, port, TLS and cluster of the connection. {QuoineStreamRefusedError.advice}"
             )
         steady = session.established_at is not None and self._now() - session.established_at >= timing.steady
-        if steady and reaction is Reaction.AT_ONCE:
+        if steady and lost.reaction is Reaction.AT_ONCE:
             self._failures = 0
             return 0.0
         proven = steady or self._subscriptions.proven(session.id)
         # A server that asks for a wait gets the whole first one.
-        self._failures = int(reaction is Reaction.BACK_OFF) if proven else self._failures + 1
+        self._failures = int(lost.reaction is Reaction.BACK_OFF) if proven else self._failures + 1
         return back_off(self._failures, first=timing.first_wait, longest=timing.longest_wait)
