@@ -242,15 +242,12 @@ class Stream:
     def _notice(self) -> None:
         self.confirmed = False
         silent = timedelta(seconds=self.world.now - self._last_heard)
-        self.gaps.append(StreamGap(self.world.clock.now() - silent, None, "lost", self._last_heard, None))
+        self.gaps.append(StreamGap(self.world.clock.now() - silent, "lost", self._last_heard))
         self._wake()
 
     def _confirm(self) -> None:
         if self.gaps and self.gaps[-1].until is None:
-            gap = self.gaps[-1]
-            seconds = self.world.now - self._last_heard
-            until = gap.since + timedelta(seconds=seconds)
-            self.gaps[-1] = StreamGap(gap.since, until, gap.reason, gap.began, self.world.now)
+            self.gaps[-1].ended = self.world.now
             self.reconnects += 1
             self._connection += 1
         self.confirmed = self._reached = True

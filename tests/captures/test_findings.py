@@ -17,7 +17,7 @@ from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.run import HELD_UP, CaptureRun
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.writer import CaptureWriter
-from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap
+from airflow_provider_quoine.exchange.stream.events import StreamGap
 from airflow_provider_quoine.formats.pieces import Gap, Row
 from tests.captures.simulated import FOLDER, Disk, Market, Sampler, Store, Stream
 from tests.simulation.world import BEGIN, World
@@ -316,9 +316,7 @@ def test_what_is_dropped_from_the_middle_of_a_chunk_lies_in_a_gap_by_the_moments
         stream, world = scene.stream, scene.world
         for number in [*range(10_000, 10_040), *range(10_080, 10_100)]:
             stream._deliver(number)
-        gap = StreamGap.begin(Moment(world.clock.wall(), world.now), "the queue was full")
-        gap.end(world.now)
-        stream.gaps.append(gap)
+        stream.gaps.append(StreamGap(world.clock.now(), "the queue was full", world.now, world.now))
         stream.dropped += 40
 
     scene.world.later(6.0, chunk)

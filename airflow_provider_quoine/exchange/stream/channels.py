@@ -182,8 +182,6 @@ class Listener:
         self.failure: QuoineStreamError | None = None
         self.connections = 0
         """How many it had."""
-        self._clock = clock
-        self._up_since: Moment | None = None
         self._changes = 0
         self._news_handed_out = 0
 
@@ -193,17 +191,13 @@ class Listener:
         return bool(self.channels) and all(each.confirmed for each in self.channels.values())
 
     def note_loss(self, since: Moment, reason: str) -> None:
-        """Begin a gap at the connection's last sign of life, unless one is open or no event could come yet."""
-        if self._up_since is not None:
-            # It may have joined, or its last gap may have ended, later than that.
-            self.gaps.begin(max(since, self._up_since, key=lambda moment: moment.monotonic), reason)
-            self._up_since = None
+        """Begin a gap at the connection's last sign of life."""
+        self.gaps.begin(since, reason)
         self._note_change()
 
     def note_confirmation(self) -> None:
         """End the gap, if all channels are confirmed."""
-        if self.confirmed and self._up_since is None:
-            self._up_since = Moment(self._clock.wall(), self._clock.monotonic())
+        if self.confirmed:
             self.gaps.end()
         self._note_change()
 

@@ -62,26 +62,21 @@ class StreamGap:
 
     :param since: UTC, by the clock of that moment: the last byte of the last whole message before the connection was
         lost; or the arrival of the first message that was dropped or could not be read.
-    :param until: UTC; every channel is confirmed again, or the last such message has arrived. None while the connection
-        is lost. A stream that is left or refused ends its gap. A clock that is set does not lengthen it.
     :param reason: in words.
     :param began: ``time.monotonic()`` of ``since``.
     :param ended: ``time.monotonic()`` of ``until``.
     """
 
     since: datetime
-    until: datetime | None
     reason: str
     began: float
-    ended: float | None
+    ended: float | None = None
 
-    @classmethod
-    def begin(cls, since: Moment, reason: str) -> StreamGap:
-        """Begin one."""
-        return cls(utc(since.wall), None, reason, since.monotonic, None)
-
-    def end(self, at: float) -> None:
-        """End it at a monotonic time, or later than it ended before."""
-        self.ended = max(at, self.ended or at)
+    @property
+    def until(self) -> datetime | None:
+        """UTC; every channel is confirmed again, or the last such message has arrived. None while the connection is
+        lost. A stream that is left or refused ends its gap. A clock that is set does not lengthen it."""
+        if self.ended is None:
+            return None
         # One microsecond more: a time that holds a single message must not be empty.
-        self.until = self.since + timedelta(seconds=self.ended - self.began, microseconds=1)
+        return self.since + timedelta(seconds=self.ended - self.began, microseconds=1)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from math import inf
 
 from airflow_provider_quoine.exchange.clock import Clock
-from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap
+from airflow_provider_quoine.exchange.stream.events import Moment, StreamGap, utc
 
 _ONE_GAP = 1.0
 """Seconds: messages that are missed with less between them are one gap, so that a slow reader has not a million."""
@@ -32,19 +32,27 @@ class GapBook:
         self._missing: defaultdict[Missed, deque[StreamGap]] = defaultdict(lambda: deque(maxlen=2))
         """The newest two of each kind. Messages that come now and those that a slow reader finds in its queue may be
         unreadable in turn, and each of the two has a gap that grows."""
+        self._up_since: Moment | None = None
+        """Since when events can come; None before the first confirmation and while the connection is lost."""
         self._loss: StreamGap | None = None
+        """The newest gap of a lost connection."""
         self.missed: Counter[Missed] = Counter()
 
     def begin(self, since: Moment, reason: str) -> None:
-        """Begin the gap of a lost connection."""
-        self._loss = StreamGap.begin(since, reason)
-        self._gaps.append(self._loss)
+        """Begin a gap at the connection's last sign of life, unless one is open or no event could come yet."""
+        if self._up_since is not None:
+            # The listener may have joined, or its last gap may have ended, later than that.
+            since = max(since, self._up_since, key=lambda moment: moment.monotonic)
+            self._loss = StreamGap(utc(since.wall), reason, since.monotonic)
+            self._gaps.append(self._loss)
+            self._up_since = None
 
     def end(self) -> None:
-        """End that gap, if there is one."""
-        if self._loss is not None:
-            self._loss.end(self._clock.monotonic())
-            self._loss = None
+        """Note that events can come, which ends that gap if there is one."""
+        if self._up_since is None:
+            self._up_since = Moment(self._clock.wall(), self._clock.monotonic())
+            if self._loss is not None:
+                self._loss.ended = self._up_since.monotonic
 
     def miss(self, why: Missed, at: Moment) -> None:
         """Note that a message was missed that came at a moment; on any thread."""
@@ -55,10 +63,10 @@ class GapBook:
                 if gap.began <= at.monotonic <= (gap.ended or gap.began) + _ONE_GAP:
                     break
             else:
-                gap = StreamGap.begin(at, str(why))
+                gap = StreamGap(utc(at.wall), str(why), at.monotonic)
                 self._missing[why].append(gap)
                 self._gaps.append(gap)
-            gap.end(at.monotonic)
+            gap.ended = max(at.monotonic, gap.ended or at.monotonic)
 
     @property
     def stated(self) -> tuple[StreamGap, ...]:

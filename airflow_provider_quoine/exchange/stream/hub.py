@@ -63,7 +63,7 @@ class StreamHub:
 
     async def leave(self, listener: Listener) -> None:
         """Remove a listener; after the last one, thread, socket and task are gone on return."""
-        if self.supervisor.doubt_since:
+        if self.supervisor.doubt_since and not listener.failure:
             listener.note_loss(self.supervisor.doubt_since, "a ping was not answered yet when the stream was left")
         self._subscriptions.remove(listener)
         del self._listeners[listener]

@@ -10,6 +10,7 @@ from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 def test_seconds_that_lie_in_two_gaps_count_once() -> None:
     now = 0.0
     gaps = GapBook(Clock(monotonic=lambda: now, wall=lambda: now))
+    gaps.end()
     for now in (10.0, 10.5, 11.0):
         gaps.miss(Missed.DROPPED, Moment(now, now))
         gaps.miss(Missed.UNREADABLE, Moment(now, now))

@@ -20,7 +20,7 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_quoine.exchange.stream import pusher
-from airflow_provider_quoine.exchange.stream.channels import Channel, Listener
+from airflow_provider_quoine.exchange.stream.channels import Channel
 from airflow_provider_quoine.exchange.stream.events import Moment, StreamEvent
 from airflow_provider_quoine.exchange.stream.gaps import GapBook, Missed
 from airflow_provider_quoine.exchange.stream.pusher import StreamTiming
@@ -86,13 +86,13 @@ def count_no_drops(patch: pytest.MonkeyPatch) -> None:
 
 def begin_gaps_when_noticed(patch: pytest.MonkeyPatch) -> None:
     """S2: a gap begins when the loss is noticed, except after a ping that was not answered."""
-    note_loss = Listener.note_loss
+    begin = GapBook.begin
 
-    def noticed(self: Listener, since: Moment, reason: str) -> None:
+    def noticed(self: GapBook, since: Moment, reason: str) -> None:
         now = Moment(self._clock.wall(), self._clock.monotonic())
-        note_loss(self, since if "ping" in reason else now, reason)
+        begin(self, since if "ping" in reason else now, reason)
 
-    patch.setattr(Listener, "note_loss", noticed)
+    patch.setattr(GapBook, "begin", noticed)
 
 
 def keep_one_newest_of_a_channel(patch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,14 @@ def never_unsubscribe(patch: pytest.MonkeyPatch) -> None:
 
 
 def end_no_gap(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(GapBook, "end", lambda _: None)
+    end = GapBook.end
+
+    def never(self: GapBook) -> None:
+        end(self)
+        if self._loss is not None:
+            self._loss.ended = None
+
+    patch.setattr(GapBook, "end", never)
 
 
 def never_ping(patch: pytest.MonkeyPatch) -> None:
