@@ -34,7 +34,6 @@ class StreamHub:
 
     def __init__(self, key: _Key) -> None:
         loop, endpoint = self._key = key
-        self._listeners: dict[Listener, None] = {}
         self._network: PysherNetwork = (endpoint.network or PysherNetwork)(endpoint)
         self._subscriptions = Subscriptions(endpoint, Inboxes(loop))
         self.supervisor = PusherSupervisor(endpoint, self._network, self._subscriptions)
@@ -51,12 +50,10 @@ class StreamHub:
 
     async def join(self, listener: Listener) -> None:
         """Add a listener, without waiting for a connection; raise QuoineStreamError if ``ca_path`` cannot be read."""
-        self._listeners[listener] = None
         self._subscriptions.add(listener)
         try:
-            # asyncio.wait, because a listener that is cancelled must not cancel the preparation for the others.
-            await asyncio.wait({self._prepared})
-            self._prepared.result()
+            # A listener that is cancelled must not cancel the preparation for the others.
+            await asyncio.shield(self._prepared)
         except BaseException:
             await self.leave(listener)
             raise
@@ -66,12 +63,11 @@ class StreamHub:
         if self.supervisor.doubt_since and not listener.failure:
             listener.note_loss(self.supervisor.doubt_since, "a ping was not answered yet when the stream was left")
         self._subscriptions.remove(listener)
-        del self._listeners[listener]
         listener.fail(QuoineStreamError("The stream was closed by its own user."))
-        if not self._listeners:
-            self._retire()
+        if not self._subscriptions.inboxes.channels:
+            if self._retire():
+                self._running.cancel()
             # It closes all, and goes on even if this task is cancelled.
-            self._running.cancel()
             await asyncio.wait({self._running})
 
     async def _run(self) -> None:
@@ -93,10 +89,14 @@ class StreamHub:
                 await asyncio.wait({self._prepared})
                 await self.supervisor.close()
             finally:
+                # Again, because the end of the event loop may have cancelled that too.
+                await self.supervisor.close()
                 self._network.close()
                 _OPEN.discard(self)
 
-    def _retire(self) -> None:
-        """Take no new listeners; the next one gets a new connection."""
-        if _JOINABLE.get(self._key) is self:
+    def _retire(self) -> bool:
+        """Take no new listeners, the next one gets a new connection; tell whether new ones were taken until now."""
+        was_joinable = _JOINABLE.get(self._key) is self
+        if was_joinable:
             del _JOINABLE[self._key]
+        return was_joinable

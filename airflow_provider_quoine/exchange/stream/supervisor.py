@@ -88,7 +88,6 @@ class PusherSupervisor:
         self._session: _Session | None = None
         self._down_since: float | None = None
         self._failures = 0
-        self._ending: asyncio.Task[None] | None = None
 
     @property
     def heard(self) -> Moment | None:
@@ -104,15 +103,14 @@ class PusherSupervisor:
         """Keep a connection until cancelled, or until the server refuses for good."""
         while True:
             wait = await self._connect_once()
+            await self.close()
             await asyncio.sleep(wait)
 
     async def close(self) -> None:
-        """Wait, after :meth:`run` has ended, until nothing of the last connection is left."""
-        if self._session is not None and self._ending is not None:
-            await asyncio.wait({self._ending})
-            if self._ending.cancelled():
-                # By the end of the event loop, perhaps before it began.
-                await self._session.link.end(politely=False)
+        """End the connection, politely if it was established and this is not cancelled; nothing of it is left then."""
+        if (session := self._session) is not None:
+            politely, session.established_at = session.established_at is not None, None
+            await session.link.end(politely=politely)
 
     async def _connect_once(self) -> float:
         """Make a connection and keep it until it is lost; return the seconds to wait before the next attempt."""
@@ -136,11 +134,6 @@ class PusherSupervisor:
             return self._wait_after(lost, session)
         finally:
             self._subscriptions.end()
-            # A task of its own: ending goes on even if this one is cancelled.
-            ending = session.link.end(politely=session.established_at is not None)
-            session.established_at = None
-            self._ending = asyncio.create_task(ending, name="quoine-stream-end")
-            await asyncio.wait({self._ending})
 
     def _due_at(self, session: _Session) -> float:
         """Ping a silent connection, and give up one that does not answer or greet. Return when to look again."""
