@@ -183,7 +183,6 @@ class Listener:
         self.connections = 0
         """How many it had."""
         self._changes = 0
-        self._news_handed_out = 0
 
     @property
     def confirmed(self) -> bool:
@@ -207,21 +206,12 @@ class Listener:
         self.gaps.end()
         self._note_change()
 
-    def _raise_failure(self) -> None:
-        """Raise the error that it ended with, if it has ended: a new one each time, because several tasks may wait."""
-        if self.failure is not None:
-            raise type(self.failure)(*self.failure.args) from self.failure.__cause__
-
-    async def wait_for_news(self) -> None:
-        """Wait until an event, a loss or a confirmation came since the last call, or raise the failure."""
-        await self.wait_until(lambda: self._news != self._news_handed_out)
-        self._raise_failure()
-        self._news_handed_out = self._news
-
     async def wait_until(self, come: Callable[[], object]) -> None:
         """Wait until something has come that wakes this listener, or raise the failure."""
         while not come():
-            self._raise_failure()
+            if self.failure is not None:
+                # A new one each time, because several tasks may wait.
+                raise type(self.failure)(*self.failure.args) from self.failure.__cause__
             self.woken.clear()
             for channel in self.channels.values():
                 channel.wanted = True
@@ -230,7 +220,7 @@ class Listener:
                 await self.woken.wait()
 
     @property
-    def _news(self) -> int:
+    def news(self) -> int:
         """Messages, losses, confirmations and failures so far."""
         return self._changes + sum(each.count for each in self.channels.values())
 

@@ -45,7 +45,7 @@ class PusherStream:
         self._endpoint = endpoint
         self._listener = Listener(channels, queue_size, endpoint.clock)
         self._hub: StreamHub | None = None
-        self._handed_out = 0
+        self._handed_out = self._news_seen = 0
 
     @property
     def connections(self) -> int:
@@ -159,7 +159,9 @@ class PusherStream:
 
         :raises QuoineStreamError: when the stream cannot go on.
         """
-        await self._listener.wait_for_news()
+        listener = self._listener
+        await listener.wait_until(lambda: listener.failure is None and listener.news != self._news_seen)
+        self._news_seen = listener.news
 
     def __aiter__(self) -> AsyncIterator[StreamEvent]:
         """Iterate over the events since this stream joined."""

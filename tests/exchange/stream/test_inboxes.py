@@ -265,7 +265,7 @@ async def test_a_message_that_comes_just_before_it_is_wanted_is_not_slept_over(m
 
     monkeypatch.setattr(Channel, "wanted", property(lambda self: False, want), raising=False)
     async with asyncio.timeout(LIMIT):
-        await listener.wait_for_news()
+        await listener.wait_until(lambda: listener.news)
 
 
 @pytest.mark.parametrize("together", [True, False])
