@@ -136,24 +136,18 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
     async def end(self, *, politely: bool) -> None:
         """End it, with a close frame first if politely; thread and socket are gone on return."""
         abort_at = self._now()
-        try:
-            if politely and self.is_alive():
-                abort_at += self._timing.close_timeout
-                # The server's answer ends the thread.
-                self._submit(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
-            while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
-                if self._now() >= abort_at:
-                    self._raw_socket.abort()
-                await asyncio.sleep(0.002)
-        finally:
-            self._raw_socket.abort()
+        if politely and self.is_alive():
+            abort_at += self._timing.close_timeout
+            # The server's answer ends the thread.
+            self._submit(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
+        while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
+            if self._now() >= abort_at:
+                self._raw_socket.abort()
+            await asyncio.sleep(0.002)
+        self._raw_socket.abort()
 
     def _submit(self, payload: str | bytes, opcode: int) -> None:
         # RuntimeError: the sending thread is gone, because all is being closed.
         with contextlib.suppress(RuntimeError):
-            self._worker.submit(self._try_to_send, payload, opcode)
-
-    def _try_to_send(self, payload: str | bytes, opcode: int) -> None:
-        # The connection is not there yet or any more; its end is told by the thread that reads.
-        with contextlib.suppress(OSError, ValueError, websocket.WebSocketException, AttributeError):
-            self.socket.send(payload, opcode)
+            # Nobody reads its result: if it fails, the connection's end is told by the thread that reads.
+            self._worker.submit(lambda: self.socket.send(payload, opcode))
