@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 
 _Key = tuple[asyncio.AbstractEventLoop, PusherEndpoint]
 
-_JOINABLE: dict[_Key, StreamHub] = {}
-"""The hubs that take new listeners."""
-
 _OPEN: set[StreamHub] = set()
 """All hubs, each until its thread, socket and task are gone."""
 
@@ -39,14 +36,16 @@ class StreamHub:
         self.supervisor = PusherSupervisor(endpoint, self._network, self._subscriptions)
         self._prepared = self._network.prepare()
         self._running = loop.create_task(self._run(), name="quoine-stream")
-        _JOINABLE[key] = self
+        self._joinable = True
+        """Whether it takes new listeners; else the next one gets a new connection."""
         _OPEN.add(self)
 
     @classmethod
     def at(cls, endpoint: PusherEndpoint) -> StreamHub:
         """Return the running loop's hub for an endpoint; make one if there is none."""
         key = (asyncio.get_running_loop(), endpoint)
-        return _JOINABLE.get(key) or cls(key)
+        # A copy: another thread may open one for its event loop.
+        return next((hub for hub in tuple(_OPEN) if hub._joinable and hub._key == key), None) or cls(key)
 
     async def join(self, listener: Listener) -> None:
         """Add a listener, without waiting for a connection; raise QuoineStreamError if ``ca_path`` cannot be read."""
@@ -65,7 +64,8 @@ class StreamHub:
         self._subscriptions.remove(listener)
         listener.fail(QuoineStreamError("The stream was closed by its own user."))
         if not self._subscriptions.inboxes.channels:
-            if self._retire():
+            if self._joinable:
+                self._joinable = False
                 self._running.cancel()
             # It closes all, and goes on even if this task is cancelled.
             await asyncio.wait({self._running})
@@ -84,7 +84,7 @@ class StreamHub:
             self._subscriptions.fail(failure)
         finally:
             # Here, because the end of the event loop cancels this task and no listener may have left.
-            self._retire()
+            self._joinable = False
             try:
                 await asyncio.wait({self._prepared})
                 await self.supervisor.close()
@@ -93,10 +93,3 @@ class StreamHub:
                 await self.supervisor.close()
                 self._network.close()
                 _OPEN.discard(self)
-
-    def _retire(self) -> bool:
-        """Take no new listeners, the next one gets a new connection; tell whether new ones were taken until now."""
-        was_joinable = _JOINABLE.get(self._key) is self
-        if was_joinable:
-            del _JOINABLE[self._key]
-        return was_joinable
