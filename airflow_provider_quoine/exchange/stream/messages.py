@@ -80,7 +80,6 @@ class Reaction(Enum):
     GIVE_UP = "unchanged, it would be refused again"
     BACK_OFF = "reconnect after a wait that grows"
     AT_ONCE = "reconnect at once"
-    CARRY_ON = "the connection stays"
 
 
 REACTIONS = {40: Reaction.GIVE_UP, 41: Reaction.BACK_OFF, 42: Reaction.AT_ONCE}
@@ -99,4 +98,4 @@ class ConnectionLostError(Exception):
 
     def __init__(self, reason: str, *, code: int | None = None) -> None:
         super().__init__(f"{reason} (code {code})" if code else reason)
-        self.reaction = REACTIONS.get((code or 0) // 100, Reaction.CARRY_ON)
+        self.reaction = REACTIONS.get((code or 0) // 100)

@@ -169,7 +169,7 @@ class PusherSupervisor:
             case Message("pusher:error" | "pusher:subscription_error" | "pusher_internal:subscription_error"):
                 reason = signal.reason(self.endpoint.key)
                 lost = ConnectionLostError(reason, code=signal.code)
-                if lost.reaction is not Reaction.CARRY_ON:
+                if lost.reaction is not None:
                     raise lost
                 log.info("The stream's server complains: %s", reason)
                 self._subscriptions.complain(reason)
