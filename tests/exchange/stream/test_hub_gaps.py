@@ -143,6 +143,27 @@ async def test_one_that_has_left_keeps_its_figures(quiet_sandbox: SandboxServer)
             await leaves.news()
 
 
+async def test_one_that_has_failed_states_no_gap_for_a_silence_after_that() -> None:
+    async def refuse_later(connection: ServerConnection) -> None:
+        await connection.send(GREETING)
+        await connection.recv()
+        await confirm(connection, "updates")
+        await confirmed.wait()
+        await connection.send('{"event": "pusher:subscription_error", "channel": "updates", "data": {}}')
+        await connection.wait_closed()
+
+    confirmed = asyncio.Event()
+    async with (
+        websocket_server(refuse_later) as endpoint,
+        open_stream(endpoint, activity_timeout=0.05, pong_timeout=1000) as stream,
+    ):
+        await ready(stream)
+        confirmed.set()
+        await until(lambda: "refuses updates" in (stream.problem or ""))
+        await until(lambda: stream._hub and stream._hub.supervisor.doubt_since)
+    assert stream.gaps == ()
+
+
 async def test_a_gap_ends_with_its_stream(quiet_sandbox: SandboxServer) -> None:
     async with open_stream(endpoint_of(quiet_sandbox), BIDS, first_wait=1000, longest_wait=1000) as stream:
         await ready(stream)

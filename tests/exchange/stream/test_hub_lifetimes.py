@@ -7,6 +7,7 @@ import random
 import threading
 
 import pytest
+from websockets.asyncio.server import ServerConnection
 
 from airflow_provider_quoine.exchange.stream.network import PysherNetwork
 from airflow_provider_quoine.exchange.stream.pusher import PusherEndpoint, PusherStream
@@ -205,6 +206,30 @@ def test_the_end_of_the_loop_is_the_end_of_its_streams(quiet_sandbox: SandboxSer
     asyncio.run(start_and_end(), debug=True)
     assert all(user.cancelled() for user in users)
     assert stream_threads() == []
+
+
+async def test_a_connection_is_closed_politely_at_the_end_of_its_loop_too() -> None:
+    codes: list[int | None] = []
+
+    async def note_code(connection: ServerConnection) -> None:
+        await greet_and_confirm(connection)
+        codes.append(connection.close_code)
+
+    async def use(confirmed: asyncio.Event) -> None:
+        async with open_stream(endpoint) as stream:
+            await ready(stream)
+            confirmed.set()
+            await anext(stream)
+
+    async def start_and_end() -> None:
+        confirmed = asyncio.Event()
+        users.append(asyncio.create_task(use(confirmed)))
+        await asyncio.wait_for(confirmed.wait(), LIMIT)
+
+    users: list[asyncio.Task[None]] = []
+    async with websocket_server(note_code) as endpoint:
+        await asyncio.to_thread(lambda: asyncio.run(start_and_end(), debug=True))
+        await until(lambda: codes == [1000])
 
 
 async def test_streams_of_two_loops_do_not_meet() -> None:
