@@ -15,8 +15,6 @@ from airflow_provider_quoine.exchange.stream.supervisor import PusherSupervisor
 
 log = logging.getLogger(__name__)
 
-_Key = tuple[asyncio.AbstractEventLoop, PusherEndpoint]
-
 _OPEN: set[StreamHub] = set()
 """All hubs, each until its thread, socket and task are gone."""
 
@@ -29,8 +27,8 @@ def open_connections() -> int:
 class StreamHub:
     """A connection and its listeners: made for the first one, closed after the last one."""
 
-    def __init__(self, key: _Key) -> None:
-        loop, endpoint = self._key = key
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: PusherEndpoint) -> None:
+        self._place = (loop, endpoint)
         self._network: PysherNetwork = (endpoint.network or PysherNetwork)(endpoint)
         self._subscriptions = Subscriptions(endpoint, Inboxes(loop))
         self.supervisor = PusherSupervisor(endpoint, self._network, self._subscriptions)
@@ -43,9 +41,9 @@ class StreamHub:
     @classmethod
     def at(cls, endpoint: PusherEndpoint) -> StreamHub:
         """Return the running loop's hub for an endpoint; make one if there is none."""
-        key = (asyncio.get_running_loop(), endpoint)
+        place = (asyncio.get_running_loop(), endpoint)
         # A copy: another thread may open one for its event loop.
-        return next((hub for hub in tuple(_OPEN) if hub._joinable and hub._key == key), None) or cls(key)
+        return next((hub for hub in tuple(_OPEN) if hub._joinable and hub._place == place), None) or cls(*place)
 
     async def join(self, listener: Listener) -> None:
         """Add a listener, without waiting for a connection; raise QuoineStreamError if ``ca_path`` cannot be read."""

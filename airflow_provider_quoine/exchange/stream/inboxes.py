@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 
-from airflow_provider_quoine.exchange.stream.channels import Channel, Listener, MessageQueue, RawMessage
+from airflow_provider_quoine.exchange.stream.channels import Channel, MessageQueue, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.messages import INTERNAL, Message, read_message
@@ -124,14 +124,13 @@ class Inboxes:
         if not self._warned:
             self._warned = True
             log.warning("The stream's server sends messages that are not Pusher's; they are left out.")
-        told: dict[Listener, None] = {}
-        for channel in tuple(self.channels.values()):
+        channels = tuple(self.channels.values())
+        for channel in channels:
             channel.doubtful_until = at.monotonic
-            told.update(channel.listeners)
             channel.count += 1
             channel.wanted = False
             self._woken.append(channel)
-        for listener in told:
+        for listener in {each for channel in channels for each in tuple(channel.listeners)}:
             listener.gaps.miss(Missed.UNREADABLE, at)
 
     def _wake_up(self) -> None:
