@@ -107,7 +107,8 @@ class PusherSupervisor:
             await asyncio.sleep(wait)
 
     async def close(self) -> None:
-        """End the connection, politely if it was established and this is not cancelled; nothing of it is left then."""
+        """End the connection, politely if it was established; nothing of it is left on return. After a call that was
+        cancelled, the next one ends it at once."""
         if (session := self._session) is not None:
             politely, session.established_at = session.established_at is not None, None
             await session.link.end(politely=politely)
