@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pytest
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from airflow_provider_quoine.sandbox.server import SandboxServer
 from airflow_provider_quoine.sandbox.settings import SandboxSettings
+from tests.support.airflow_once import look_at_dependencies_once, make_newest_version_only, parse_once
 from tests.support.heap import kept
 
 REPOSITORY = Path(__file__).parents[2]
@@ -81,8 +81,11 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -
     with kept():
         from airflow.sdk.execution_time.supervisor import in_process_api_server
 
+        make_newest_version_only()
         # What tasks in this process ask; it is made on first use.
         assert in_process_api_server().app
+    look_at_dependencies_once()
+    parse_once()
 
 
 def copy_database(home: Path, shared: Path) -> None:
@@ -181,18 +184,13 @@ def parse(name: str) -> dict[str, Any]:
     return dict(bag.dags)
 
 
-#: It takes up to a second of the processor.
-parse_once = cache(parse)
-
-
 @pytest.fixture
 def run_dag(airflow_database: None) -> Callable[..., tuple[str, dict[str, str], dict[str, Any]]]:
     """Run one DAG in this process with ``dag.test()``: the run's state, its tasks' states, and their results."""
 
     def run(dag_id: str, conf: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, Any]]:
         for name in FOLDERS:
-            # A test may have put a file there.
-            dags = parse(name) if name == "home" else parse_once(name)
+            dags = parse(name)
             if dag_id in dags:
                 done = dags[dag_id].test(run_conf=conf)
                 instances = done.get_task_instances()
