@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "airflow_provider_quoine"
+Airflow = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -74,42 +75,38 @@ def test_every_entry_point_of_the_wheel_exists(wheel: Path) -> None:
         (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
         entry_points.read_string(archive.read(name).decode())
     assert entry_points.sections() == ["airflow.plugins", "apache_airflow_provider", "console_scripts"]
-    for group in entry_points.sections():
-        for target in entry_points[group].values():
-            module, _, function = target.partition(":")
-            check = f"import {module}; assert callable({module}.{function})"
-            subprocess.run([sys.executable, "-c", check], check=True, timeout=250, cwd=ROOT)
+    targets = [target.split(":") for group in entry_points.sections() for target in entry_points[group].values()]
+    check = "\n".join(f"import {module}; assert callable({module}.{function})" for module, function in targets)
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=250, cwd=ROOT)
 
 
-def airflow(home: Path, *arguments: str) -> list[dict[str, Any]]:
-    """Run Airflow's command line, and read its JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments, "--output", "json"],
-        env=os.environ | {"AIRFLOW_HOME": str(home)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=250,
-    )
-    rows: list[dict[str, Any]] = json.loads(done.stdout[done.stdout.index("[") :])
-    return rows
+@pytest.fixture
+def airflow(airflow_database: None, capsys: pytest.CaptureFixture[str]) -> Airflow:
+    """Run Airflow's command line in this process, and read its JSON."""
+    from airflow.cli import cli_parser
+
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        told = cli_parser.get_parser().parse_args([*arguments, "--output", "json"])
+        told.func(told)
+        printed = capsys.readouterr().out
+        rows: list[dict[str, Any]] = json.loads(printed[printed.index("[") :])
+        return rows
+
+    return run
 
 
-@pytest.mark.airflow
-def test_airflow_lists_the_provider(tmp_path: Path) -> None:
-    rows = airflow(tmp_path, "providers", "list")
+def test_airflow_lists_the_provider(airflow: Airflow) -> None:
+    rows = airflow("providers", "list")
     assert [row["version"] for row in rows if row["package_name"] == "airflow-provider-quoine"] == ["0.1.0"]
 
 
-@pytest.mark.airflow
-def test_airflow_shows_the_provider_in_full(tmp_path: Path) -> None:
-    (row,) = airflow(tmp_path, "providers", "get", "airflow-provider-quoine", "--full")
+def test_airflow_shows_the_provider_in_full(airflow: Airflow) -> None:
+    (row,) = airflow("providers", "get", "airflow-provider-quoine", "--full")
     assert row["connection-types"][0]["connection-type"] == "quoine"
 
 
-@pytest.mark.airflow
-def test_airflow_lists_the_hook(tmp_path: Path) -> None:
-    rows = airflow(tmp_path, "providers", "hooks")
+def test_airflow_lists_the_hook(airflow: Airflow) -> None:
+    rows = airflow("providers", "hooks")
     (ours,) = (row for row in rows if row["connection_type"] == "quoine")
     assert ours["class"] == f"{PACKAGE}.hooks.quoine.QuoineHook"
     assert ours["package_name"] == "airflow-provider-quoine"

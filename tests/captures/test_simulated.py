@@ -90,9 +90,17 @@ DEFECTS: dict[str, tuple[Any, str, Any]] = {
 }
 
 
+#: Seeds that show what few do, to be played first. Once the code is another, another seed shows it.
+SHOWN_BY = {
+    "what is written is not proven": 73,
+    "what is gone is not stated": 152,
+    "what the others have ready is not withdrawn": 83,
+}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*DEFECTS[defect])
     bad_store = "gone" in defect
-    assert any(play(seed, bad_store=bad_store)[0] for seed in range(300))
+    assert any(play(seed, bad_store=bad_store)[0] for seed in (SHOWN_BY.get(defect, 0), *range(300)))

@@ -186,7 +186,8 @@ def test_pytest_leaves_the_names_by_which_its_failed_tests_are_run_again(
 ) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     (tmp_path / "test_it.py").write_text(FLAKY_FILE)
-    (tmp_path / "Makefile").write_text(f"tests:\n\t{sys.executable} -m pytest --numprocesses 2 --dist loadgroup\n")
+    pytest_xdist = f"{sys.executable} -m pytest -p xdist.plugin --numprocesses 2 --dist loadgroup"
+    (tmp_path / "Makefile").write_text(f"tests:\n\t{pytest_xdist}\n")
     (tmp_path / "make").write_text(f"#!/bin/sh\nexec {shutil.which('make', path=os.defpath)} $1\n")
     monkeypatch.setattr(lanes, "ROOT", tmp_path)
     monkeypatch.setattr(lanes, "AGAIN", {"tests": sys.executable})
@@ -194,6 +195,8 @@ def test_pytest_leaves_the_names_by_which_its_failed_tests_are_run_again(
     # This process may be one of pytest-xdist's, with a coverage of its own.
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV_"))]:
         monkeypatch.delenv(name)
+    # The other plugins take a second of processor in each process.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     assert run((("tests",),)) == 0
     assert "failed beside others, passed alone: test_it.py::test_flaky\nall" in capsys.readouterr().out
     assert (tmp_path / "ran").read_text() == "x", "the others have run once"
