@@ -28,7 +28,7 @@ from airflow_provider_quoine.payments.attempt import Attempt
 from airflow_provider_quoine.payments.ledger import SEND_WITHIN
 from airflow_provider_quoine.payments.records import Head, Order, Payment
 from airflow_provider_quoine.payments.refusals import LedgerUnusableError, PaymentRefusedError
-from airflow_provider_quoine.payments.schema import IN_DOUBT, SENDABLE, Step
+from airflow_provider_quoine.payments.schema import IN_DOUBT, PAYMENTS, SENDABLE, Step
 from airflow_provider_quoine.payments.transaction import Transaction
 from tests.payments.memory import Memory
 from tests.payments.test_payment_histories import IN_FLIGHT, OF_A_PART, ORDER, PARTS, Histories, Try
@@ -287,8 +287,8 @@ class PeopleHistories(Histories):
             self.desk.exists(WHICH, exchange_id=WRONG, why="the wrong line", key=Key())
 
     def has_erred(self) -> bool:
-        found = self.found()
-        return found is not None and found.exchange_id == WRONG
+        # As step(), for each rule before each step.
+        return bool(self.raw.execute(f"SELECT 1 FROM {PAYMENTS.name} WHERE exchange_id = ?", [WRONG]).fetchone())
 
     @precondition(lambda self: self.has_erred())
     @rule()

@@ -28,6 +28,18 @@ def make_newest_version_only() -> None:
     )
 
 
+def leave_out_middlewares(app: Any) -> None:
+    """
+    Have the API server of tasks name no request in the log, and renew no token: in this process there is none.
+
+    Both take a quarter of each request's processor time.
+    """
+    from airflow.api_fastapi.execution_api.app import CorrelationIdMiddleware, JWTReissueMiddleware
+
+    kept = [each for each in app.user_middleware if each.cls not in (CorrelationIdMiddleware, JWTReissueMiddleware)]
+    app.user_middleware = kept
+
+
 def look_at_dependencies_once() -> None:
     """
     Have FastAPI keep what it reads from the signatures of an endpoint's dependencies.
