@@ -50,6 +50,8 @@ PLANS = {
     "test": Plan(
         # What waits most of the time comes first, beside what never does: so the processors have something to do.
         stages=((("test-paced", "test-alone", "unit"), ("test-system",), ("test-airflow",)),),
+        # Each process imports all that it looks at, and the processors have enough to do.
+        settings={"unit": {"WORKERS": "3"}},
     ),
     "ci": Plan(
         stages=(

@@ -19,7 +19,7 @@ from airflow_provider_quoine.applications.configuration import open_store
 from airflow_provider_quoine.assets import WITHDRAWALS
 from airflow_provider_quoine.exchange.models import DOCUMENT_FIELDS, Document, OnboardingUser
 from airflow_provider_quoine.sandbox.control import SandboxControl
-from tests.support.airflow_fixtures import FOLDERS, stored_variable
+from tests.support.airflow_fixtures import FOLDERS, parse, stored_variable
 from tests.support.asset_events import asset_events
 from tests.support.documents import JPEG, PDF, PNG
 from tests.support.person import Answer, person
@@ -175,6 +175,8 @@ def test_a_day_is_paid_once_however_often_its_dag_runs(
     _, _, results = run_dag("quoine_onboard_user", form)
     payout = order_of(results)
     monkeypatch.setenv("AIRFLOW_VAR_QUOINE_DAILY_PAYOUT", json.dumps(payout))
+    # The first look at the exchange is up to a minute later, else.
+    monkeypatch.setattr(parse("examples")["quoine_daily_payout"].get_task("pay_out"), "poke_interval", 1.0)
     with person(code_of(exchange)) as asked:
         first = run_dag("quoine_daily_payout", {})
         again = run_dag("quoine_daily_payout", {})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from tests.support.one_task import api
+from tests.support.one_task import api, database
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -42,6 +43,8 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
 
     def answer_all() -> None:
         while not over.wait(0.3):
+            if not _a_task_asks():
+                continue
             with a_task_runs:
                 new = (one for one in _open_questions(client) if _run_of(one) not in left_over)
                 asked.extend(question for question in new if _takes(client, question, answer(question)))
@@ -56,6 +59,13 @@ def person(answer: Answer) -> Iterator[list[dict[str, Any]]]:
     finally:
         over.set()
         thread.join()
+
+
+def _a_task_asks() -> bool:
+    """Look whether a task waits for an answer; the API would take twenty times as long, also where none does."""
+    with closing(sqlite3.connect(database())) as connection:
+        asks = connection.execute("SELECT 1 FROM task_instance WHERE state = ? LIMIT 1", [WAITING["state"]])
+        return asks.fetchone() is not None
 
 
 def _open_questions(client: TestClient) -> list[dict[str, Any]]:
