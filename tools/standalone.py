@@ -117,8 +117,9 @@ class Standalone:
                 "AIRFLOW__API__WORKERS": 1,
                 # On a busy machine the first answers take longer than the default of 5 s; after four, a task fails.
                 "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": 60,
-                # Nor is a DAG broken whose imports take longer than 30 s there.
+                # Nor is a DAG broken whose imports take longer than 30 s there, or whose file takes longer than 50 s.
                 "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": 120,
+                "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": SECONDS_TO_HEALTH,
                 "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
                 "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
                 "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": worker_logs,
