@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,8 @@ from airflow_provider_quoine.payments.schema import Kind
 from airflow_provider_quoine.sandbox.control import SandboxControl
 from tests.payments.memory import Memory
 from tests.support.airflow_version import KEEP_TASK_STATE
+from tests.system.money.commands import Commands
+from tests.system.money.executor import LocalExecutor
 from tools.airflow_api import ENDED, wait_for
 from tools.sandbox import ADDRESS, SandboxProcess
 from tools.standalone import READ_DAGS_ONCE, Standalone, free_port
@@ -33,13 +35,6 @@ from tools.supervised_process import SupervisedProcess
 ROOT = Path(__file__).resolve().parents[3]
 DAGS = Path(__file__).parent / "dags"
 POST = "POST /btc_withdrawals/"
-RUN_COMMANDS = """
-import json, sys
-from airflow.__main__ import main
-for command in json.loads(sys.argv[1]):
-    sys.argv = ["airflow", *command]
-    main()
-"""
 PASSWORD = "Passw0rd-of-all-users"
 USERS = 110
 
@@ -49,6 +44,7 @@ PATIENCE = 400
 PARALLELISM = 8
 #: Killed workers are noticed soon, and slow ones are not mistaken for them.
 SETTINGS = {
+    "AIRFLOW__CORE__EXECUTOR": f"{LocalExecutor.__module__}.{LocalExecutor.__qualname__}",
     "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
     "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "100",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "100",
@@ -108,6 +104,7 @@ class Environment:
     :param exchange: a running sandbox
     :param users: all users at the exchange
     :param folder: contains all files of Airflow and the exchange
+    :param commands: runs Airflow's commands
     :param server: the ledger's database, if it is not a file
     """
 
@@ -115,11 +112,13 @@ class Environment:
     exchange: SandboxProcess
     users: list[User]
     folder: Path
+    commands: Commands
     server: URL | None
 
     def __post_init__(self) -> None:
-        """All users are unused."""
+        """All users are unused, and all DAGs paused."""
         self._unused_users = iter(self.users)
+        self._unpaused: set[str] = set()
 
     @property
     def sandbox(self) -> SandboxControl:
@@ -132,32 +131,44 @@ class Environment:
 
     def trigger(self, dag_id: str, user: User, **conf: Any) -> Run:
         """Start a run."""
-        self.airflow.api.unpause(dag_id)
+        if dag_id not in self._unpaused:
+            self.airflow.api.unpause(dag_id)
+            self._unpaused.add(dag_id)
         return Run(dag_id, self.airflow.api.trigger(dag_id, user.order | conf))
 
     def trigger_again(self, run: Run, user: User) -> None:
-        """Start a run with the id of one that Airflow does not know any more."""
+        """Start a run with the id of one that Airflow does not know any more, perhaps of a DAG that it knows anew."""
         self.airflow.api.unpause(run.dag_id)
         body = {"logical_date": None, "dag_run_id": run.run_id, "conf": user.order}
         self.airflow.api.call("POST", f"dags/{run.dag_id}/dagRuns", body)
 
-    def ended_runs(self, dag_ids: set[str]) -> set[Run]:
-        """List the runs that have ended."""
-        return {
-            Run(dag_id, run["dag_run_id"])
-            for dag_id in dag_ids
-            for run in self.airflow.api.call("GET", f"dags/{dag_id}/dagRuns", limit="100")["dag_runs"]
-            if run["state"] in ENDED
-        }
+    def _query(self, sql: str, *values: str) -> list[tuple[str, ...]]:
+        """Ask Airflow's database, for what is asked twice a second: each call of the API takes 50 ms of processor."""
+        with closing(sqlite3.connect(f"file:{self.airflow.database}?mode=ro", uri=True, timeout=60)) as connection:
+            return connection.execute(sql, values).fetchall()
 
-    def wait(self, run: Run, *states: str, timeout: float = PATIENCE) -> dict[str, Any]:
-        """Wait until a run's task is in one of these states; return the task as Airflow's API describes it."""
-        what = f"{run} to be {' or '.join(states)}"
-        return wait_for(what, lambda: task if (task := self.task(run))["state"] in states else None, timeout=timeout)
+    def ended_runs(self) -> dict[Run, str]:
+        """Return the runs that have ended, with their states."""
+        runs = self._query("SELECT dag_id, run_id, state FROM dag_run")
+        return {Run(dag_id, run_id): state for dag_id, run_id, state in runs if state in ENDED}
+
+    def _tries(self, run: Run) -> list[tuple[str, str]]:
+        """Return ids and states of a run's tasks, the latest try first: from 3.4 on, earlier ones are there too."""
+        sql = "SELECT task_id, state FROM task_instance WHERE dag_id = ? AND run_id = ? ORDER BY try_number DESC"
+        return [(task_id, state) for task_id, state in self._query(sql, run.dag_id, run.run_id)]
+
+    def wait(self, run: Run, *states: str) -> str:
+        """Wait until a run's task is in one of these states, and return it."""
+
+        def reached() -> str | None:
+            _, state = self._tries(run)[0]
+            return state if state in states else None
+
+        return wait_for(f"{run} to be {' or '.join(states)}", reached, timeout=PATIENCE)
 
     def wait_until_suspended(self, run: Run, state: str, *, times: int = 1) -> None:
         """Wait until a run's task is suspended; see :meth:`tools.standalone.Standalone.is_suspended`."""
-        task_key = (run.dag_id, run.run_id, self.task(run)["task_id"])
+        task_key = (run.dag_id, run.run_id, self._tries(run)[0][0])
         what = f"{run} to be {state} for the {times}. time"
         wait_for(what, lambda: self.airflow.is_suspended(*task_key, state=state, times=times) or None, timeout=PATIENCE)
 
@@ -175,7 +186,7 @@ class Environment:
         """
         # When all tasks have ended, the scheduler ends the run. If it does so at this moment, the run stays ended and
         # nothing runs the cleared task: SQLite locks no rows (seen with Airflow 3.4.0b2).
-        if all(task["state"] in ENDED for task in self.airflow.api.task_instances(run.dag_id, run.run_id)):
+        if all(state in ENDED for _, state in self._tries(run)):
             self.wait_for_end(run)
         body = {"dag_run_id": run.run_id, "dry_run": False, "only_failed": False, **which}
         body |= KEEP_TASK_STATE if keep_state else {}
@@ -188,8 +199,7 @@ class Environment:
 
     def wait_for_end(self, run: Run) -> str:
         """Wait for a run's end, and return its state."""
-        wait_for(f"{run} to end", lambda: run in self.ended_runs({run.dag_id}) or None, timeout=PATIENCE)
-        return self.airflow.api.run_state(run.dag_id, run.run_id)
+        return wait_for(f"{run} to end", lambda: self.ended_runs().get(run), timeout=PATIENCE)
 
     def wait_for_report(self, run: Run) -> None:
         """
@@ -221,17 +231,9 @@ class Environment:
 
         :param commands: each is a command, the user, and options
         """
-        return self.run_commands(
+        return self.commands.run(
             *(("quoine", "payments", name, user.reference, "--why", "a test", *more) for name, user, *more in commands)
         )
-
-    def run_commands(self, *commands: Sequence[str]) -> str:
-        """
-        Run commands of Airflow one after another, and return what is said.
-
-        In one process, since Airflow takes three seconds of processor to start, and ten to run a task.
-        """
-        return self.airflow.run(sys.executable, "-c", RUN_COMMANDS, json.dumps(commands))
 
     def wait_until_doubt_ends(self, user: User) -> None:
         """Wait until no request of the user's payment can be under way any more."""
@@ -252,7 +254,7 @@ class Environment:
 
     def log(self, run: Run, try_number: int) -> str:
         """Read the log of one try. Each error in it is one line."""
-        task = self.task(run)["task_id"]
+        task, _ = self._tries(run)[0]
         folder = f"dag_id={run.dag_id}/run_id={run.run_id}/task_id={task}"
         return (self.airflow.logs / folder / f"attempt={try_number}.log").read_text().replace(r"\n", " ")
 
@@ -299,8 +301,11 @@ def start_environment(folder: Path, *, server: URL | None = None) -> Iterator[En
         port = free_port()
         settings |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/"}
         airflow = stack.enter_context(Standalone(home=folder / "airflow", dags=DAGS, settings=settings))
+        commands = stack.enter_context(Commands(airflow))
         stack.enter_context(_tasks_api(airflow, port))
-        yield Environment(airflow=airflow, exchange=exchange, users=users, folder=folder, server=server)
+        yield Environment(
+            airflow=airflow, exchange=exchange, users=users, folder=folder, commands=commands, server=server
+        )
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def run_cells(environment: Environment, cells: list[Cell]) -> dict[Cell, Outcome
             steps = _steps(environment, cell, outcomes)
             waiting[next(steps)] = cell, steps
         time.sleep(1)
-        for run in environment.ended_runs({run.dag_id for run in waiting}) & waiting.keys():
+        for run in environment.ended_runs().keys() & waiting.keys():
             cell, steps = waiting.pop(run)
             if again := next(steps, None):
                 waiting[again] = cell, steps

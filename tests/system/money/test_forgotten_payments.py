@@ -24,13 +24,13 @@ def clean_database(environment: Environment, run: Run) -> None:
     """Clean all runs of a DAG up that have begun before now."""
     now = datetime.now(UTC).isoformat()
     what = ("--tables", "dag_run", "--dag-ids", run.dag_id, "--clean-before-timestamp", now)
-    environment.airflow.run("airflow", "db", "clean", *what, "--skip-archive", "--yes")
+    environment.commands.run(("db", "clean", *what, "--skip-archive", "--yes"))
 
 
 def delete_dag(environment: Environment, run: Run) -> None:
     """Delete a DAG; its file is still there, so it comes back when it is read again."""
     file = environment.airflow.api.file_token(run.dag_id)
-    environment.airflow.run("airflow", "dags", "delete", run.dag_id, "--yes")
+    environment.commands.run(("dags", "delete", run.dag_id, "--yes"))
     environment.airflow.api.read_file(file)
 
 
@@ -115,6 +115,6 @@ def test_a_task_that_is_tried_out_from_the_command_line_pays_once_and_for_all(en
     try_task = ("tasks", "test", "withdraw_tried", "withdraw", "--task-params", order)
     # The DAG is paused, so that Airflow's scheduler leaves the runs alone.
     for commands in ((try_task,), (try_task, ("dags", "test", "withdraw_tried", "--conf", order))):
-        environment.run_commands(*commands)
+        environment.commands.run(*commands)
         assert len(environment.withdrawals(user)) == 1
         assert environment.posts(user) == 1

@@ -33,7 +33,7 @@ def stopped_run(environment: Environment, fault: str) -> tuple[User, Run, dict[s
 def refusal(environment: Environment, command: list[str]) -> str:
     """Run a command that must fail; return its error."""
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        environment.airflow.run(*command)
+        environment.commands.run(command[1:])
     return str(failed.value.stderr)
 
 
@@ -50,7 +50,7 @@ def test_a_withdrawal_that_exists_is_gone_on_with(environment: Environment) -> N
     assert "Amount and address are the same at the exchange" in written
     assert "Clear the task" in written
 
-    shown = environment.airflow.run("airflow", "quoine", "payments", "show", user.reference)
+    shown = environment.commands.run(("quoine", "payments", "show", user.reference))
     for told in ("sent", str(found["id"]), "exists", f"by {getpass.getuser()}", "looked it up"):
         assert told in shown
     payment = environment.payment(user)
@@ -71,7 +71,7 @@ def test_a_withdrawal_that_does_not_exist_is_sent(environment: Environment) -> N
     assert environment.payment(user).step == "unknown"
 
     environment.wait_until_doubt_ends(user)
-    assert "Clear the task" in environment.airflow.run(*absent)
+    assert "Clear the task" in environment.commands.run(absent[1:])
     assert environment.payment(user).step == "prepared"
 
     environment.clear(run)

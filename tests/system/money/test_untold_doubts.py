@@ -44,7 +44,7 @@ def test_people_are_told_once_also_of_a_task_that_was_killed(environment: Enviro
         environment.trigger("withdraw_telling", alive, conn="money_brief"),
     ]
     for run, user in zip(runs, users, strict=True):
-        assert environment.wait(run, "failed", "success")["state"] == "failed"
+        assert environment.wait(run, "failed", "success") == "failed"
         assert len(environment.withdrawals(user)) == 1
     # The dead could tell nobody.
     assert [environment.payment(user).step for user in users] == ["sending", "sending", "unknown"]
