@@ -61,7 +61,7 @@ test-airflow: $(READY) ## Run the tests that run tasks on Airflow in their own p
 
 # A group of tests that share an Airflow is run by one process.
 test-system: $(READY) ## Run the tests of a whole Airflow with scheduler and triggerer
-	$(PYTEST) --numprocesses 3 --dist loadgroup -m "system and not alone and not cluster" tests/system
+	$(PYTEST) --numprocesses 2 --dist loadgroup -m "system and not alone and not cluster" tests/system
 
 # Captures wait: three at a time take a seventh of two processors. All are in one folder (tests/tools/test_makefile.py),
 # and each process imports all that it looks at.

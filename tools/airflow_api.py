@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -62,6 +63,7 @@ class AirflowApi:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = requests.Session()
+        self._one_at_a_time = Lock()
         # Airflow runs on this machine: a proxy from the environment would be wrong.
         self._session.trust_env = False
 
@@ -93,6 +95,9 @@ class AirflowApi:
         """
         Make one call. It is repeated after a 500, with which Airflow reports a locked SQLite database.
 
+        Threads make one call at a time: of two, one may wait for the lock in the server's event loop, which the other
+        needs to release it. Both then block until SQLite's time-out (seen with Airflow 3.3.2).
+
         :param method: HTTP method
         :param path: path below ``/api/v2/``
         :param payload: JSON body
@@ -102,7 +107,8 @@ class AirflowApi:
         url = f"{self.url}/api/v2/{path}"
         for pause in (0, 1, 2, 4, 8):
             time.sleep(pause)
-            response = self._session.request(method, url, json=payload, params=query, timeout=90)
+            with self._one_at_a_time:
+                response = self._session.request(method, url, json=payload, params=query, timeout=90)
             if pause and response.status_code == HTTPStatus.CONFLICT:
                 return None
             if response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:

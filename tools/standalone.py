@@ -161,9 +161,17 @@ class Standalone:
             raise
 
     def _healthy(self) -> bool | None:
-        if self._process is None or self._process.ended:
-            raise RuntimeError(f"Airflow ended unexpectedly; its output is in {self.console}")
+        self.check_running()
         return self.api.healthy() or None
+
+    def check_running(self) -> None:
+        """
+        Check that it has not ended.
+
+        :raises RuntimeError: naming the log, if it has
+        """
+        if self._process is None or self._process.ended:
+            raise RuntimeError(f"Airflow has ended; its output is in {self.console}")
 
     def stop(self) -> None:
         """End Airflow and all its descendants."""

@@ -16,8 +16,6 @@ from tools.standalone import READ_DAGS_ONCE, Standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHER = "quoine_on_price_cross"
-#: The tests of payments have two Airflows, which are busy for as long: these are on the one, all others on the other.
-MONEY_GROUPS = dict.fromkeys(("test_fault_matrix", "test_forgotten_payments"), "test_fault_matrix")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +41,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark each test of this folder, and name those that share an Airflow: one process of pytest-xdist runs them."""
     item.add_marker("system")
     if item.get_closest_marker("xdist_group") is None:
-        module = item.path.stem
-        shared = MONEY_GROUPS.get(module, "money") if item.path.parent.name == "money" else module
-        item.add_marker(pytest.mark.xdist_group(shared))
+        item.add_marker(pytest.mark.xdist_group("money" if item.path.parent.name == "money" else item.path.stem))
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.system.money.environment import Environment, start_environment
 from tests.system.money.fault_matrix import FAULTS, FollowUp
-from tests.system.money.runner import Cell
+from tests.system.money.runner import CELLS, Cell, Outcome, run_cells
 from tools.postgres_server import PostgresServer
 
 HERE = Path(__file__).parent
@@ -19,18 +20,42 @@ COLUMNS = {
 }
 
 
+#: The fault matrix is run beside the other tests. Its own tests ask how it has ended, and the very last look at all.
+LAST = ("test_fault_matrix", "test_without_a_trace")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run these tests last: their Airflow runs until the session ends, and would slow other tests."""
-    items.sort(key=lambda item: item.path.is_relative_to(HERE))
+    items.sort(key=lambda item: (item.path.is_relative_to(HERE), *(item.path.stem == name for name in reversed(LAST))))
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """Start Airflow and the exchange once."""
+def beside() -> Iterator[ThreadPoolExecutor]:
+    """Run something beside the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory, beside: ThreadPoolExecutor) -> Iterator[Environment]:
+    """Start Airflow and the exchange once. They end first: then whatever is still run beside the tests fails."""
     with start_environment(tmp_path_factory.mktemp("money")) as environment:
         yield environment
         processes = environment.airflow.processes()
     assert [process for process in processes if process.is_running()] == []
+
+
+@pytest.fixture(scope="session")
+def matrix(environment: Environment, beside: ThreadPoolExecutor) -> Future[dict[Cell, Outcome]]:
+    """Run the fault matrix beside the tests, most of which wait: a second Airflow would cost a minute of processor."""
+    return beside.submit(run_cells, environment, CELLS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _early(request: pytest.FixtureRequest) -> None:
+    """Begin the fault matrix before the first test, if it is looked at later."""
+    if any("outcomes" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("matrix")
 
 
 @pytest.fixture(scope="session")

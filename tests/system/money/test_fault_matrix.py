@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
 from tests.system.money.environment import Environment
 from tests.system.money.fault_matrix import FAULTS, FollowUp
-from tests.system.money.runner import Cell, Outcome, run_cells
+from tests.system.money.runner import CELLS, Cell, Outcome, run_cells
 
 pytestmark = pytest.mark.timeout(1500)
-
-CELLS = [
-    *(Cell(fault=fault, follow_up=follow_up) for fault in FAULTS for follow_up in FollowUp),
-    *(
-        Cell(fault=fault, follow_up=follow_up, wiped=True)
-        for fault in FAULTS
-        for follow_up in (FollowUp.CLEAR, FollowUp.BOTH)
-    ),
-]
-
 
 #: Each fault once as Airflow leaves it, and once with everything that may follow.
 CELLS_OVER_POSTGRES = [
@@ -30,9 +21,9 @@ CELLS_OVER_POSTGRES = [
 
 
 @pytest.fixture(scope="module")
-def outcomes(environment: Environment) -> dict[Cell, Outcome]:
-    """Run all cells at the same time."""
-    return run_cells(environment, CELLS)
+def outcomes(matrix: Future[dict[Cell, Outcome]]) -> dict[Cell, Outcome]:
+    """Wait until all cells have been run."""
+    return matrix.result()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import psutil
@@ -138,25 +139,28 @@ def pay_by_hand(environment: Environment, everything: Iterable[Frozen]) -> None:
     environment.payments(*(("exists", user, "--id", environment.pay_by_hand(user)) for user in users))
 
 
-@pytest.fixture(scope="module", params=[settle, pay_by_hand], ids=["settled", "paid by hand"])
-def woken(environment: Environment, request: pytest.FixtureRequest) -> dict[Moment, Frozen]:
+ACTS: dict[str, Callable[[Environment, Iterable[Frozen]], None]] = {"settled": settle, "paid by hand": pay_by_hand}
+
+
+@pytest.fixture(scope="module")
+def woken(environment: Environment) -> dict[tuple[str, Moment], Frozen]:
     """
     Freeze a worker at each moment; Airflow fails its task; a person acts; it wakes up; the task is cleared.
 
-    All moments at the same time, because Airflow takes a while to notice a worker's death.
+    All at the same time, because Airflow takes a while to notice a worker's death, and a doubt a while to end.
     """
-    act: Callable[[Environment, Iterable[Frozen]], None] = request.param
-    everything: dict[Moment, Frozen] = {}
-    for moment in Moment:
+    everything: dict[tuple[str, Moment], Frozen] = {}
+    for act, moment in product(ACTS, Moment):
         user = environment.next_user()
-        if act is pay_by_hand and moment in FAULTS:
+        if act == "paid by hand" and moment in FAULTS:
             environment.sandbox.fault(endpoint=POST, request_contains=user.amount, **FAULTS[moment])
         run = environment.trigger("withdraw_0", user, moment=moment, signal="SIGSTOP", conn="money_brief")
-        everything[moment] = Frozen(user=user, run=run, moment=moment)
+        everything[act, moment] = Frozen(user=user, run=run, moment=moment)
     processes = wait_until_frozen(environment, workers=len(everything))
     for frozen in everything.values():
         assert environment.wait(frozen.run, "failed") == "failed"
-    act(environment, everything.values())
+    for act, do in ACTS.items():
+        do(environment, [everything[act, moment] for moment in Moment])
     wake_up(processes)
     for frozen in everything.values():
         environment.clear(frozen.run)
@@ -164,11 +168,12 @@ def woken(environment: Environment, request: pytest.FixtureRequest) -> dict[Mome
 
 
 @pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("act", ACTS)
 def test_a_worker_that_wakes_up_after_a_person_has_acted_pays_nothing(
-    environment: Environment, woken: dict[Moment, Frozen], moment: Moment
+    environment: Environment, woken: dict[tuple[str, Moment], Frozen], act: str, moment: Moment
 ) -> None:
     """The exchange's own record says how often it was paid."""
-    frozen = woken[moment]
+    frozen = woken[act, moment]
     assert environment.wait_for_end(frozen.run) == "success"
     (paid,) = environment.withdrawals(frozen.user)
     payment = environment.payment(frozen.user)

@@ -30,6 +30,12 @@ def stopped_run(environment: Environment, fault: str) -> tuple[User, Run, dict[s
     return user, run, {name: shlex.split(command) for name, command in said.groupdict().items()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_doubt(environment: Environment) -> tuple[User, Run]:
+    """Begin with a withdrawal whose outcome is unknown, so that its doubt ends while the first tests are run."""
+    return stopped_run(environment, "drop_before")[:2]
+
+
 def refusal(environment: Environment, command: list[str]) -> str:
     """Run a command that must fail; return its error."""
     with pytest.raises(subprocess.CalledProcessError) as failed:
@@ -82,8 +88,8 @@ def test_a_withdrawal_that_does_not_exist_is_sent(environment: Environment) -> N
     assert "no doubt to settle" in refusal(environment, absent)
 
 
-def test_a_withdrawal_that_is_paid_by_hand_is_held_first(environment: Environment) -> None:
-    user, run, _ = stopped_run(environment, "drop_before")
+def test_a_withdrawal_that_is_paid_by_hand_is_held_first(environment: Environment, in_doubt: tuple[User, Run]) -> None:
+    user, run = in_doubt
     environment.wait_until_doubt_ends(user)
     environment.payments(("hold", user))
     environment.clear(run)

@@ -12,11 +12,7 @@ from tests.system.money.environment import PASSWORD, Environment
 pytestmark = pytest.mark.timeout(1500)
 
 
-#: Groups of tests that may have an Airflow each: both are searched.
-GROUPS = ("test_fault_matrix", "money")
-
-
-@pytest.fixture(scope="module", params=[pytest.param(group, marks=pytest.mark.xdist_group(group)) for group in GROUPS])
+@pytest.fixture(scope="module")
 def secrets(environment: Environment) -> dict[str, str]:
     """List every secret there was."""
     found = {f"code {number}": message["code"] for number, message in enumerate(environment.sandbox.auth_codes())}
