@@ -111,7 +111,7 @@ class _SimulatedNetwork:
     def prepare(self) -> asyncio.Future[None]:
         return self._server.world.loop.run_in_executor(None, lambda: None)
 
-    def connect(self, on_messages: OnMessages, on_end: OnEnd, _behind: Callable[[float], bool]) -> SimulatedLink:
+    def connect(self, on_messages: OnMessages, on_end: OnEnd) -> SimulatedLink:
         return SimulatedLink(self._server, on_messages, on_end)
 
     def close(self) -> None:

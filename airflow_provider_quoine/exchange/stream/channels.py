@@ -21,14 +21,6 @@ MOST_QUEUED_BYTES = 64 * 2**20
 """Of the messages in one queue: one message of the largest size that can be set."""
 
 
-PATIENCE = 3.0
-"""Seconds in which a consumer who is behind gets time before more is read, so that the server is slowed down to its
-pace. What comes meanwhile may be read as much too late."""
-
-STUCK_AFTER = 0.1
-"""Seconds without a message taken after which a consumer gets no more time: it would hold up all others."""
-
-
 class RawMessage(NamedTuple):
     """
     A message as it came, not decoded; its event's name, as far as it was read.
@@ -68,10 +60,6 @@ class MessageQueue:
         self._gaps = gaps
         self._bytes_kept = self._bytes_taken = 0
         """Of all messages so far that were put and not dropped; of those that were taken."""
-        self._behind_since = inf
-        """Since it was more than a quarter full for the first time after it was empty."""
-        self._bytes_seen, self._seen_at = 0, 0.0
-        """Of those that were taken, when that was looked at, and since when it is as many."""
 
     def put(self, message: RawMessage) -> None:
         """Append a message; called on the connection's thread."""
@@ -90,19 +78,9 @@ class MessageQueue:
         try:
             message = self._messages.popleft()
         except IndexError:
-            self._behind_since = inf
             return None
         self._bytes_taken += len(message.payload)
         return message
-
-    def behind(self, now: float) -> bool:
-        """Return whether its consumer has much to take, and gets time to; called on the connection's thread."""
-        if len(self._messages) <= self._size // 4 and self._bytes_kept - self._bytes_taken <= MOST_QUEUED_BYTES // 4:
-            return False
-        if self._behind_since == inf or self._bytes_seen != self._bytes_taken:
-            self._bytes_seen, self._seen_at = self._bytes_taken, now
-        self._behind_since = min(now, self._behind_since)
-        return now < self._behind_since + PATIENCE and now < self._seen_at + STUCK_AFTER
 
     @property
     def waiting_since(self) -> Moment | None:

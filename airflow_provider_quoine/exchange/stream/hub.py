@@ -87,7 +87,9 @@ class StreamHub:
                 await asyncio.wait({self._prepared})
                 await self.supervisor.close()
             finally:
-                # Again, because the end of the event loop may have cancelled that too.
-                await self.supervisor.close()
-                self._network.close()
-                _OPEN.discard(self)
+                try:
+                    # Again, because the end of the event loop may have cancelled that too.
+                    await self.supervisor.close()
+                finally:
+                    self._network.close()
+                    _OPEN.discard(self)

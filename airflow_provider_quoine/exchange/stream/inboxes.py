@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf, nextafter
 
-from airflow_provider_quoine.exchange.stream.channels import Channel, MessageQueue, RawMessage
+from airflow_provider_quoine.exchange.stream.channels import Channel, RawMessage
 from airflow_provider_quoine.exchange.stream.events import Moment
 from airflow_provider_quoine.exchange.stream.gaps import Missed
 from airflow_provider_quoine.exchange.stream.messages import INTERNAL, Message, read_message
@@ -41,8 +41,6 @@ class Inboxes:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.channels: dict[str, Channel] = {}
         """By name; the event loop changes it at any moment."""
-        self.queues: tuple[MessageQueue, ...] = ()
-        """Of all listeners."""
         self._loop = loop
         self._by_prefix: dict[bytes, _Known] = {}
         self._woken: deque[Channel] = deque()
@@ -55,10 +53,6 @@ class Inboxes:
         del self.channels[channel.name]
         # Last: the thread reads these two in the opposite order, so it cannot learn a prefix of this channel again.
         self._by_prefix = {}
-
-    def behind(self, now: float) -> bool:
-        """Return whether a consumer gets time before more is read."""
-        return any(queue.behind(now) for queue in self.queues)
 
     def take(self, connection: int, tell: Callable[[Message], None], payloads: list[bytes], at: Moment) -> None:
         """Take messages, undecoded those with a text before their data that is known. Tell the protocol's own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -45,9 +44,9 @@ class PysherNetwork:
             ) from error
         self._new_transport = partial(PusherTransport, self._endpoint, worker=self._worker, tls=tls)
 
-    def connect(self, on_messages: OnMessages, on_end: OnEnd, behind: Callable[[float], bool]) -> PusherTransport:
+    def connect(self, on_messages: OnMessages, on_end: OnEnd) -> PusherTransport:
         """Begin to make a connection, of which ``heard``, ``send`` and ``end`` are used."""
-        transport = self._new_transport(on_messages, on_end, behind)
+        transport = self._new_transport(on_messages, on_end)
         transport.start()
         return transport
 

@@ -10,9 +10,7 @@ from websocket import ABNF
 from airflow_provider_quoine.exchange.stream.endpoint import PusherEndpoint
 from airflow_provider_quoine.exchange.stream.events import Moment, OnMessages
 
-CHUNK = 1_048_576
-"""Bytes that are read at once, if as many have come: each reading has two threads take turns."""
-
+_CHUNK = 65_536
 _WHOLE_TEXT = 0x81
 _HEADER = Struct(">HH")
 _COMMON_TEXT = _WHOLE_TEXT << 8 | 126
@@ -116,7 +114,7 @@ class FrameReceiver:
             return
         chunks = [self._data[self._at :]]
         while missing > 0:
-            chunk = self._receive(CHUNK)
+            chunk = self._receive(_CHUNK)
             self._received = Moment(self._clock.wall(), self._clock.monotonic())
             chunks.append(chunk)
             missing -= len(chunk)

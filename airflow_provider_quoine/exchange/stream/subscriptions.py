@@ -63,8 +63,6 @@ class Subscriptions:
             if listener.queue is not None:
                 channel.queues += (listener.queue,)
             listener.channels[name] = channel
-        if listener.queue is not None:
-            self.inboxes.queues += (listener.queue,)
         if self._send:
             listener.connections += 1
         listener.note_confirmation()
@@ -77,7 +75,6 @@ class Subscriptions:
             if not channel.listeners:
                 self.inboxes.close(channel)
                 self._tell("pusher:unsubscribe", channel)
-        self.inboxes.queues = tuple(queue for queue in self.inboxes.queues if queue is not listener.queue)
         listener.channels = {}
 
     def begin(self, send: Callable[[str, str], None]) -> None:

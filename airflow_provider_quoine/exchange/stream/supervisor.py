@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 from collections import deque
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NoReturn
 
@@ -51,6 +52,8 @@ class _Session:
         """Monotonic time when the server greeted; None before, and after the end."""
         self.silent_since: Moment | None = None
         """The last sign of life before the ping that is not answered yet."""
+        self.pong: Future[Any] | None = None
+        """Our latest answer: while a server does not read it, its other pings are not answered."""
         self.pong_due_at = 0.0
         """Monotonic time when the answer to that ping is overdue."""
 
@@ -68,7 +71,7 @@ class _Session:
             # Pusher's own "App key ... not in this cluster" quotes the key.
             tell(ConnectionLostError(redacted(reason, endpoint.key), code=code))
 
-        self.link = network.connect(partial(inboxes.take, number, tell_message), on_end, inboxes.behind)
+        self.link = network.connect(partial(inboxes.take, number, tell_message), on_end)
 
 
 class PusherSupervisor:
@@ -161,8 +164,8 @@ class PusherSupervisor:
         match signal:
             case Message("pusher:connection_established") if session.established_at is None:
                 self._establish(session, signal.fields.get("activity_timeout"))
-            case Message("pusher:ping"):
-                session.link.send("pusher:pong", {})
+            case Message("pusher:ping") if session.pong is None or session.pong.done():
+                session.pong = session.link.send("pusher:pong", {})
             case Message("pusher_internal:subscription_succeeded", _, str(name)):
                 self._subscriptions.confirm(name)
             case Message("pusher:subscription_error" | "pusher_internal:subscription_error", _, str(name)) if name:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import json
 import ssl
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -23,11 +22,6 @@ from airflow_provider_quoine.exchange.stream.receiver import FrameReceiver
 
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 _SWITCHED = 101
-_AT_ONCE = 50
-"""Messages that are handed over without a look whether a consumer is behind."""
-
-_PAUSE = 0.002
-"""Seconds between two looks whether the consumers have caught up."""
 
 
 class _Pusher(Pusher):  # type: ignore[misc]  # pysher has no types
@@ -40,7 +34,6 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
 
     Used once: a new attempt takes a new object.
 
-    :param behind: says whether a consumer gets time, at a monotonic time. What comes meanwhile waits in the system.
     :param worker: the thread that sends, which may block while the network takes nothing.
     """
 
@@ -49,7 +42,6 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         endpoint: PusherEndpoint,
         on_messages: OnMessages,
         on_end: OnEnd,
-        behind: Callable[[float], bool],
         *,
         worker: ThreadPoolExecutor,
         tls: ssl.SSLContext | None,
@@ -65,9 +57,8 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         super().__init__(on_messages, pusher.url)
         self.name = "quoine-stream"
         self._timing, self._now, self._worker, self._on_end = endpoint.timing, endpoint.clock.monotonic, worker, on_end
-        self._behind = behind
         self._raw_socket = AbortableSocket(host=host, port=port, tls=tls)
-        self._receiver = FrameReceiver(receive=self._receive, take=self._hand_over, endpoint=endpoint)
+        self._receiver = FrameReceiver(receive=self._receive, take=on_messages, endpoint=endpoint)
         self._read_bytes: Callable[[int], bytes]
 
     def run(self) -> None:
@@ -111,13 +102,6 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         self._read_bytes = stream.frame_buffer.recv
         stream.frame_buffer = self._receiver
 
-    def _hand_over(self, texts: list[bytes], at: Moment) -> None:
-        """Hand texts over a few at a time: while a consumer is behind, they wait here, and what comes in the system."""
-        for begin in range(0, len(texts), _AT_ONCE):
-            while self._behind(self._now()):
-                time.sleep(_PAUSE)
-            self.event_handler(texts[begin : begin + _AT_ONCE], at)
-
     def _receive(self, count: int) -> bytes:
         while True:
             # The heartbeat finds silence; the socket's time-out is there for writing.
@@ -129,25 +113,29 @@ class PusherTransport(Connection):  # type: ignore[misc]  # pysher has no types
         """The last byte of the last whole message: the last sign of life. Before the first, when it was made."""
         return self._receiver.heard
 
-    def send(self, event: str, data: dict[str, str]) -> None:
+    def send(self, event: str, data: dict[str, str]) -> Future[Any] | None:
         """Send a message, without waiting. Where that fails, the connection's end is told, or a time-out passes."""
-        self._submit(json.dumps({"event": event, "data": data}), websocket.ABNF.OPCODE_TEXT)
+        return self._submit(json.dumps({"event": event, "data": data}), websocket.ABNF.OPCODE_TEXT)
 
     async def end(self, *, politely: bool) -> None:
         """End it, with a close frame first if politely; thread and socket are gone on return."""
         abort_at = self._now()
-        if politely and self.is_alive():
-            abort_at += self._timing.close_timeout
-            # The server's answer ends the thread.
-            self._submit(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
-        while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
-            if self._now() >= abort_at:
-                self._raw_socket.abort()
-            await asyncio.sleep(0.002)
-        self._raw_socket.abort()
+        try:
+            if politely and self.is_alive():
+                abort_at += self._timing.close_timeout
+                # The server's answer ends the thread.
+                self._submit(_NORMAL_CLOSURE, websocket.ABNF.OPCODE_CLOSE)
+            while self.is_alive() and self._now() < abort_at + self._timing.thread_timeout:
+                if self._now() >= abort_at:
+                    self._raw_socket.abort()
+                await asyncio.sleep(0.002)
+        finally:
+            # However often this is cancelled.
+            self._raw_socket.abort()
 
-    def _submit(self, payload: str | bytes, opcode: int) -> None:
+    def _submit(self, payload: str | bytes, opcode: int) -> Future[Any] | None:
         # RuntimeError: the sending thread is gone, because all is being closed.
         with contextlib.suppress(RuntimeError):
             # Nobody reads its result: if it fails, the connection's end is told by the thread that reads.
-            self._worker.submit(lambda: self.socket.send(payload, opcode))
+            return self._worker.submit(lambda: self.socket.send(payload, opcode))
+        return None

@@ -152,3 +152,28 @@ def test_whatever_two_threads_do_at_once_each_message_is_taken_or_counted_as_dro
     assert gaps.missed[Missed.DROPPED] == dropped
     queue.put(RawMessage(channel, "updated", b"1", Moment(0.0, 0.0), 1))
     assert gaps.missed[Missed.DROPPED] == dropped + 1
+
+
+async def test_pings_of_a_server_that_reads_nothing_leave_one_answer_waiting() -> None:
+    asked = 200
+
+    async def send(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        session = session_of(stream)
+        session.link._worker.submit(release.wait)
+        for _ in range(asked):
+            await connection.send('{"event":"pusher:ping","data":{}}')
+        await until(lambda: session.pong is not None and not session.signals)
+        await connection.send('{"event":"updated","channel":"updates","data":"last"}')
+        await until(lambda: stream.newest("updates"))
+        waiting.append(session.link._worker._work_queue.qsize())
+        release.set()
+        await connection.wait_closed()
+
+    release, waiting = threading.Event(), list[int]()
+    async with (
+        websocket_server(send_once_subscribed(send)) as endpoint,
+        open_stream(endpoint, queue_size=None) as stream,
+    ):
+        await until(lambda: waiting)
+    assert waiting == [1]

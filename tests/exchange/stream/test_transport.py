@@ -355,9 +355,7 @@ async def test_a_dead_peer_is_found_again_after_a_pong_that_came() -> None:
 def test_what_cannot_be_sent_is_no_error_and_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     endpoint = PusherEndpoint(key=KEY, host="127.0.0.1", port=1, tls=False)
     with ThreadPoolExecutor() as worker:
-        transport = PusherTransport(
-            endpoint, lambda *_: None, lambda *_: None, lambda _: False, worker=worker, tls=None
-        )
+        transport = PusherTransport(endpoint, lambda *_: None, lambda *_: None, worker=worker, tls=None)
         transport.send("pusher:subscribe", {"channel": "updates"})
     assert caplog.records == []
 
