@@ -67,15 +67,12 @@ async def capture(spec: CaptureSpec, *, quoine_conn_id: str) -> CaptureResult:
         elif not writer.files:
             reason = "The time of the capture was over before anything was written. The next try begins a new one."
             return CaptureResult(summary={}, empty=reason)
-        else:
-            writer.begin(periods.ends_at)
-            await writer.finish(writer.run())
         manifest = await writer.seal()
     except QuoineError as error:
-        await writer.read_rest()
-        if not writer.stored:
+        parts = await writer.stored()
+        if not parts:
             raise
-        sums = totals(writer.stored.values())
+        sums = totals(parts)
         kept = f"{sums['rows']} rows in {sums['files']} files were kept: {store.pattern}. A retry goes on there."
         raise type(error)(f"{error} {kept}") from error
     finally:

@@ -1,20 +1,20 @@
 """
-The parts of a capture: what each holds, and how two records of the same period become one.
+The parts of a capture: what each holds, and how several records of the same time become one.
 
-A capture is cut into periods of time, counted from when it began, and each period is one part, one file; a period
-with very many rows is several. A part covers its own time only. It says who listened when (its stretches), and for
-which times rows may be missing (its gaps). So a restarted capture, or a second copy, merges with the part that it
-finds: every row is kept, each event once, and a gap is only where nobody listened.
+A capture is cut into periods of time, counted from when it began; a period with very many rows is cut again. A part
+covers its own time only. It says who listened when (its stretches), and what each life has missed (its gaps). So a
+restarted capture, or a second copy, merges with what it finds: every row is kept, each event once, and rows are said to
+be missing only where nobody listened. In which order, and how often, parts are merged does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, Self
+from itertools import chain
 
-from airflow_provider_quoine.formats.entries import StoredPart
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Row, Span, Stretch, disjoint, outside, within
 
 NOT_RUNNING = "the capture was not running"
@@ -31,53 +31,40 @@ SECOND = timedelta(seconds=1)
 STALE = b'"stale":true'
 
 
-class PartKey(NamedTuple):
-    """
-    The name of a part.
-
-    :param cut: seconds after the period's beginning at which the part begins: 0, unless the rows of the time before
-        were written early.
-    """
-
-    period: int
-    cut: int = 0
-
-
 @dataclass(kw_only=True)
 class Part:
     """
-    The data of one period, or of the time between two cuts of it.
+    The data of some time.
 
-    :param life: the run of the capture that wants to add it; empty for what is stored.
     :param bytes: that its rows take in memory, as its writer counts them.
+    :param repeats: rows of its time whose events the part before has already.
+    :param gaps: of single lives.
     """
 
-    life: str = ""
     bytes: int = 0
     rows: list[Row] = field(default_factory=list)
+    repeats: list[Row] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     stretches: list[Stretch] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        """Whether it says anything."""
-        return bool(self.rows or self.gaps or self.stretches)
 
     def within(self, span: Span) -> Part:
         """Return what of it lies in a span."""
         return replace(
             self,
             rows=[row for row in self.rows if span.holds(row.at)],
+            repeats=[row for row in self.repeats if span.holds(row.at)],
             gaps=within(self.gaps, span),
             stretches=within(self.stretches, span),
         )
 
-    def __iadd__(self, other: Part) -> Self:
-        """Take what another one has, without merging it."""
-        self.bytes += other.bytes
-        self.rows += other.rows
-        self.gaps += other.gaps
-        self.stretches += other.stretches
-        return self
+    def missing(self, span: Span) -> list[Gap]:
+        """Return the time of a span in which nobody listened, and the moments of which nobody has the row."""
+        moments = {row.at for row in (*self.rows, *self.repeats)}
+        points = [gap for gap in self.gaps if gap.since == gap.until and gap.since not in moments]
+        told = [gap for gap in self.gaps if gap.since < gap.until]
+        # Who was there and missed it says why.
+        silent = outside([Gap(*span, NOT_RUNNING)], told)
+        return disjoint(gap._replace(life="") for gap in points + outside(told + silent, self.stretches))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,106 +90,84 @@ class Periods:
         since = self.began_at + number * self.length
         return Span(since, min(since + self.length, self.ends_at))
 
-    def spans(self, keys: Iterable[PartKey]) -> dict[PartKey, Span]:
-        """Return the times of some parts, in order: each until the next one of its period begins."""
-        ordered = sorted(keys)
-        begins = [self.span(key.period).since + key.cut * SECOND for key in ordered]
-        ends = [*begins[1:], self.ends_at]
-        return {
-            key: Span(begin, min(end, self.span(key.period).until))
-            for key, begin, end in zip(ordered, begins, ends, strict=False)
-        }
+    def number(self, moment: datetime) -> int:
+        """Return which period a moment is in, counted from 0; one right between two is in the later one."""
+        return (moment - self.began_at) // self.length
 
 
-def merge(there: Part, own: Part, *, beside: Iterable[Row] = ()) -> Part:
+def merge(parts: Sequence[Part], *, before: Sequence[Part] = ()) -> Part:
     """
-    Make one part of two records of the same time. No row goes, however often it is tried.
+    Make one part of several records of the same time. No row goes, however often it is tried.
 
-    :param there: the stored part.
-    :param own: the part to add. Its gaps end its own life's listening, and no other's.
-    :param beside: rows of the part before. An event that it has is left out.
+    :param parts: a gap of a life ends that life's listening, in whichever of them it is, and no other's.
+    :param before: what is right before that time. Rows whose events it has are repeats.
     """
-    lives = {stretch.life for stretch in own.stretches} | {own.life}
-    heard = list(own.stretches)
-    for stretch in there.stretches:
-        heard += outside([stretch], [new for new in own.stretches if new.life == stretch.life])
-    kept: list[Stretch] = []
-    for stretch in heard:
-        kept += _listened(stretch, own.gaps) if stretch.life == own.life else [stretch]
-    rows = _united(
-        [*_ranked(there.rows, there.stretches), *_ranked(own.rows, [one for one in kept if one.life in lives])],
-        heard=there.stretches + own.stretches,
-        beside=beside,
-    )
-    moments = {row.at for row in rows}
-    # Who found nobody's word of a time did not know of a copy that writes later, and says why it missed it.
-    told = [gap for gap in there.gaps + own.gaps if gap.reason != NOT_RUNNING]
-    silent = [gap for gap in there.gaps + own.gaps if gap.reason == NOT_RUNNING]
-    gaps = told + outside(silent, told)
-    points = [gap for gap in gaps if gap.since == gap.until and gap.since not in moments]
-    missing = outside([gap for gap in gaps if gap.since < gap.until], kept)
-    return Part(rows=rows, gaps=disjoint(points + missing), stretches=sorted(kept))
+    gaps = sorted({gap for part in parts for gap in part.gaps})
+    heard = [[piece for one in part.stretches for piece in _listened(one, gaps)] for part in parts]
+    stretches: list[Stretch] = []
+    for stretch in sorted({*chain.from_iterable(heard)}, key=lambda one: (one.since - one.until, one)):
+        stretches += outside([stretch], [other for other in stretches if other.life == stretch.life])
+    ranked = [
+        [(_rank(row, own), row) for row in part.rows + part.repeats] for part, own in zip(parts, heard, strict=True)
+    ]
+    # The same life's row of each event, so that it is known for another one than the life's next.
+    chosen = [min(event.values(), key=lambda row: row.life) for event in _events(ranked, stretches)]
+    repeats = set[Row]()
+    if before:
+        there = merge([replace(part, repeats=[]) for part in before])
+        sides = [[(False, row) for row in side] for side in (there.rows, chosen)]
+        repeats = {event[1] for event in _events(sides, there.stretches + stretches) if len(event) == len(sides)}
+    return Part(rows=sorted({*chosen} - repeats), repeats=sorted(repeats), gaps=gaps, stretches=sorted(stretches))
 
 
 def _listened(stretch: Stretch, gaps: Iterable[Gap]) -> list[Stretch]:
-    """Return a stretch without gaps; what it counted is kept once, even if nothing else is."""
-    pieces = outside([stretch], [gap for gap in gaps if gap.since < gap.until])
+    """Return a stretch without its life's gaps; what it counted is kept once, even if nothing else is."""
+    pieces = outside([stretch], [gap for gap in gaps if gap.life == stretch.life and gap.since < gap.until])
     if not pieces:
         return [stretch._replace(since=stretch.until)] if any(stretch[2:5]) else []
-    shifts = [(piece.since - stretch.since).total_seconds() for piece in pieces]
-    moved = [one._replace(monotonic=one.monotonic + shift) for one, shift in zip(pieces, shifts, strict=True)]
-    return [moved[0], *(one._replace(reconnects=0, dropped=0, skipped=0) for one in moved[1:])]
+    first = stretch._replace(since=pieces[0].since, until=pieces[0].until, monotonic=pieces[0].monotonic)
+    return [first, *pieces[1:]]
 
 
-def _ranked(rows: Iterable[Row], stretches: Sequence[Stretch]) -> list[tuple[datetime, bool, Row]]:
-    """Place rows in time, and of two of the same moment the one first that was listened for and is not stale."""
-    return [
-        (row.at, not any(one.since < row.at <= one.until for one in stretches) or STALE in row.line, row)
-        for row in rows
-    ]
+def _rank(row: Row, stretches: Iterable[Stretch]) -> bool:
+    """Return whether another snapshot of the same moment is preferred: this one was not listened for, or is stale."""
+    return row.event is None and (not any(one.since < row.at <= one.until for one in stretches) or STALE in row.line)
 
 
-def _united(ranked: list[tuple[datetime, bool, Row]], *, heard: Sequence[Stretch], beside: Iterable[Row]) -> list[Row]:
+def _events(records: Sequence[Iterable[tuple[bool, Row]]], heard: Collection[Stretch]) -> list[dict[int, Row]]:
     """
-    Put rows in order, each event once.
+    Find the rows of the same event, or of snapshots of the same moment.
 
-    Two lives have the same event at almost the same moment. Two equal events of one life are two.
+    Two lives have the same event at almost the same moment. Two equal events of one life or of one record are two.
 
+    :param records: ranked rows.
     :param heard: who listened when: equal events of two lives are two if neither listened when the other's came.
-    :param beside: rows that stand elsewhere.
+    :return: of each event the rows by the number of their record, the preferred one first.
     """
 
     def listened(life: str, at: datetime) -> bool:
         return any(one.life == life and one.since - EDGE <= at <= one.until + EDGE for one in heard)
 
-    def same(row: Row, other: Row, lives: set[str]) -> bool:
-        if row.at == other.at:
+    def same(row: Row, rows: Collection[Row]) -> bool:
+        if any(row.at == other.at for other in rows):
             return True
-        if row.life in lives or abs(row.at - other.at) > TOLERANCE:
+        if any(row.life == other.life for other in rows):
             return False
         # What a life has from one of its gaps, such as a time when it was held up, is no event of its own.
-        heard_by = [listened(one.life, event.at) for one in (row, other) for event in (row, other)]
-        return heard_by != [True, False, False, True]
+        pair = row, next(iter(rows))
+        return [listened(one.life, event.at) for one in pair for event in pair] != [True, False, False, True]
 
-    seen: dict[object, list[tuple[Row, set[str]]]] = {}
-    for row in beside:
-        seen.setdefault(row.event, []).append((row, {row.life}))
-    rows = []
-    for at, _, row in sorted(ranked, key=lambda one: one[:2]):
-        known = seen.setdefault(at if row.event is None else row.event, [])
-        for other, lives in known:
-            if same(row, other, lives):
-                lives.add(row.life)
+    found, recent = list[dict[int, Row]](), defaultdict[object, deque[dict[int, Row]]](deque)
+    ordered = sorted((row.at, rank, number, row) for number, rows in enumerate(records) for rank, row in rows)
+    for at, _, number, row in ordered:
+        known = recent[at if row.event is None else row.event]
+        while known and at - next(iter(known[0].values())).at > TOLERANCE:
+            known.popleft()
+        for event in known:
+            if number not in event and same(row, event.values()):
+                event[number] = row
                 break
         else:
-            known.append((row, {row.life}))
-            rows.append(row)
-    return rows
-
-
-def silence(span: Span, parts: Iterable[Part | StoredPart], reason: str = NOT_RUNNING) -> list[Gap]:
-    """Return as gaps the time of which no part says that it was listened to, or why not."""
-    silent = [Gap(*span, reason)]
-    for part in parts:
-        silent = outside(outside(silent, part.stretches), part.gaps)
-    return silent
+            known.append({number: row})
+            found.append(known[-1])
+    return found

@@ -82,7 +82,7 @@ class CaptureRun:
         self._clock = clock
         self._since = self._now = self._last_at = max(clock.now(), periods.began_at)
         """When this life began, its time, and the moment of its last event."""
-        writer.begin(self._since)
+        writer.closed_until = self._since
         wall, monotonic = self._looked_at = clock.now(), clock.monotonic()
         self._marks = [(self._since, monotonic + max(0.0, (self._since - wall).total_seconds()))]
         """Moments and the monotonic clock's time then; a new one when they part. Before the first it stands still."""
@@ -161,8 +161,9 @@ class CaptureRun:
         if self._frozen is not None:
             since, until = self._frozen.since + AWAKE_AFTER, self._frozen.until - AWAKE_BEFORE
             if since < event.received_at <= until:
-                # Only the event loop was held up: events were taken meanwhile.
-                self._frozen = None
+                # Only the event loop was held up until then: events were taken. After that it may have been frozen.
+                rest = Span(event.received_at, self._frozen.until)
+                self._frozen = rest if (rest.until - rest.since).total_seconds() > HELD_UP_AFTER else None
             elif until < event.received_at <= self._frozen.until + BACKLOG:
                 return
         at = self._last_at = max(event.received_at, self._last_at + TICK)

@@ -12,9 +12,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_quoine.captures.parts import SECOND, Part, PartKey, Periods, silence
+from airflow_provider_quoine.captures.parts import SECOND, Part, Periods
 from airflow_provider_quoine.exchange.back_off import back_off
 from airflow_provider_quoine.exchange.errors import QuoineError, QuoineInputError
 from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch, within
@@ -36,8 +37,8 @@ PART_BYTES = 16_000_000
 OPEN_PATIENCE = 0.5
 """Seconds that a store has to open before the capture listens anyway."""
 
-READ_REST_TIMEOUT = 5.0
-"""Seconds for reading what was there, for the message of a capture that fails."""
+STORED_TIMEOUT = 5.0
+"""Seconds for reading what is there, for the message of a capture that fails."""
 
 ROW_OVERHEAD = 300
 """Bytes that a row takes in memory beside its text."""
@@ -76,33 +77,34 @@ class CaptureWriter:
 
     def __init__(self, *, store: PartStore, periods: Periods) -> None:
         self.life = store.life
-        self.stored: dict[PartKey, StoredPart] = {}
-        """What is known to be there. A restarted capture reads it while it listens."""
+        self.files = 0
+        """How many were there at the beginning."""
         self.problem = ""
         """Why the last try to write failed; empty if it did not."""
         self._store = store
         self._periods = periods
         self._loop = asyncio.get_running_loop()
         self.closed_until = periods.began_at
-        """Up to then this life has closed its parts."""
-        self._found: list[PartKey] = []
-        """Parts that were there and have not been read yet."""
-        self._over = 0
-        """Periods that were over before this life listened."""
-        self._keys = [PartKey(number) for number in range(periods.count)]
-        self._begins = [*(periods.span(key.period).since for key in self._keys), periods.ends_at]
-        """This life's parts, and when each begins; after them, when the last one ends."""
-        self._pending: defaultdict[PartKey, Part] = defaultdict(lambda: Part(life=self.life))
-        self._due: set[PartKey] = set()
-        """Parts to write."""
+        """Up to then this life has closed its parts; of the time before it listened it says nothing."""
+        self._begins = [*(periods.span(number).since for number in range(periods.count)), periods.ends_at]
+        """When each of this life's parts begins; after them, when the last one ends."""
+        self._pending: defaultdict[datetime, Part] = defaultdict(Part)
+        """What is gathered of each part, by its beginning."""
+        self._due: list[tuple[Part, Span]] = []
+        """What is to be written. What comes later for the same part is another file."""
+        self._untidy: set[Span] = set()
+        """Times that were written and may have to be merged."""
         self._bytes = 0
         """Of the rows that are pending or being written."""
         self._lost: Gap | None = None
-        self._failures = self._refusals = 0
         self._no_more = False
         self._thread = ThreadPoolExecutor(1, "quoine-capture")
         self._context = contextvars.copy_context()
-        self._opening = asyncio.create_task(self._open())
+        refused = (
+            f"{store.folder!r} cannot be written to. Nothing was captured by this try. Correct the path or the right "
+            "to write there; a retry goes on. What the store says"
+        )
+        self._opening = asyncio.create_task(self._do(store.open, refused, tries=FINAL_AFTER, refusals=1))
 
     async def open(self, *, patience: float | None) -> None:
         """
@@ -114,36 +116,7 @@ class CaptureWriter:
         """
         done, _ = await asyncio.wait({self._opening}, timeout=patience)
         for task in done:
-            task.result()
-
-    async def _open(self) -> None:
-        for failures in count(1):
-            try:
-                self._found = await self._on_thread(self._store.open)
-                return
-            except QuoineInputError:
-                raise
-            except Exception as error:
-                if isinstance(error, REFUSALS) or failures >= FINAL_AFTER:
-                    raise QuoineStorageError(
-                        f"{self._store.folder!r} cannot be written to: {_words(error)}. Nothing was captured by this "
-                        "try. Correct the path or the right to write there; a retry goes on."
-                    ) from error
-                await asyncio.sleep(FIRST_RETRY_DELAY * failures)
-
-    @property
-    def files(self) -> int:
-        """How many parts are there."""
-        return len({*self.stored, *self._found})
-
-    def begin(self, now: datetime) -> None:
-        """
-        Let all time until now be accounted for: nobody knows yet who listened.
-
-        :param now: when this life begins to listen.
-        """
-        self._over = max(0, bisect_right(self._begins, now) - 1)
-        self.closed_until = now
+            self.files = task.result()
 
     def add_row(self, row: Row) -> None:
         """Take a row; one of a part that was written already is added to it."""
@@ -153,29 +126,27 @@ class CaptureWriter:
             self._lost = Gap(self._lost.since if self._lost else row.at - LOSS_EDGE, row.at + LOSS_EDGE, reason)
             return
         self._state_loss()
-        index = self._index(row.at)
-        key, (since, until) = self._keys[index], self._span(index)
-        part = self._part(key)
+        since, until = self._span(index := self._index(row.at))
+        part = self._pending[since]
         part.rows.append(row)
         size = len(row.line) + ROW_OVERHEAD
         part.bytes += size
         self._bytes += size
-        passed = -((since - row.at) // SECOND)
-        cut = since + passed * SECOND
+        cut = since - (since - row.at) // SECOND * SECOND
         if part.bytes >= PART_BYTES and since < cut < until and self.closed_until < until:
             # The rest of this second is of this part yet: a second copy most likely cuts at the same one.
-            self._keys.insert(index + 1, key._replace(cut=key.cut + passed))
             self._begins.insert(index + 1, cut)
 
     def add_gap(self, gap: Gap) -> None:
         """State a gap in the parts that it touches, those written already among them."""
+        own = gap._replace(life=self.life)
         for index in range(self._index(gap.since), self._index(gap.until) + 1):
-            if pieces := within([gap], self._span(index)):
-                self._part(self._keys[index]).gaps.extend(pieces)
+            if pieces := within([own], self._span(index)):
+                self._pending[self._begins[index]].gaps.extend(pieces)
 
     def change_rows(self, gap: Gap, change: Callable[[Row], Row | None]) -> None:
         """Change rows that came in a gap and are not written yet; None is no row."""
-        for part in self._pending.values():
+        for part in (*self._pending.values(), *(part for part, _ in self._due)):
             changed = [change(row) if gap.since <= row.at <= gap.until else row for row in part.rows]
             part.rows = [row for row in changed if row is not None]
 
@@ -192,9 +163,7 @@ class CaptureWriter:
         :param until: its end, or that of the capture's run.
         """
         self._state_loss()
-        key = self._keys[bisect_right(self._begins, self.closed_until) - 1]
-        self._part(key).stretches.extend(stretches)
-        self._due.add(key)
+        self._pending[self._begins[bisect_right(self._begins, self.closed_until) - 1]].stretches.extend(stretches)
         self.closed_until = until
 
     async def finish(self, running: Awaitable[None]) -> None:
@@ -210,59 +179,54 @@ class CaptureWriter:
             async with asyncio.timeout(FINISH_TIMEOUT):
                 await running
         except TimeoutError:
-            rows = sum(len(part.rows) for part in self._pending.values())
             raise QuoineStorageError(
-                f"{rows} rows could not be written within {FINISH_TIMEOUT:g} s after the capture's end: "
+                f"{self._unwritten()} rows could not be written within {FINISH_TIMEOUT:g} s after the capture's end: "
                 f"{self.problem or 'the store does not answer'}."
             ) from None
 
     async def run(self) -> None:
         """
-        Write what is due, until all is, and read what was there when nothing is due.
+        Write what is due, until all is, and merge it with what else is there when nothing is due.
 
         :raises QuoineInputError: if a file that is no part is in the way.
         :raises QuoineStorageError: if the store refuses for good.
         """
         await self._opening
-        self._due.update(map(PartKey, {*range(self._over)} - {key.period for key in self._found}))
-        while self._due or self._found or not self._no_more:
+        while self._gathered() or not self._no_more:
             if self._due:
-                await self._write(self._largest_first()[0])
-            elif self._found:
-                await self._read_newest()
+                await self._write(self._due[0])
+            elif self._untidy:
+                span = min(self._untidy)
+                await self._do(partial(self._store.tidy, span))
+                self._untidy.remove(span)
             else:
                 await asyncio.sleep(LOOK_INTERVAL)
-            if self.problem:
-                await asyncio.sleep(back_off(self._failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
-        await self._on_thread(self._store.sweep)
 
     async def flush(self) -> None:
-        """Write what was closed, once, most rows first; what only states a silence is left to the next life."""
-        for key in self._largest_first():
-            if self._pending[key]:
-                await self._write(key)
-            if self.problem:
-                rows = sum(len(part.rows) for part in self._pending.values())
-                log.warning("The capture ends with %d rows that could not be written: %s.", rows, self.problem)
-                return
+        """Write what was closed, once, most rows first; to merge it is left to the next life."""
+        try:
+            for each in self._gathered():
+                await self._write(each, tries=1)
+        except QuoineStorageError:
+            log.warning("The capture ends with %d rows that could not be written: %s.", self._unwritten(), self.problem)
 
-    async def read_rest(self) -> None:
-        """Read what was there and has not been read yet, as far as that goes."""
-        with suppress(TimeoutError, QuoineError):
-            async with asyncio.timeout(READ_REST_TIMEOUT):
-                while self._found and not self.problem:
-                    await self._read_newest()
+    async def stored(self) -> list[StoredPart]:
+        """Return what the files say of themselves; nothing if the store does not say it in time."""
+        # Stores have errors of their own, and this is for a message about another one.
+        with suppress(Exception):
+            async with asyncio.timeout(STORED_TIMEOUT):
+                return await self._on_thread(self._store.parts)
+        return []
 
     async def seal(self) -> dict[str, Any]:
         """
         Write the manifest of all that is stored, and return it.
 
+        :raises QuoineInputError: if a file that is no part is in the way.
         :raises QuoineStorageError: if the store refuses.
         """
-        try:
-            return await self._on_thread(self._store.write_manifest)
-        except Exception as error:
-            raise QuoineStorageError(f"The manifest of the capture could not be written: {_words(error)}.") from error
+        refused = "The manifest of the capture could not be written"
+        return await self._do(self._store.write_manifest, refused, tries=FINAL_AFTER, refusals=1)
 
     def stop(self) -> None:
         """Let go of the thread; a write that hangs is left to its end."""
@@ -271,18 +235,10 @@ class CaptureWriter:
 
     def _index(self, moment: datetime) -> int:
         """Return which part a moment is in; one before the beginning or after the end is in the nearest."""
-        return min(max(0, bisect_left(self._begins, moment) - 1), len(self._keys) - 1)
+        return min(max(0, bisect_left(self._begins, moment) - 1), len(self._begins) - 2)
 
     def _span(self, index: int) -> Span:
         return Span(*self._begins[index : index + 2])
-
-    def _end_of(self, key: PartKey) -> datetime:
-        return self._begins[bisect_left(self._keys, key) + 1]
-
-    def _part(self, key: PartKey) -> Part:
-        if self._end_of(key) <= self.closed_until:
-            self._due.add(key)
-        return self._pending[key]
 
     def _state_loss(self) -> None:
         if self._lost is not None:
@@ -290,67 +246,63 @@ class CaptureWriter:
             log.warning("Rows of %.1f s were lost: %s.", lost.seconds, lost.reason)
             self.add_gap(lost)
 
-    def _largest_first(self) -> list[PartKey]:
-        """Return the parts to write, those with the most rows first."""
-        return sorted(sorted(self._due), key=lambda key: self._pending[key].bytes, reverse=True)
+    def _gathered(self) -> list[tuple[Part, Span]]:
+        """Return what is to be written, that with the most rows first."""
+        for since, part in [*self._pending.items()]:
+            until = self._begins[bisect_right(self._begins, since)]
+            # The last one of a life that is stopped is closed before its end.
+            if until <= self.closed_until or part.stretches:
+                self._due.append((self._pending.pop(since), Span(since, min(until, self.closed_until))))
+        self._due.sort(key=lambda each: each[0].bytes, reverse=True)
+        return [*self._due]
 
-    def _sums(self, key: PartKey) -> dict[PartKey, StoredPart]:
-        with suppress(FileNotFoundError):
-            return {key: self._store.sums(key)}
-        return {}
+    def _unwritten(self) -> int:
+        return sum(len(part.rows) for part in (*self._pending.values(), *(part for part, _ in self._due)))
 
-    async def _read_newest(self) -> None:
-        """Read the newest part that was there. If nobody says who listened in its period, that is stated."""
-        key = self._found[-1]
-        if key not in self.stored and not await self._try(partial(self._sums, key)):
-            return
-        self._found.pop()
-        if key.period < self._over and not (self._found and self._found[-1].period == key.period):
-            parts = [part for one, part in self.stored.items() if one.period == key.period]
-            if silence(self._periods.span(key.period), parts):
-                self._due.add(PartKey(key.period))
+    async def _write(self, due: tuple[Part, Span], *, tries: float = inf) -> None:
+        part, span = due
+        await self._do(partial(self._store.write, part, span), tries=tries)
+        self._due.remove(due)
+        self._bytes -= part.bytes
+        self._untidy.add(span)
 
-    async def _write(self, key: PartKey) -> None:
-        self._due.remove(key)
-        part, until, written = self._pending.pop(key), min(self._end_of(key), self.closed_until), False
-        try:
-            written = await self._try(partial(self._store.write, key, part, until=until))
-        finally:
-            if written:
-                self._bytes -= part.bytes
+    async def _do(
+        self,
+        work: Callable[[], Result],
+        refused: str = "The store refuses for good",
+        *,
+        tries: float = inf,
+        refusals: int = FINAL_AFTER,
+    ) -> Result:
+        """
+        Do something at the store, again and again while that fails.
+
+        :param refused: what to say when it is given up.
+        :param tries: so many at most.
+        :param refusals: after so many of :data:`REFUSALS` in a row it is given up, too.
+        """
+        in_a_row = 0
+        for failures in count(1):
+            try:
+                result = await self._on_thread(work)
+            except QuoineInputError:
+                raise
+            except Exception as error:
+                # Stores have errors of their own.
+                words = f"{type(error).__name__}: {error}"[:300]
+                if not self.problem:
+                    log.warning("A part could not be written and is kept until it can: %s.", words)
+                self.problem = words
+                in_a_row = in_a_row + 1 if isinstance(error, REFUSALS) else 0
+                if failures >= tries or in_a_row >= refusals:
+                    raise QuoineStorageError(f"{refused}: {words}.") from error
+                await asyncio.sleep(back_off(failures, first=FIRST_RETRY_DELAY, longest=LONGEST_RETRY_DELAY))
             else:
-                part += self._pending[key]
-                self._pending[key] = part
-                self._due.add(key)
-
-    async def _try(self, work: Callable[[], dict[PartKey, StoredPart]]) -> bool:
-        """
-        Do something at the store, and note which parts are there.
-
-        :return: whether the store did it.
-        """
-        try:
-            self.stored.update(await self._on_thread(work))
-        except QuoineInputError:
-            raise
-        except Exception as error:
-            # Stores have errors of their own.
-            if not self.problem:
-                log.warning("A part could not be written and is kept until it can: %s.", _words(error))
-            self.problem = _words(error)
-            self._failures += 1
-            self._refusals = self._refusals + 1 if isinstance(error, REFUSALS) else 0
-            if self._refusals >= FINAL_AFTER:
-                raise QuoineStorageError(f"The store refuses for good: {self.problem}.") from error
-            return False
-        if self.problem:
-            log.info("The store takes parts again.")
-        self.problem, self._failures, self._refusals = "", 0, 0
-        return True
+                if self.problem:
+                    log.info("The store takes parts again.")
+                self.problem = ""
+                break
+        return result
 
     async def _on_thread(self, work: Callable[[], Result]) -> Result:
         return await self._loop.run_in_executor(self._thread, self._context.run, work)
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]

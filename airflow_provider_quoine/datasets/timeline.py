@@ -200,7 +200,9 @@ class _StoredPart:
 
 def _parts(capture: StoredCapture, manifest: Mapping[str, Any]) -> list[_StoredPart]:
     # Somebody may have written a manifest whose parts are files elsewhere.
-    form = re.compile(rf"{re.escape(capture.stem)}_[0-9]+(_[0-9]+)?\.({'|'.join(map(re.escape, FileFormat))})")
+    form = re.compile(
+        rf"{re.escape(capture.stem)}_[0-9]+_[0-9]+_[0-9a-z]+-[0-9]+\.({'|'.join(map(re.escape, FileFormat))})"
+    )
     parts = []
     for entry in manifest["parts"]:
         if not form.fullmatch(entry["name"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,7 +48,7 @@ class FaultKind(StrEnum):
     MISSING = "missing"
     """A part is not there."""
     CHANGED = "changed"
-    """A part is not as it was written."""
+    """A part is not as it was written, or cannot be read."""
     DOUBLED = "doubled"
     """A file has what is another part's."""
     UNKNOWN = "unknown"
@@ -109,7 +110,7 @@ def verify(path: str) -> Verification:
 
     :param path: as :func:`~airflow_provider_quoine.datasets.reading.captures_in`.
     :raises QuoineInputError: if there is no capture.
-    :raises OSError: if the store refuses, or cannot be reached.
+    :raises OSError: if the store refuses to list the files, or cannot be reached.
     """
     done = Verification()
     for capture in captures_in(path):
@@ -173,9 +174,16 @@ def _faults_of_files(capture: StoredCapture, manifest: Mapping[str, Any], done: 
             yield Fault(kind=FaultKind.MISSING, file=entry["name"], what="it is not there")
             continue
         order.begin(entry, after)
-        done.rows += yield from _faults_of_part(path, entry, order, known)
+        try:
+            done.rows += yield from _faults_of_part(path, entry, order, known)
+        except OSError as error:
+            what = f"it cannot be read: {type(error).__name__}: {error}"
+            yield Fault(kind=FaultKind.CHANGED, file=path.name, what=what)
     for name, path in files.items():
-        original = known.get(digest_of(path))
+        original = None
+        # Of what cannot be read nobody knows more than that it is there.
+        with suppress(OSError):
+            original = known.get(digest_of(path))
         what = f"it has the rows of {original} once more" if original else "the manifest does not have it"
         yield Fault(kind=FaultKind.DOUBLED if original else FaultKind.UNKNOWN, file=name, what=what)
 

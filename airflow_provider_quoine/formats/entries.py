@@ -1,23 +1,28 @@
 """
 The entry of a part: a small JSON file beside its rows, which says what they are.
 
-It has the rows' SHA-256, the gaps, and who listened when. A capture's manifest is made of the entries of its parts.
+It has the rows' SHA-256, the gaps, who listened when, and of which files it takes the place. A capture's manifest is
+made of the entries of its parts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from airflow_provider_quoine.formats.pieces import Gap, Span, Stretch, disjoint
+from airflow_provider_quoine.formats.lines import row_of
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch, disjoint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it when a file of rows, an entry or a manifest changes its form."""
 
 COUNTS = ("reconnects", "dropped", "skipped")
+
+FOR_MERGING = ("part_from", "missed", "repeats", "replaces", "after")
+"""What an entry says for those who merge its file with others. It is not in the manifest."""
 
 
 def entry_name(name: str) -> str:
@@ -54,20 +59,35 @@ def totals(parts: Collection[StoredPart]) -> dict[str, int | float]:
     }
 
 
-def entry_of(part: StoredPart, span: Span, *, period: int, name: str, content: bytes) -> dict[str, Any]:
+def entry_of(
+    part: StoredPart,
+    span: Span,
+    *,
+    part_from: datetime,
+    name: str,
+    content: bytes,
+    missed: Iterable[Gap] = (),
+    repeats: Iterable[Row] = (),
+    replaces: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> dict[str, Any]:
     """
     Return a part's entry as JSON-able data.
 
     :param span: its time.
-    :param period: the number of its period.
+    :param part_from: when the part begins that it is of.
     :param content: its rows, as they stand in the file.
+    :param missed: the gaps of single lives.
+    :param repeats: rows of its time that are left out of the file, since the one before has their events.
+    :param replaces: the names of the files of whose rows it was made: it takes their place in its time.
+    :param after: the names of the files before it, in which repeats were looked for.
     """
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "sha256": digest_of(content),
         "bytes": len(content),
-        "period": period,
+        "part_from": part_from.isoformat(),
         **times_of(span),
         "rows": part.rows,
         **{count: part.sum_of(count) for count in COUNTS},
@@ -81,6 +101,10 @@ def entry_of(part: StoredPart, span: Span, *, period: int, name: str, content: b
             }
             for stretch in part.stretches
         ],
+        "missed": [{**times_of(gap), "life": gap.life, "reason": gap.reason} for gap in missed],
+        "repeats": [row.line.decode() for row in repeats],
+        "replaces": list(replaces),
+        "after": list(after),
     }
 
 
@@ -94,10 +118,14 @@ def read_entry(content: bytes) -> dict[str, Any]:
     Read an entry.
 
     :raises ValueError: if it is none, or of another version.
+    :raises LookupError: likewise.
+    :raises TypeError: likewise.
     """
     entry = json.loads(content)
     if not isinstance(entry, dict) or entry.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")
+    # All that those need who merge is read, so that what is no entry is found here.
+    stored_part(entry), missed_from(entry), repeats_from(entry), [entry[name] for name in FOR_MERGING]
     return entry
 
 
@@ -111,12 +139,22 @@ def gaps_from(entry: Mapping[str, Any]) -> list[Gap]:
     return [Gap(*_read_times(gap), gap["reason"]) for gap in entry["gaps"]]
 
 
+def missed_from(entry: Mapping[str, Any]) -> list[Gap]:
+    """Read the gaps of single lives from an entry."""
+    return [Gap(*_read_times(gap), gap["reason"], gap["life"]) for gap in entry["missed"]]
+
+
 def stretches_from(entry: Mapping[str, Any]) -> list[Stretch]:
     """Read who listened from an entry."""
     return [
         Stretch(*_read_times(one), one["reconnects"], one["dropped"], one["skipped"], one["life"], one["monotonic"])
         for one in entry["listened"]
     ]
+
+
+def repeats_from(entry: Mapping[str, Any]) -> list[Row]:
+    """Read the rows of an entry that are left out of its file."""
+    return [row_of(line.encode()) for line in entry["repeats"]]
 
 
 def span_from(entry: Mapping[str, Any]) -> Span:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_quoine.formats.entries import SCHEMA_VERSION, stored_part, times_of, totals
+from airflow_provider_quoine.formats.entries import FOR_MERGING, SCHEMA_VERSION, stored_part, times_of, totals
 from airflow_provider_quoine.formats.pieces import Span
 
 SUFFIX = ".manifest.json"
@@ -44,7 +44,7 @@ def manifest_of(capture: Mapping[str, Any], span: Span, entries: Sequence[Mappin
         **times_of(span),
         **sums,
         "completeness": completeness(capture, sums),
-        "parts": list(entries),
+        "parts": [{of: value for of, value in entry.items() if of not in FOR_MERGING} for entry in entries],
     }
 
 

@@ -22,11 +22,16 @@ class Span(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """A time of which rows may be missing; both ends are part of it."""
+    """
+    A time of which rows may be missing; both ends are part of it.
+
+    :param life: whose rows, if it is a gap of one life only, as of a stretch.
+    """
 
     since: datetime
     until: datetime
     reason: str
+    life: str = ""
 
     @property
     def seconds(self) -> float:
@@ -70,7 +75,15 @@ class Row(NamedTuple):
     event: int | None = None
 
 
-_Piece = TypeVar("_Piece", Gap, Stretch)
+class Share(NamedTuple):
+    """A time, as :class:`Span`, of which a file has the rows."""
+
+    since: datetime
+    until: datetime
+    name: str
+
+
+_Piece = TypeVar("_Piece", Gap, Stretch, Share)
 
 
 def within(pieces: Iterable[_Piece], span: Span) -> list[_Piece]:
@@ -79,11 +92,11 @@ def within(pieces: Iterable[_Piece], span: Span) -> list[_Piece]:
     for piece in pieces:
         since, until = max(piece.since, span.since), min(piece.until, span.until)
         if since < until or (since == until == piece.since == piece.until and span.holds(since)):
-            found.append(piece._replace(since=since, until=until))
+            found.append(_cut(piece, since, until))
     return found
 
 
-def outside(pieces: Iterable[_Piece], spans: Iterable[Stretch | Gap]) -> list[_Piece]:
+def outside(pieces: Iterable[_Piece], spans: Iterable[Span | Stretch | Gap | Share]) -> list[_Piece]:
     """Return what of some pieces lies in none of the spans."""
     rest = list(pieces)
     for since, until, *_ in spans:
@@ -95,7 +108,16 @@ def _without(piece: _Piece, span: Span) -> list[_Piece]:
     if piece.since == piece.until:
         return [] if span.holds(piece.since) else [piece]
     ends = ((piece.since, min(piece.until, span.since)), (max(piece.since, span.until), piece.until))
-    return [piece._replace(since=since, until=until) for since, until in ends if since < until]
+    return [_cut(piece, since, until) for since, until in ends if since < until]
+
+
+def _cut(piece: _Piece, since: datetime, until: datetime) -> _Piece:
+    """Cut a piece; what a stretch has counted stays with its beginning."""
+    cut = piece._replace(since=since, until=until)
+    if isinstance(cut, Stretch) and since > piece.since:
+        moved = cut.monotonic + (since - piece.since).total_seconds()
+        return cut._replace(reconnects=0, dropped=0, skipped=0, monotonic=moved)
+    return cut
 
 
 def disjoint(gaps: Iterable[Gap]) -> list[Gap]:

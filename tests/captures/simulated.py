@@ -21,7 +21,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from airflow_provider_quoine.captures import store as capture_store
 from airflow_provider_quoine.captures import writer as capture_writer
 from airflow_provider_quoine.captures.parts import NOT_RUNNING
 from airflow_provider_quoine.captures.run import CaptureRun
@@ -55,7 +54,6 @@ class Disk:
         self.pause = pause
         self.seconds: Callable[[], float] = lambda: 0.0
         self.files: dict[str, bytes] = {}
-        self.versions: Counter[str] = Counter()
         self.broken = False
         self.kept = 1.0
         self.listing: list[str] | None = None
@@ -98,12 +96,6 @@ class Path:
         self.step(False)
         return [f"{FOLDER}/{name}" for name in self.disk.listing or self.disk.files]
 
-    def ukey(self, path: str) -> str:
-        self.step(False)
-        name = path.rpartition("/")[2]
-        self._content(name)
-        return str(self.disk.versions[name])
-
     def stat(self) -> Any:
         return SimpleNamespace(st_size=len(self.read_bytes()))
 
@@ -122,21 +114,15 @@ class Path:
             raise OSError("No space left on device")
         if self.disk.kept or "_probe." in self.name:
             self.disk.files[self.name] = content[: int(len(content) * self.disk.kept)]
-            self.disk.versions[self.name] += 1
 
     def replace(self, target: Path) -> None:
         self.step(True)
         self.disk.files[target.name] = self._content(self.name)
         del self.disk.files[self.name]
-        self.disk.versions[target.name] += 1
 
     def unlink(self, missing_ok: bool = False) -> None:
         self.step(True)
         self.disk.files.pop(self.name, None)
-
-    def glob(self, pattern: str) -> Iterator[Path]:
-        self.step(False)
-        yield from [self / name for name in self.disk.files if name.startswith(".") and name.endswith(".tmp")]
 
 
 class Store(PartStore):
@@ -443,7 +429,6 @@ class History:
         for name, target in zip(self._some_part(), self._some_part(), strict=False):
             if name in self.disk.files:
                 self.disk.files[target] = self.disk.files.pop(name)
-                self.disk.versions[target] += 1
 
     def _some_part(self) -> list[str]:
         names = sorted(name for name in self.disk.files if name[0] not in "._")
@@ -491,7 +476,8 @@ class History:
             self.running.remove(life)
             stream.close()
             if not task.cancelled() and not isinstance(task.exception(), QuoineStorageError):
-                self.refused |= self.bad_store and isinstance(task.exception(), QuoineInputError)
+                # Nothing but a file under a wrong name is no part.
+                self.refused |= self.faults["rename"] > 0 and isinstance(task.exception(), QuoineInputError)
                 if not self.refused:
                     task.result()
                 return
@@ -503,8 +489,7 @@ class History:
         try:
             if self.world.clock.now() >= self.spec.periods.ends_at:
                 await writer.open(patience=None)
-                writer.begin(self.spec.periods.ends_at)
-                await writer.finish(writer.run())
+                await writer.seal()
                 return
             await writer.open(patience=capture_writer.OPEN_PATIENCE)
             stream.connect()
@@ -517,6 +502,7 @@ class History:
                 schedule = self.spec.schedule
                 await run.run(lambda: run.take_snapshots(sampler, schedule))
             self.ran.append((began, self.world.clock.wall()))
+            await writer.seal()
         finally:
             writer.stop()
 
@@ -526,13 +512,15 @@ class History:
         try:
             manifest = Store(self.spec, self.disk, "oracle").write_manifest()
         except QuoineInputError:
-            self.refused = self.refused or self.bad_store
+            self.refused = self.refused or self.faults["rename"] > 0
             if not self.refused:
                 raise
         if self.refused:
             return []
         names = sorted(name for name in self.disk.files if name[0] not in "._")
         wrong = [f"{name} is left" for name in self.disk.files if name[0] == "."]
+        if names != [part["name"] for part in manifest["parts"]]:
+            wrong.append(f"the manifest is of other files than {names}")
         rows = [json.loads(line) for name in names for line in self.disk.files[name].splitlines()]
         entries = manifest["parts"]
         gaps = [tuple(_seconds(gap[end]) for end in ("from", "until")) for entry in entries for gap in entry["gaps"]]
@@ -543,13 +531,12 @@ class History:
             return any(since - SLACK <= moment <= until + SLACK for since, until in gaps)
 
         placed = [_seconds(row["due_at" if self.by_time else "received_at"]) for row in rows]
-        if any(after < before for before, after in pairwise(placed)) and not self.faults["forget"]:
+        if any(after < before for before, after in pairwise(placed)):
             wrong.append("rows are out of order")
         if self.by_time:
             return wrong + self._wrong_snapshots(rows, placed, stated)
         found = Counter(int(row["data"]) for row in rows)
-        # A part that an old list hides may have the rows of the one before, too.
-        twice = [] if self.faults["forget"] else [number for number, count in found.items() if count > 1]
+        twice = [number for number, count in found.items() if count > 1]
         wrong += [f"event {number} is there {found[number]} times" for number in twice]
         for life in {row["connection"].partition("-")[0] for row in rows}:
             own = [(row["seq"], int(row["data"])) for row in rows if row["connection"].startswith(f"{life}-")]
@@ -586,7 +573,7 @@ class History:
         wrong = [
             f"the snapshot due at {at - BEGIN:.3f} is missing" for at in due if at not in placed and not stated(at)
         ]
-        found = Counter(placed).items() if not self.faults["forget"] else ()
+        found = Counter(placed).items()
         wrong += [f"{count} snapshots due at {at - BEGIN:.3f}" for at, count in found if count > 1]
         if self.faults["jump"]:
             # Which event was the newest at a moment that came twice, or never?
@@ -615,7 +602,6 @@ def play(seed: int, *, bad_store: bool = False) -> tuple[list[str], History]:
     history = History(seed, by_time=seed % 3 == 0, bad_store=bad_store)
     random.seed(seed)
     with (
-        patch.object(capture_store, "time", SimpleNamespace(sleep=history.world.pause)),
         patch.object(capture_writer, "PART_BYTES", history.chance.choice([4_000, 10**9])),
         patch.object(capture_writer, "MAX_PENDING_BYTES", history.chance.choice([30_000, 10**9])),
     ):

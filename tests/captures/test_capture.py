@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_quoine.captures.capture import CaptureResult
-from airflow_provider_quoine.captures.parts import NOT_RUNNING, PartKey
+from airflow_provider_quoine.captures.parts import NOT_RUNNING
 from airflow_provider_quoine.captures.run import HELD_UP
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
@@ -295,23 +295,24 @@ async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_rea
     store.open()
     old = int((datetime.now(UTC) - began_at).total_seconds()) - 3
     for period in range(old):
-        span, name, content = spec.periods.span(period), store.name(period), b""
+        span, name, content = spec.periods.span(period), f"{store.stem}_{period:06d}_000000_old-1.jsonl", b""
         entry = entry_of(
-            StoredPart(0, [], [Stretch(*span, life="old")]), span, period=period, name=name, content=content
+            StoredPart(0, [], [Stretch(*span, life="old")]), span, part_from=span.since, name=name, content=content
         )
         (folder / name).write_bytes(content)
         (folder / entry_name(name)).write_bytes(write_entry(entry))
-    gate, sums, decoded = threading.Event(), PartStore.sums, count()
+    gate, read, entries, decoded = threading.Event(), PartStore._read_entry, count(), count()
 
-    def wait_and_read(self: PartStore, key: PartKey) -> StoredPart:
+    def wait_and_read(self: PartStore, name: str) -> bool:
         assert gate.wait(LIMIT)
-        return sums(self, key)
+        next(entries)
+        return read(self, name)
 
     def decode(content: bytes) -> Any:
         next(decoded)
         return read_lines(content)
 
-    monkeypatch.setattr(PartStore, "sums", wait_and_read)
+    monkeypatch.setattr(PartStore, "_read_entry", wait_and_read)
     monkeypatch.setattr(forms, "read_lines", decode)
     task = start(spec)
     await until(lambda: market.control.state()["stream"]["events"] > 5)
@@ -319,8 +320,9 @@ async def test_a_restarted_capture_listens_before_it_reads_what_is_there_and_rea
     await written(spec, old + 3)
     await stop(task)
     assert not any(entry["gaps"] for entry in lines(spec, "part")[:old])
-    # Its own, and the last one before.
-    assert next(decoded) < 30
+    # Those of the moment when it began.
+    assert next(entries) < 10
+    assert next(decoded) < 10
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])

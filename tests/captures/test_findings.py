@@ -288,7 +288,9 @@ async def test_a_row_at_the_end_of_a_period_is_of_it_and_one_outside_of_all_is_o
     periods = {0: 0, 0.1: 0, 10: 0, 10.000001: 1, 20: 1, 25: 2, 99: 2, -5: 0}
     for second in periods:
         writer.add_row(Row(datetime.fromtimestamp(BEGIN + second, UTC), str(second).encode()))
-    found = {float(row.line): key.period for key, part in writer._pending.items() for row in part.rows}
+    found = {
+        float(row.line): spec.periods.number(begin) for begin, part in writer._pending.items() for row in part.rows
+    }
     assert found == periods
     await writer.open(patience=None)
     writer.stop()

@@ -130,15 +130,15 @@ async def test_a_store_that_does_not_answer_ends_the_capture_after_a_last_patien
 async def test_a_manifest_that_cannot_be_written_fails_the_capture_and_a_retry_writes_it(
     market: SandboxServer, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, put = begin(duration=1.0), PartStore.put
+    spec, put = begin(duration=1.0), PartStore._put
 
-    def refuse(self: PartStore, name: str, content: bytes) -> None:
-        if name.endswith(".manifest.json"):
+    def refuse(self: PartStore, files: dict[str, bytes]) -> None:
+        if any(name.endswith(".manifest.json") for name in files):
             raise PermissionError("Access denied")
-        put(self, name, content)
+        put(self, files)
 
     with monkeypatch.context() as refusing:
-        refusing.setattr(PartStore, "put", refuse)
+        refusing.setattr(PartStore, "_put", refuse)
         with pytest.raises(QuoineStorageError, match=r"manifest of the capture could not be written.* were kept"):
             await run(spec)
     assert verify(spec.folder).faults[0].kind == "manifest"

@@ -37,10 +37,11 @@ def test_a_clean_capture_is_verified_with_a_short_table(tmp_path: Path, capsys: 
 
 def test_damage_is_named_and_the_exit_code_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path)
-    part(tmp_path, 1).unlink()
+    missing = part(tmp_path, 1)
+    missing.unlink()
     assert refused("verify", str(tmp_path)) == "1 faults: these captures are not as they were written."
     assert capsys.readouterr().out.splitlines()[1:] == [
-        f"missing   {STEM}_000001.jsonl",
+        f"missing   {missing.name}",
         "          it is not there",
     ]
 

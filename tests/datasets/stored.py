@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_quoine.captures.parts import Part, PartKey
+from airflow_provider_quoine.captures.parts import Part
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.formats.entries import StoredPart, entry_of
@@ -77,14 +77,14 @@ def make(folder: Path | str, file_format: str = "jsonl") -> CaptureSpec:
         due = [since + timedelta(seconds=second) for second in range(1, 61)]
         # Not two parts are the same.
         rows = [book(at, bid=f"600.{at:%M%S}") for at in due if not any(gap.since <= at <= gap.until for gap in lost)]
-        store.write(PartKey(period), Part(rows=rows, gaps=lost, stretches=[Stretch(since, until)]), until=until)
+        store.write(Part(rows=rows, gaps=lost, stretches=[Stretch(since, until)]), Span(since, until))
     store.write_manifest()
     return spec
 
 
 def part(folder: Path, number: int) -> Path:
     """The file of a part."""
-    (found,) = folder.glob(f"{STEM}_{number:06d}.*")
+    (found,) = folder.glob(f"{STEM}_{number:06d}_*")
     return found
 
 
@@ -115,7 +115,7 @@ def make_day(folder: Path, file_format: str, *, parts: int = 288, seconds: int =
     due, entries = b'"due_at":"%s"', []
     table = pq.read_table(io.BytesIO(write_parquet(pattern, stream="order_book", depth=20)))
     for period in range(parts):
-        since, target = NOON + period * length, folder / f"{STEM}_{period:06d}.{file_format}"
+        since, target = NOON + period * length, folder / f"{STEM}_{period:06d}_000000_1234abcd-{period}.{file_format}"
         if file_format == "parquet":
             moments = pa.array([row.at + period * length for row in pattern], table.schema.field("due_at").type)
             pq.write_table(table.set_column(table.schema.get_field_index("due_at"), "due_at", moments), target)
@@ -125,6 +125,6 @@ def make_day(folder: Path, file_format: str, *, parts: int = 288, seconds: int =
             target.write_bytes(gzip.compress(content, 1) if file_format == "jsonl.gz" else content)
         told = StoredPart(seconds, [], [Stretch(since, since + length)])
         own = Span(since, since + length)
-        entries.append(entry_of(told, own, period=period, name=target.name, content=target.read_bytes()))
+        entries.append(entry_of(told, own, part_from=since, name=target.name, content=target.read_bytes()))
     capture = spec_of(folder, file_format).as_json() | {"duration": float(parts * seconds), "depth": 20}
     manifest(folder).write_bytes(as_bytes(manifest_of(capture, span._replace(until=NOON + parts * length), entries)))

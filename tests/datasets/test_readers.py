@@ -84,7 +84,7 @@ def test_pyarrow_reads_numbers_and_times(files: str) -> None:
     assert table.schema.field("spread_decimal").type == pa.decimal128(38, 18)
     assert table.schema.field("due_at").type == pa.timestamp("us", tz="UTC")
     assert table["due_at"][0].as_py() == datetime(2026, 1, 2, 12, 0, 1, tzinfo=UTC)
-    assert b'"schema_version": 1' in table.schema.metadata[b"quoine"]
+    assert b'"schema_version": 2' in table.schema.metadata[b"quoine"]
 
 
 def test_a_folder_read_as_a_whole_has_the_rows_only(files: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_quoine.captures.parts import Part, PartKey
+from airflow_provider_quoine.captures.parts import Part
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.report import LEFT, WIDTH, write_report
 from airflow_provider_quoine.formats.lines import line_of, row_of
-from airflow_provider_quoine.formats.pieces import Stretch
+from airflow_provider_quoine.formats.pieces import Span, Stretch
 from tests.datasets.stored import NOON, make, spec_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -69,7 +69,7 @@ def test_of_executions_it_shows_how_many_came(tmp_path: Path) -> None:
         row_of(line_of({**trade, "received_at": at, "taker_side": "buy", "created_at": NOON.isoformat()}))
         for at in moments
     ]
-    store.write(PartKey(1), Part(rows=rows, stretches=[Stretch(since, until)]), until=until)
+    store.write(Part(rows=rows, stretches=[Stretch(since, until)]), Span(since, until))
     store.write_manifest()
     picture = drawn(tmp_path)
     words = [text.text for text in picture.iter(f"{SVG}text")]
@@ -83,7 +83,7 @@ def test_of_a_capture_without_rows_there_is_a_picture_too(tmp_path: Path) -> Non
     store = PartStore(spec)
     store.open()
     for period in range(5):
-        store.write(PartKey(period), Part(), until=spec.periods.ends_at)
+        store.write(Part(), spec.periods.span(period))
     store.write_manifest()
     picture = drawn(tmp_path)
     assert of_class(picture, "line") == []

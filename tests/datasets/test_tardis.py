@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_quoine.captures.parts import Part, PartKey
+from airflow_provider_quoine.captures.parts import Part
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.tardis import convert
 from airflow_provider_quoine.exchange.errors import QuoineInputError
-from airflow_provider_quoine.formats.pieces import Stretch
+from airflow_provider_quoine.formats.pieces import Span, Stretch
 from tests.datasets.stored import NOON, book, make, spec_of
 
 #: The columns of tardis.dev's book_snapshot_5, as far as two levels: interleaved, asks first.
@@ -63,7 +63,7 @@ def test_stale_books_are_left_out_and_the_interval_is_in_the_name(tmp_path: Path
     store, until = PartStore(spec), NOON + timedelta(seconds=2 * interval)
     store.open()
     rows = [book(NOON + timedelta(seconds=interval)), book(until, stale=True)]
-    store.write(PartKey(0), Part(rows=rows, stretches=[Stretch(NOON, until)]), until=until)
+    store.write(Part(rows=rows, stretches=[Stretch(NOON, until)]), Span(NOON, until))
     store.write_manifest()
     path, lines, left_out = converted(tmp_path)
     assert path.name == f"quoine_book_snapshot_2_{name}_2026-01-02_BTCJPY.csv.gz"

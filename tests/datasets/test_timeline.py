@@ -203,7 +203,9 @@ def test_the_longest_gaps_stay_in_order() -> None:
     assert longest(gaps, 100) == gaps
 
 
-@pytest.mark.parametrize("name", ["../secret.jsonl", "/etc/passwd", f"{STEM}_1.jsonl/../../x", f"{STEM}_000000.txt", 5])
+@pytest.mark.parametrize(
+    "name", ["../secret.jsonl", "/etc/passwd", f"{STEM}_1_0_a-1.jsonl/../../x", f"{STEM}_000000_000000_a-1.txt", 5]
+)
 def test_a_part_that_is_somewhere_else_is_not_read(tmp_path: Path, name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
     edit_entry(tmp_path, 1, name=name)
@@ -219,20 +221,20 @@ def test_a_part_that_is_somewhere_else_is_not_read(tmp_path: Path, name: Any, mo
         {"from": "2026-01-03T12:00:00+00:00"},
         {"from": 5},
         {"from": "x" * 500_000},
-        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": 1, "bytes": -5, "gaps": []}]},
-        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": -1, "bytes": 5, "gaps": []}]},
+        {"parts": [{"name": f"{STEM}_000000_000000_1234abcd-1.jsonl", "rows": 1, "bytes": -5, "gaps": []}]},
+        {"parts": [{"name": f"{STEM}_000000_000000_1234abcd-1.jsonl", "rows": -1, "bytes": 5, "gaps": []}]},
         {"until": None},
         {"completeness": "all"},
         {"rows": 10**400},
         {"capture": []},
         {"parts": None},
         {"parts": [5]},
-        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": "many", "bytes": 1, "gaps": []}]},
-        {"parts": [{"name": f"{STEM}_000000.jsonl", "rows": 1, "bytes": 1, "gaps": [{"from": "x"}]}]},
+        {"parts": [{"name": f"{STEM}_000000_000000_1234abcd-1.jsonl", "rows": "many", "bytes": 1, "gaps": []}]},
+        {"parts": [{"name": f"{STEM}_000000_000000_1234abcd-1.jsonl", "rows": 1, "bytes": 1, "gaps": [{"from": "x"}]}]},
         {
             "parts": [
                 {
-                    "name": f"{STEM}_000000.jsonl",
+                    "name": f"{STEM}_000000_000000_1234abcd-1.jsonl",
                     "rows": 1,
                     "bytes": 1,
                     "gaps": [{"from": "2026-01-02T12:00:00", "until": "2026-01-02T12:00:01", "reason": ""}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import sys
 import tracemalloc
@@ -19,7 +20,7 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]  # fsspec has no types
 
-from airflow_provider_quoine.captures.parts import Part, PartKey
+from airflow_provider_quoine.captures.parts import Part
 from airflow_provider_quoine.captures.spec import CaptureSpec
 from airflow_provider_quoine.captures.store import PartStore
 from airflow_provider_quoine.datasets.verification import MOST_ROWS, FaultKind, verify
@@ -27,15 +28,16 @@ from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.kinds import FileFormat
 from airflow_provider_quoine.formats.lines import line_of, row_of
 from airflow_provider_quoine.formats.manifest import as_bytes
-from airflow_provider_quoine.formats.pieces import Gap, Row, Stretch
+from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 from tests.datasets.stored import NOON, STEM, book, edit_manifest, make, manifest, part, seal_anew, spec_of
 
 Damage = Callable[[Path], None]
 
 
 def named(path: Path | str) -> list[tuple[str, str, str]]:
-    """The faults: kind, file and words."""
-    return [(str(fault.kind), fault.file.removeprefix(f"{STEM}_"), fault.what) for fault in verify(str(path)).faults]
+    """The faults: kind, the file's period and format, and words."""
+    faults = [(str(fault.kind), fault.file, fault.what) for fault in verify(str(path)).faults]
+    return [(kind, re.sub(rf"{STEM}_(\d+)_\d+_\w+-\d+", r"\1", file), what) for kind, file, what in faults]
 
 
 def edit_lines(path: Path, edit: Callable[[list[bytes]], list[bytes]]) -> None:
@@ -92,6 +94,22 @@ def test_a_missing_part_is_named(tmp_path: Path, file_format: str) -> None:
     assert named(tmp_path) == [("missing", f"000001.{file_format}", "it is not there")]
 
 
+@pytest.mark.parametrize("file_format", FileFormat)
+def test_a_part_that_cannot_be_read_is_named_and_the_others_are_verified(tmp_path: Path, file_format: str) -> None:
+    make(tmp_path, file_format)
+    part(tmp_path, 4).write_bytes(b"")
+    path = part(tmp_path, 1)
+    path.unlink()
+    path.mkdir()
+    (tmp_path / f"{STEM}_000005_000000_1234abcd-1.{file_format}").mkdir()
+    found = named(tmp_path)
+    kind, file, what = found[0]
+    assert (kind, file) == ("changed", f"000001.{file_format}")
+    assert what.startswith("it cannot be read: IsADirectoryError")
+    assert ("unknown", f"000005.{file_format}") in [(kind, file) for kind, file, _ in found]
+    assert "changed" in [kind for kind, file, _ in found if file == f"000004.{file_format}"]
+
+
 def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
     make(tmp_path)
     content = bytearray(part(tmp_path, 3).read_bytes())
@@ -127,17 +145,18 @@ def test_a_part_that_is_cut_short_is_named_once(tmp_path: Path) -> None:
 def test_a_part_in_the_place_of_another_and_a_copy_are_doubled(tmp_path: Path, file_format: str) -> None:
     make(tmp_path, file_format)
     shutil.copy(part(tmp_path, 0), part(tmp_path, 1))
-    shutil.copy(part(tmp_path, 0), tmp_path / f"{STEM}_000000 (1).{file_format}")
+    name = part(tmp_path, 0).name
+    shutil.copy(part(tmp_path, 0), tmp_path / name.replace(f".{file_format}", f" (1).{file_format}"))
     assert named(tmp_path) == [
-        ("doubled", f"000001.{file_format}", f"it has the rows of {STEM}_000000.{file_format}"),
-        ("doubled", f"000000 (1).{file_format}", f"it has the rows of {STEM}_000000.{file_format} once more"),
+        ("doubled", f"000001.{file_format}", f"it has the rows of {name}"),
+        ("doubled", f"000000 (1).{file_format}", f"it has the rows of {name} once more"),
     ]
 
 
 def test_a_file_that_the_manifest_does_not_have_is_named(tmp_path: Path) -> None:
     make(tmp_path)
     edit_lines(part(tmp_path, 0), lambda lines: lines)
-    (tmp_path / f"{STEM}_000005.jsonl").write_bytes(book(NOON + timedelta(seconds=301)).line + b"\n")
+    (tmp_path / f"{STEM}_000005_000000_1234abcd-1.jsonl").write_bytes(book(NOON + timedelta(seconds=301)).line + b"\n")
     assert named(tmp_path) == [("unknown", "000005.jsonl", "the manifest does not have it")]
 
 
@@ -193,10 +212,10 @@ def make_trades(folder: Path, *rows: Row, gap: tuple[float, float] | None = None
     spec = CaptureSpec.of(**spec_of(folder).as_json() | {"stream": "execution", "interval": None, "duration": 60})
     store, until = PartStore(spec), NOON + timedelta(seconds=60)
     store.open()
-    gaps = [Gap(NOON + timedelta(seconds=gap[0]), NOON + timedelta(seconds=gap[1]), "cut")] if gap else []
+    at = [NOON + timedelta(seconds=second) for second in gap or ()]
+    gaps = [Gap(at[0], at[1], "cut", rows[0].life)] if gap else []
     stretches = [Stretch(NOON, until, life=life) for life in {row.life for row in rows}]
-    whole = Part(life=rows[0].life, rows=list(rows), gaps=gaps, stretches=stretches)
-    store.write(PartKey(0), whole, until=until)
+    store.write(Part(rows=list(rows), gaps=gaps, stretches=stretches), Span(NOON, until))
     store.write_manifest()
     # The store puts rows in order by itself.
     (path,) = folder.glob("execution_*.jsonl")
@@ -295,8 +314,8 @@ def test_a_manifest_is_right_after_a_part_was_merged_with_a_late_one(tmp_path: P
     before = manifest(tmp_path).read_bytes()
     store, since = PartStore(spec), NOON + timedelta(seconds=135)
     late = [book(NOON + timedelta(seconds=second)) for second in range(136, 156)]
-    store.write(PartKey(2), Part(rows=late, stretches=[Stretch(since, late[-1].at)]), until=spec.periods.ends_at)
-    assert [kind for kind, _, _ in named(tmp_path)] == ["changed"]
+    store.write(Part(rows=late, stretches=[Stretch(since, late[-1].at, life="late")]), spec.periods.span(2))
+    assert named(tmp_path) == [("unknown", "000002.jsonl", "the manifest does not have it")]
     store.write_manifest()
     assert manifest(tmp_path).read_bytes() != before
     assert named(tmp_path) == []
@@ -307,16 +326,16 @@ def test_a_manifest_is_written_anew_if_a_part_changes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make(tmp_path)
-    put, copies = PartStore.put, [PartStore(spec)]
+    put, copies = PartStore._put, [PartStore(spec)]
     rows = [book(NOON + timedelta(seconds=second)) for second in range(140, 151)]
-    late = Part(rows=rows, stretches=[Stretch(NOON + timedelta(seconds=139), rows[-1].at)])
+    late = Part(rows=rows, stretches=[Stretch(NOON + timedelta(seconds=139), rows[-1].at, life="late")])
 
-    def put_late(self: PartStore, name: str, content: bytes) -> None:
+    def put_late(self: PartStore, files: dict[str, bytes]) -> None:
         if copies and self is not copies[0]:
-            copies.pop().write(PartKey(2), late, until=spec.periods.ends_at)
-        put(self, name, content)
+            copies.pop().write(late, spec.periods.span(2))
+        put(self, files)
 
-    monkeypatch.setattr(PartStore, "put", put_late)
+    monkeypatch.setattr(PartStore, "_put", put_late)
     assert PartStore(spec).write_manifest()["rows"] == 300
     assert named(tmp_path) == []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_quoine.datasets.reading import one_capture
 from airflow_provider_quoine.datasets.verification import verify
-from airflow_provider_quoine.formats.entries import entry_name, gaps_from
+from airflow_provider_quoine.formats.entries import FOR_MERGING, entry_name, gaps_from
 
 OLDEST = 5.0
 """Seconds of age that a side may have at most, outside the gaps, in a market that never rests."""
@@ -27,7 +27,7 @@ def check_captured(folder: str) -> dict[str, Any]:
     parts = capture.manifest["parts"]
     for part in parts:
         entry = json.loads((capture.root / entry_name(part["name"])).read_text())
-        assert {name: value for name, value in entry.items() if name != "before"} == part
+        assert {of: value for of, value in entry.items() if of not in FOR_MERGING} == part
     gaps = [gap for part in parts for gap in gaps_from(part)]
     old = [row for row in capture.rows() if not row["stale"] and max(row["bids_age"], row["asks_age"]) > OLDEST]
     moments = [datetime.fromisoformat(row["due_at"]) for row in old]
