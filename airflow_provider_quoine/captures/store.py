@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_quoine.captures.parts import GONE, SECOND, Part, merge
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats import entries
-from airflow_provider_quoine.formats.entries import entry_name
 from airflow_provider_quoine.formats.forms import form_of
 from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name, manifest_of
 from airflow_provider_quoine.formats.pieces import TOLERANCE, Gap, Share, Span, outside, within
@@ -53,13 +52,13 @@ class PartStore:
         self._entries: dict[str, dict[str, Any]] = {}
         """Of the files that are there: each is read once."""
         self._gone: dict[str, Span] = {}
-        """The times of the files that were there once."""
+        """The times of the files that were there once. One that is listed again may be there again."""
         self._names = defaultdict[int, set[str]](set)
         """Those of both and of the newest list, by period."""
         self._found = set[int]()
         """Periods of which there was a file when this life began."""
-        self._unlisted = set[str]()
-        """Those that were there and are not in the newest list, which may be old."""
+        self._listed = set[str]()
+        """Those of the newest list, which may be old."""
         self._shares: dict[int, list[Share]] = {}
         """What is left of the files of a period, as far as it was looked for since that list."""
         self._compared = set[tuple[str, ...]]()
@@ -128,16 +127,13 @@ class PartStore:
 
         :param only: merge what has the same time within this span. Else all time is to be accounted for.
         """
-        is_same = False
-        while not is_same:
-            # Another life may have written meanwhile.
+        for _ in range(1_000):
+            # Another life may have written meanwhile, but not each time.
             self._look()
-            is_same, told = True, list[dict[str, Any]]()
-            for period in periods:
-                while self._merge_first(period, only):
-                    is_same = False
-                told += [self._entries[share.name] for share in self._live(period)]
-        return told
+            merged = [self._merge_first(period, only) for period in periods]
+            if not any(merged):
+                return [self._entries[share.name] for period in periods for share in self._live(period)]
+        raise OSError("another one writes to these files all the time")
 
     def _merge_first(self, period: int, only: Span | None) -> bool:
         """Merge the files of the first part of a period that is not one file; return whether there is one."""
@@ -213,7 +209,7 @@ class PartStore:
             after=after,
         )
         # The entry first, so that rows are never there without one.
-        self._put({entry_name(name): entries.write_entry(entry), name: content})
+        self._put({entries.entry_name(name): entries.write_entry(entry), name: content})
         self._note(entry)
 
     def _put(self, files: dict[str, bytes]) -> None:
@@ -259,17 +255,17 @@ class PartStore:
         listed = [match for match in map(self._form.fullmatch, self._list()) if match]
         for match in listed:
             self._names[int(match[1])].add(match[0])
-        self._unlisted = self._entries.keys() - {match[0] for match in listed}
+        self._listed = {match[0] for match in listed}
         self._shares.clear()
 
     def _live(self, period: int) -> list[Share]:
         """Return what is left of a period's files, in the order of time, and remove those of which nothing is."""
         if period in self._shares:
             return self._shares[period]
-        for name in sorted(self._names[period] - self._gone.keys()):
+        for name in sorted(self._names[period] - (self._gone.keys() - self._listed)):
             if name not in self._entries and not self._read_entry(name):
-                self._names[period].remove(name)
-            elif name in self._unlisted and self._size(self._root / name) is None:
+                self._names[period] -= {name} - self._gone.keys()
+            elif name not in self._listed and self._size(self._root / name) is None:
                 self._forget(name)
         there = {name: self._entries[name] for name in sorted(self._names[period] & self._entries.keys())}
         taken, first = defaultdict[str, list[Span]](list), dict[bytes, str]()
@@ -284,7 +280,7 @@ class PartStore:
         shares = sorted(share for one in whole for share in outside([one], taken[one.name]))
         for name in there.keys() - {share.name for share in shares}:
             # The rows first, so that they are never there without an entry.
-            for each in (name, entry_name(name)):
+            for each in (name, entries.entry_name(name)):
                 (self._root / each).unlink(missing_ok=True)
             self._forget(name)
         self._shares[period] = shares
@@ -293,6 +289,7 @@ class PartStore:
     def _note(self, entry: dict[str, Any]) -> None:
         """Take an entry for that of a file which is there."""
         self._entries[entry["name"]] = entry
+        self._gone.pop(entry["name"], None)
         period = self._periods.number(self._begin(entry["name"]))
         self._names[period].add(entry["name"])
         self._shares.pop(period, None)
@@ -318,7 +315,7 @@ class PartStore:
         """Read the entry of a file; return whether that is still there."""
         path, content = self._root / name, b""
         with suppress(FileNotFoundError):
-            content = (self._root / entry_name(name)).read_bytes()
+            content = (self._root / entries.entry_name(name)).read_bytes()
         if (size := self._size(path)) is None:
             return False
         with self._naming(path):
@@ -350,5 +347,5 @@ class PartStore:
         except (ValueError, LookupError, TypeError) as error:
             raise QuoineInputError(
                 f"{path} is no part of this capture ({type(error).__name__}: {error}). It was left as it is. Move it "
-                "away, then clear this task."
+                f"and {entries.entry_name(path.name)} away, then clear this task."
             ) from None

@@ -131,11 +131,22 @@ class HashedFile(io.RawIOBase):
         return self._hash.hexdigest()
 
 
+def opened(path: ObjectStoragePath) -> BinaryIO:
+    """
+    Open a file.
+
+    :raises OSError: if it cannot be read, or is no file: a pipe would have no end.
+    """
+    if not path.is_file():
+        raise OSError("it is no file")
+    return path.open("rb")  # type: ignore[no-any-return,no-untyped-call]  # Airflow's
+
+
 def digest_of(path: ObjectStoragePath) -> str:
     """
     Return a file's SHA-256.
 
     :raises OSError: if it cannot be read.
     """
-    with path.open("rb") as file:  # type: ignore[no-untyped-call]  # Airflow's
+    with opened(path) as file:
         return HashedFile(file).digest()

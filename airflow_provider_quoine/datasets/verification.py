@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_quoine.datasets.reading import CHUNK, HashedFile, captures_in, digest_of
+from airflow_provider_quoine.datasets.reading import CHUNK, HashedFile, captures_in, digest_of, opened
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.entries import gaps_from, span_from, stretches_from
 from airflow_provider_quoine.formats.forms import rows_in
@@ -35,6 +35,8 @@ MOST_ROWS = 20
 INDENT = 10 * " "
 
 NO_MANIFEST = "there is none: the capture has not ended, or somebody has removed it"
+
+CANNOT_BE_READ = "it cannot be read"
 
 SLOP = 1e-5
 """Seconds by which a sum of rounded seconds may differ."""
@@ -118,8 +120,10 @@ def verify(path: str) -> Verification:
         name = manifest_name(capture.stem)
         try:
             manifest = capture.manifest
-        except (FileNotFoundError, ManifestError) as error:
-            what = str(error) if isinstance(error, ManifestError) else NO_MANIFEST
+        except FileNotFoundError:
+            done.faults.append(Fault(kind=FaultKind.MANIFEST, file=name, what=NO_MANIFEST))
+        except (OSError, ManifestError) as error:
+            what = str(error) if isinstance(error, ManifestError) else f"{CANNOT_BE_READ}: {error}"
             done.faults.append(Fault(kind=FaultKind.MANIFEST, file=name, what=what))
         else:
             done.faults.extend(_faults_of_sums(manifest, name))
@@ -177,7 +181,7 @@ def _faults_of_files(capture: StoredCapture, manifest: Mapping[str, Any], done: 
         try:
             done.rows += yield from _faults_of_part(path, entry, order, known)
         except OSError as error:
-            what = f"it cannot be read: {type(error).__name__}: {error}"
+            what = f"{CANNOT_BE_READ}: {error}"
             yield Fault(kind=FaultKind.CHANGED, file=path.name, what=what)
     for name, path in files.items():
         original = None
@@ -199,7 +203,7 @@ def _faults_of_part(
     """
     out_of_order, unreadable = 0, ""
     named: list[Fault] = []
-    with path.open("rb") as source:  # type: ignore[no-untyped-call]  # Airflow's
+    with opened(path) as source:
         file = HashedFile(source)
         try:
             for row in rows_in(io.BufferedReader(file, CHUNK), path.name):
@@ -210,7 +214,7 @@ def _faults_of_part(
         except QuoineInputError:
             raise
         except (ValueError, LookupError, TypeError) as error:
-            unreadable = f"it cannot be read after row {order.rows}: {error}"
+            unreadable = f"{CANNOT_BE_READ} after row {order.rows}: {error}"
         digest = file.digest()
     is_changed = digest != entry["sha256"]
     if is_changed and digest in known:

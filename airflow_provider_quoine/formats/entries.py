@@ -121,6 +121,8 @@ def read_entry(content: bytes) -> dict[str, Any]:
     :raises LookupError: likewise.
     :raises TypeError: likewise.
     """
+    if not content:
+        raise ValueError("its entry is not there")
     entry = json.loads(content)
     if not isinstance(entry, dict) or entry.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")

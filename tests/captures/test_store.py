@@ -630,6 +630,33 @@ def test_a_period_that_was_there_when_a_life_began_and_is_not_at_the_end_is_gone
     assert [gap for part in manifest["parts"] for gap in gaps_from(part)] == [Gap(*PERIODS.span(1), GONE)]
 
 
+def test_a_part_that_was_gone_for_a_while_is_not_stated_as_gone(store_of: Stores) -> None:
+    store = store_of()
+    store.open()
+    for period in range(3):
+        write(store, part_of(1, period=period), period)
+    path = file_of(store, 1)
+    content = path.read_bytes()
+    path.unlink()
+    assert len(store.parts()) == 2
+    path.write_bytes(content)
+    manifest = store.write_manifest()
+    assert (manifest["rows"], manifest["gap_seconds"]) == (3, 0)
+    path.unlink()
+    assert store.write_manifest()["gap_seconds"] == 60
+    path.write_bytes(content)
+    manifest = store.write_manifest()
+    assert (manifest["rows"], manifest["gap_seconds"]) == (3, 0)
+
+
+def test_a_writer_that_always_finds_something_new_gives_way(store_of: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of()
+    store.open()
+    monkeypatch.setattr(PartStore, "_merge_first", lambda *_: True)
+    with pytest.raises(OSError, match="another one writes to these files all the time"):
+        store.tidy(PERIODS.span(0))
+
+
 def test_a_file_that_a_list_does_not_show_yet_is_there_for_who_has_written_it(
     store_of: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -27,7 +28,7 @@ from airflow_provider_quoine.datasets.verification import MOST_ROWS, FaultKind, 
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.formats.kinds import FileFormat
 from airflow_provider_quoine.formats.lines import line_of, row_of
-from airflow_provider_quoine.formats.manifest import as_bytes
+from airflow_provider_quoine.formats.manifest import as_bytes, manifest_name
 from airflow_provider_quoine.formats.pieces import Gap, Row, Span, Stretch
 from tests.datasets.stored import NOON, STEM, book, edit_manifest, make, manifest, part, seal_anew, spec_of
 
@@ -102,12 +103,25 @@ def test_a_part_that_cannot_be_read_is_named_and_the_others_are_verified(tmp_pat
     path.unlink()
     path.mkdir()
     (tmp_path / f"{STEM}_000005_000000_1234abcd-1.{file_format}").mkdir()
+    pipe = part(tmp_path, 2)
+    pipe.unlink()
+    os.mkfifo(pipe)
     found = named(tmp_path)
-    kind, file, what = found[0]
-    assert (kind, file) == ("changed", f"000001.{file_format}")
-    assert what.startswith("it cannot be read: IsADirectoryError")
+    for number in (1, 2):
+        assert ("changed", f"00000{number}.{file_format}", "it cannot be read: it is no file") in found
     assert ("unknown", f"000005.{file_format}") in [(kind, file) for kind, file, _ in found]
     assert "changed" in [kind for kind, file, _ in found if file == f"000004.{file_format}"]
+
+
+def test_a_manifest_that_cannot_be_read_is_named_and_other_captures_are_verified(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    path = tmp_path / "one" / manifest_name(STEM)
+    path.unlink()
+    path.mkdir()
+    part(tmp_path / "other", 3).unlink()
+    assert [fault.kind for fault in verify(str(tmp_path)).faults] == ["manifest", "missing"]
 
 
 def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
