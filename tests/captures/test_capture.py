@@ -258,7 +258,7 @@ async def test_what_falls_due_while_the_triggerer_is_held_up_is_a_gap(market: Sa
 async def test_a_snapshot_that_cannot_be_read_is_a_gap_and_the_next_is_none(
     market: SandboxServer, begin: Begin
 ) -> None:
-    spec = begin("product")
+    spec = begin("product", duration=6.0)
     await asyncio.to_thread(market.control.set_market_rate, 0)
     task = start(spec)
     await until(lambda: market.control.publish("product_cash_btcjpy_5", "updated", "[]"))
