@@ -103,6 +103,8 @@ class Channel:
         """Whether the server has confirmed it on the present connection."""
         self.overdue_at = inf
         """Monotonic time of the end of the time-out; infinite if no confirmation is awaited."""
+        self.answered = False
+        """Whether an answer came in that time, which may have been for an earlier subscription."""
         self.complaint = self.problem = ""
         """The server's words in an error that named no channel and came while this one was not confirmed; why it is
         not confirmed, in words."""

@@ -100,12 +100,14 @@ class Subscriptions:
             return
         self._unanswered[name] -= 1
         channel = self._channels.get(name)
-        # More answers are due: this one is for an earlier subscription, ended and made again meanwhile.
-        if channel is None or channel.confirmed or self._unanswered[name] > 0:
+        if channel is None or channel.confirmed:
             return
-        channel.confirmed, channel.overdue_at, channel.problem = True, inf, ""
-        for listener in channel.listeners:
-            listener.note_confirmation()
+        if self._unanswered[name] > 0:
+            # This one is for an earlier subscription, ended and made again meanwhile, unless its answer was lost.
+            channel.answered = True
+            channel.overdue_at = min(channel.overdue_at, self._now() + self._endpoint.timing.subscribe_timeout)
+        else:
+            self._confirm(channel)
 
     def note_loss(self, since: Moment, reason: str) -> None:
         """Begin the gaps of all listeners."""
@@ -139,7 +141,11 @@ class Subscriptions:
         """Refuse each overdue channel that the server complained about; subscribe again to the other overdue ones.
         If no channel at all is confirmed, raise ConnectionLostError."""
         for channel in self._overdue():
-            if channel.complaint:
+            if channel.answered:
+                # No other answer has come, so that one was for the newest subscription.
+                self._unanswered[channel.name] = 0
+                self._confirm(channel)
+            elif channel.complaint:
                 self.refuse(channel.name, channel.complaint)
         # Computed again: a listener that is refused one channel leaves its others too.
         overdue = self._overdue()
@@ -156,8 +162,12 @@ class Subscriptions:
             channel.problem = problem
             channel.timeout = min(channel.timeout * 2, max(self._endpoint.timing.longest_wait, channel.timeout))
             self._tell("pusher:unsubscribe", channel)
-            self._unanswered[channel.name] = 0
             self._subscribe(channel)
+
+    def _confirm(self, channel: Channel) -> None:
+        channel.confirmed, channel.overdue_at, channel.problem = True, inf, ""
+        for listener in channel.listeners:
+            listener.note_confirmation()
 
     def _listeners(self) -> dict[Listener, None]:
         return {listener: None for channel in self._channels.values() for listener in channel.listeners}
@@ -178,4 +188,4 @@ class Subscriptions:
             self._tell("pusher:subscribe", channel)
             self._unanswered[channel.name] += 1
             channel.overdue_at = self._now() + channel.timeout
-            channel.complaint = ""
+            channel.answered, channel.complaint = False, ""

@@ -69,3 +69,55 @@ async def test_what_is_confirmed_before_the_greeting_was_not_asked_for_yet() -> 
         assert not stream.confirmed
         looked.set()
         await ready(stream)
+
+
+async def test_a_late_answer_is_not_taken_for_that_of_the_next_subscription() -> None:
+    looked = asyncio.Event()
+
+    async def script(connection: ServerConnection) -> None:
+        asked = 0
+        await connection.send(GREETING)
+        async for text in connection:
+            frame = json.loads(text)
+            if frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
+                await confirm(connection, "steady")
+            elif frame["event"] == "pusher:subscribe":
+                asked += 1
+                if asked == 2:
+                    await confirm(connection, "late")
+                    await send_event(connection, "steady", "the first subscription is confirmed")
+                    await looked.wait()
+                    await confirm(connection, "late")
+                    await send_event(connection, "late", "first of the second subscription")
+
+    async with (
+        websocket_server(script) as endpoint,
+        open_stream(endpoint, "steady", "late", subscribe_timeout=2.0) as stream,
+    ):
+        assert (await next_event(stream)).data == "the first subscription is confirmed"
+        too_early = stream.confirmed
+        looked.set()
+        assert not too_early, "the second one is not"
+        assert (await next_event(stream)).data == "first of the second subscription"
+        await until(lambda: stream.confirmed)
+        assert stream.connections == 1
+
+
+async def test_a_channel_is_ready_at_last_where_an_answer_was_lost() -> None:
+    async def script(connection: ServerConnection) -> None:
+        asked = 0
+        await connection.send(GREETING)
+        async for text in connection:
+            frame = json.loads(text)
+            if frame["event"] == "pusher:subscribe":
+                asked += 1
+                # That to the first subscription of the second channel.
+                if asked != 2:
+                    await confirm(connection, frame["data"]["channel"])
+
+    async with (
+        websocket_server(script) as endpoint,
+        open_stream(endpoint, "steady", "silent", subscribe_timeout=0.2) as stream,
+    ):
+        await until(lambda: stream.confirmed)
+        assert stream.connections == 1
