@@ -1,9 +1,10 @@
-"""A server that confirms what nobody asked for, twice, or before it greets."""
+"""A server that confirms what nobody asked for, twice, too late, not at all, or before it greets."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 from websockets.asyncio.server import ServerConnection
 
@@ -11,28 +12,34 @@ from tests.exchange.stream.pusher_servers import GREETING, confirm, send_event, 
 from tests.support.streams import next_event, open_stream, ready, until
 
 
+async def subscriptions_but_steady(connection: ServerConnection) -> AsyncIterator[str]:
+    """Greet, confirm the channel "steady", and yield the other channels as they are subscribed to."""
+    await connection.send(GREETING)
+    async for text in connection:
+        frame = json.loads(text)
+        if frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
+            await confirm(connection, "steady")
+        elif frame["event"] == "pusher:subscribe":
+            yield frame["data"]["channel"]
+
+
 async def test_a_channel_confirmed_twice_is_not_ready_too_early_later() -> None:
     asked, looked = 0, asyncio.Event()
 
     async def script(connection: ServerConnection) -> None:
         nonlocal asked
-        await connection.send(GREETING)
-        async for text in connection:
-            frame = json.loads(text)
-            if frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
-                await confirm(connection, "steady")
-            elif frame["event"] == "pusher:subscribe":
-                asked += 1
-                if asked == 1:
-                    await confirm(connection, "fickle")
-                    await confirm(connection, "fickle")
-                    await send_event(connection, "fickle", "confirmed twice")
-                if asked == 3:
-                    await confirm(connection, "fickle")
-                    await send_event(connection, "steady", "the second subscription is confirmed")
-                    await looked.wait()
-                    await confirm(connection, "fickle")
-                    await send_event(connection, "fickle", "first of the third subscription")
+        async for _ in subscriptions_but_steady(connection):
+            asked += 1
+            if asked == 1:
+                await confirm(connection, "fickle")
+                await confirm(connection, "fickle")
+                await send_event(connection, "fickle", "confirmed twice")
+            if asked == 3:
+                await confirm(connection, "fickle")
+                await send_event(connection, "steady", "the second subscription is confirmed")
+                await looked.wait()
+                await confirm(connection, "fickle")
+                await send_event(connection, "fickle", "first of the third subscription")
 
     async with websocket_server(script) as endpoint, open_stream(endpoint, "steady") as steady:
         await ready(steady)
@@ -76,19 +83,14 @@ async def test_a_late_answer_is_not_taken_for_that_of_the_next_subscription() ->
 
     async def script(connection: ServerConnection) -> None:
         asked = 0
-        await connection.send(GREETING)
-        async for text in connection:
-            frame = json.loads(text)
-            if frame["event"] == "pusher:subscribe" and frame["data"]["channel"] == "steady":
-                await confirm(connection, "steady")
-            elif frame["event"] == "pusher:subscribe":
-                asked += 1
-                if asked == 2:
-                    await confirm(connection, "late")
-                    await send_event(connection, "steady", "the first subscription is confirmed")
-                    await looked.wait()
-                    await confirm(connection, "late")
-                    await send_event(connection, "late", "first of the second subscription")
+        async for _ in subscriptions_but_steady(connection):
+            asked += 1
+            if asked == 2:
+                await confirm(connection, "late")
+                await send_event(connection, "steady", "the first subscription is confirmed")
+                await looked.wait()
+                await confirm(connection, "late")
+                await send_event(connection, "late", "first of the second subscription")
 
     async with (
         websocket_server(script) as endpoint,
