@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PRODUCTION_URL = "https://api.quoine.com"
 #: Pusher's hosted service answers at this name for a cluster (Channels documentation, "Clusters").
 HOSTED_PUSHER = "ws-{cluster}.pusher.com"
-#: The explicit choice of no bound.
+#: The explicit choice of no bound. An empty bound allows nothing.
 UNLIMITED = "unlimited"
 COUNT = "[0-9]{1,9}"
 #: Plain digits: an amount is never a JSON number, which would be a float on its way.

@@ -16,6 +16,7 @@ from airflow_provider_quoine.exchange.addresses import BitcoinAddress, Network, 
 from airflow_provider_quoine.exchange.amounts import Amount
 from airflow_provider_quoine.exchange.errors import QuoineInputError
 from airflow_provider_quoine.exchange.exact_json import plain_number
+from airflow_provider_quoine.hooks.connection import UNLIMITED
 
 if TYPE_CHECKING:
     from airflow_provider_quoine.exchange.models import WithdrawalOrder
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: The explicit choice to allow every address.
 ANY_ADDRESS = "*"
-#: The explicit choice of no bound. An empty bound allows nothing.
-UNLIMITED = "unlimited"
 
 _Bound = TypeVar("_Bound", Amount, int)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_quoine.exchange.budget.rules import Priority
+from airflow_provider_quoine.hooks.connection import DEFAULT_PORTS
 from airflow_provider_quoine.hooks.quoine import QuoineHook
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ DRY_RUN = "dry_run"
 NOT_SENT = "nothing was sent"
 MAYBE_TWICE = "it may be paid twice"
 UNKNOWN = "unknown: the exchange may have carried it out"
-_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 log = logging.getLogger(f"airflow.task.{__name__}")
 
@@ -311,7 +311,7 @@ def exchange_of(hook: QuoineHook) -> str:
     """Return the exchange that a hook speaks to, written in one way only: references are unique there."""
     parts = urlsplit(hook.settings.base_url)
     host = (parts.hostname or "").removesuffix(".")
-    port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
+    port = "" if parts.port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
